@@ -1,0 +1,65 @@
+/**
+ * Every failure the gateway can report, in one table: the stable code, its HTTP status and its title.
+ * The table is the single source for responses, for the pages under `/problems/{code}` and for the docs.
+ */
+export const problems = {
+  'invalid-request': { status: 400, title: 'The request is not valid' },
+  'incomplete-upload': {
+    status: 400,
+    title: 'The upload is empty, was cut short, or its length does not match',
+  },
+  unauthorized: { status: 401, title: 'A valid bearer token is needed' },
+  'insufficient-scope': { status: 403, title: 'The token does not carry the scope that this call needs' },
+  'not-found': { status: 404, title: 'There is nothing at this path' },
+  'video-not-found': { status: 404, title: 'No video has this id' },
+  'method-not-allowed': { status: 405, title: 'This path does not support the method' },
+  'upload-timeout': { status: 408, title: 'No byte of the body arrived in time' },
+  'upload-in-progress': { status: 409, title: 'The video is being uploaded' },
+  'content-already-uploaded': { status: 409, title: 'The video already has its content' },
+  'video-not-ready': { status: 409, title: 'The video is not ready' },
+  'idempotency-key-in-progress': {
+    status: 409,
+    title: 'The first request with this Idempotency-Key is under way',
+  },
+  'video-deleted': { status: 410, title: 'The video was deleted' },
+  'length-required': { status: 411, title: 'The platform needs the length of the content beforehand' },
+  'content-too-large': { status: 413, title: 'The content is too large' },
+  'unsupported-media-type': { status: 415, title: 'The media type or the content is not supported' },
+  'platform-rejected': { status: 422, title: 'The video platform refused what was sent' },
+  'idempotency-key-reused': { status: 422, title: 'The Idempotency-Key was used with another request' },
+  'too-many-requests': { status: 429, title: 'Too many requests' },
+  'headers-too-large': { status: 431, title: 'The header fields are too large' },
+  'internal-error': { status: 500, title: 'The gateway failed' },
+  'platform-protocol-error': { status: 502, title: 'The video platform gave an answer that makes no sense' },
+  'platform-unauthorized': { status: 502, title: 'The video platform refused our credentials' },
+  'platform-throttled': { status: 503, title: 'The video platform throttles' },
+  'platform-unavailable': { status: 503, title: 'The video platform is out of reach' },
+  'store-unavailable': { status: 503, title: 'The store is out of reach' },
+  'shutting-down': { status: 503, title: 'The gateway is shutting down' },
+  'platform-timeout': { status: 504, title: 'The video platform did not answer in time' },
+} as const satisfies Record<string, { status: number; title: string }>
+
+export type ProblemCode = keyof typeof problems
+
+export interface ProblemOptions {
+  /** One field that is wrong each; `path` is a JSON pointer into the body, or the name of a parameter. */
+  errors?: { path: string; message: string }[]
+  /** Seconds after which a retry makes sense; becomes `Retry-After` (RFC 9110 §10.2.3). */
+  retryAfter?: number
+  cause?: unknown
+}
+
+/** A failure with a stable code. `detail` is shown to the caller: no secret, path or vendor's body in it. */
+export class GatewayError extends Error {
+  override readonly name = 'GatewayError'
+  readonly code: ProblemCode
+  readonly errors: ProblemOptions['errors']
+  readonly retryAfter: number | undefined
+
+  constructor(code: ProblemCode, detail: string = problems[code].title, options: ProblemOptions = {}) {
+    super(detail, { cause: options.cause })
+    this.code = code
+    this.errors = options.errors
+    this.retryAfter = options.retryAfter
+  }
+}
