@@ -1,0 +1,128 @@
+import { randomUUID } from 'node:crypto'
+import * as jose from 'jose'
+import { GatewayError } from '../errors.ts'
+import { knownScopes, type Principal, type Scope } from './credentials.ts'
+
+export interface TokenIssuerOptions {
+  /** Issuer identifier, and audience at the same time. A function: it may be known only after listen. */
+  issuerUrl: () => string
+  /** Private JWK as JSON, ES256 or EdDSA. Without it a key is made that ends with the process. */
+  signingKey?: string | undefined
+  lifetimeSeconds?: number
+}
+
+export interface TokenIssuer {
+  issuerUrl(): string
+  readonly lifetimeSeconds: number
+  sign(grant: { client: string; scopes: readonly Scope[] }): Promise<{ token: string; expiresIn: number }>
+  /** Throws GatewayError `unauthorized` for a token that is not ours, not valid now, or not an access token. */
+  verify(token: string): Promise<Principal>
+  jwks(): { keys: jose.JWK[] }
+}
+
+/** Seconds by which the clocks of two replicas may differ. */
+export const clockTolerance = 5
+
+/**
+ * Signs and verifies the gateway's own access tokens: JWTs of the profile of RFC 9068. They are verified
+ * without a look-up, so every replica with the same signing key accepts them.
+ */
+export async function createTokenIssuer(options: TokenIssuerOptions): Promise<TokenIssuer> {
+  const { issuerUrl, lifetimeSeconds = 900 } = options
+  const { alg, privateKey, publicKey, publicJwk } = await loadKey(options.signingKey)
+
+  return {
+    issuerUrl,
+    lifetimeSeconds,
+
+    async sign({ client, scopes }) {
+      const token = await new jose.SignJWT({ client_id: client, scope: scopes.join(' ') })
+        .setProtectedHeader({ alg, typ: 'at+jwt', kid: publicJwk.kid as string })
+        .setIssuer(issuerUrl())
+        .setAudience(issuerUrl())
+        .setSubject(client)
+        .setIssuedAt()
+        .setExpirationTime(`${lifetimeSeconds}s`)
+        .setJti(randomUUID())
+        .sign(privateKey)
+      return { token, expiresIn: lifetimeSeconds }
+    },
+
+    // RFC 9068 §4; algorithm and typ are pinned, as RFC 8725 §3.1 and §3.11 ask.
+    async verify(token) {
+      const verified = await jose
+        .jwtVerify<{ client_id: string; scope: string }>(token, publicKey, {
+          algorithms: [alg],
+          typ: 'at+jwt',
+          issuer: issuerUrl(),
+          audience: issuerUrl(),
+          requiredClaims: ['sub', 'client_id', 'scope', 'iat', 'exp', 'jti'],
+          clockTolerance,
+        })
+        .catch((error: unknown) => Promise.reject(tokenRefused(error)))
+      const { client_id: name, scope } = verified.payload
+      return { name, scopes: new Set(knownScopes(String(scope).split(' '))) }
+    },
+
+    jwks: () => ({ keys: [publicJwk] }),
+  }
+}
+
+/** Says that a token ran out, which its holder can mend; of every other flaw only that there is one. */
+export function tokenRefused(cause: unknown): GatewayError {
+  const expired = cause instanceof jose.errors.JWTExpired
+  return new GatewayError('unauthorized', `The access token ${expired ? 'has expired' : 'is not valid'}`, {
+    cause,
+  })
+}
+
+async function loadKey(signingKey: string | undefined) {
+  const jwk = signingKey === undefined ? await freshKey() : parseKey(signingKey)
+  const alg = jwk.kty === 'EC' ? 'ES256' : 'EdDSA'
+  const { d, ...publicPart } = jwk
+  const kid = await jose.calculateJwkThumbprint(publicPart) // RFC 7638
+  const publicJwk: jose.JWK = { ...publicPart, kid, alg, use: 'sig' }
+  try {
+    const privateKey = await jose.importJWK(jwk, alg)
+    const publicKey = await jose.importJWK(publicJwk, alg)
+    const probe = await new jose.CompactSign(new Uint8Array(1)).setProtectedHeader({ alg }).sign(privateKey)
+    await jose.compactVerify(probe, publicKey)
+    return { alg, privateKey, publicKey, publicJwk }
+  } catch {
+    // No cause: what a crypto library says about a private key has no place in a log.
+    throw new Error('the signing key is not usable: its private and public parts do not fit together')
+  }
+}
+
+async function freshKey(): Promise<jose.JWK> {
+  const { privateKey } = await jose.generateKeyPair('ES256', { extractable: true })
+  return bareKey(await jose.exportJWK(privateKey))
+}
+
+function parseKey(text: string): jose.JWK {
+  const jwk = parseJson(text)
+  const alg = algorithmOf(jwk)
+  if (!alg) throw new Error('the signing key must be a JWK for ES256 (EC, P-256) or EdDSA (OKP, Ed25519)')
+  if (typeof jwk.d !== 'string') throw new Error('the signing key must be a private JWK, with its member d')
+  if (jwk.alg !== undefined && jwk.alg !== alg) throw new Error(`the alg of the signing key must be ${alg}`)
+  return bareKey(jwk)
+}
+
+function parseJson(text: string): jose.JWK {
+  try {
+    return Object(JSON.parse(text))
+  } catch {
+    throw new Error('the signing key must be a JWK in JSON')
+  }
+}
+
+function algorithmOf({ kty, crv }: jose.JWK): 'ES256' | 'EdDSA' | undefined {
+  if (kty === 'EC' && crv === 'P-256') return 'ES256'
+  if (kty === 'OKP' && crv === 'Ed25519') return 'EdDSA'
+  return undefined
+}
+
+/** The members that make the key. Others, such as `key_ops: ["sign"]`, would be wrong on the public half. */
+function bareKey({ kty, crv, x, y, d }: jose.JWK): jose.JWK {
+  return Object.fromEntries(Object.entries({ kty, crv, x, y, d }).filter(([, value]) => value !== undefined))
+}
