@@ -1,0 +1,100 @@
+import type { Readable } from 'node:stream'
+import { GatewayError } from '../errors.ts'
+
+/** What the back office wants to publish. `id` is the gateway's own id, for platforms that can carry it. */
+export interface Draft {
+  id: string
+  title: string
+  description: string | null
+  reference: string | null
+}
+
+/**
+ * The place of a video on a platform, as the adapter knows it.
+ * `videoId` is the platform's identifier, null until the platform gave one.
+ * `handle` is the adapter's own note (an upload URL, a second id); nobody else reads it.
+ */
+export interface Slot {
+  videoId: string | null
+  handle: string | null
+}
+
+/** The bytes of an mp4. `size` is null when nobody can know it before the end. */
+export interface Content {
+  stream: Readable
+  size: number | null
+}
+
+/** What goes with every call to an adapter. */
+export interface Call {
+  /** Aborts the call; its reason is what the caller gets. */
+  signal: AbortSignal
+  /** Stores a changed slot at once, so that a crash right after cannot lose it. */
+  keep(slot: Slot): void
+}
+
+/** `awaiting-upload` also stands for content that the platform received only in part. */
+export type ProcessingStatus =
+  | { state: 'awaiting-upload' | 'processing' | 'ready' }
+  | { state: 'failed'; message: string }
+
+/** Sizes in pixels, duration in seconds. */
+export interface VideoInfo {
+  launchUrl: string
+  mimeType: 'video/mp4' | 'application/vnd.apple.mpegurl'
+  width: number
+  height: number
+  duration: number
+}
+
+/** Sizes in pixels. */
+export interface Thumbnail {
+  url: string
+  mimeType: 'image/jpeg' | 'image/png'
+  width: number
+  height: number
+}
+
+/**
+ * The one contract between the gateway and any video platform.
+ * Every method may throw a GatewayError with one of the `platform-…` codes, and {@link VideoMissingError}.
+ */
+export interface VideoPlatform {
+  readonly name: string
+  /** True when `upload` cannot do without `content.size`. */
+  readonly lengthRequired: boolean
+
+  /** Creates the slot. A platform that makes its slot at the upload answers with two nulls. */
+  provision(draft: Draft, call: Call): Promise<Slot>
+
+  /** Looks for a slot that an interrupted `provision` may have left, where the platform's API can. */
+  find?(draft: Draft, call: Call): Promise<Slot | null>
+
+  /**
+   * Streams the content into the slot and resolves when the platform has taken all of it.
+   * A slot whose earlier upload was cut takes this one. Destroys `content.stream` when it fails.
+   */
+  upload(slot: Slot, draft: Draft, content: Content, call: Call): Promise<void>
+
+  /** Where the platform stands with the video. */
+  status(slot: Slot, call: Call): Promise<ProcessingStatus>
+
+  /** Only called once `status` said ready. */
+  info(slot: Slot, call: Call): Promise<VideoInfo>
+
+  /** Only called once `status` said ready. */
+  thumbnail(slot: Slot, call: Call): Promise<Thumbnail>
+
+  /** Removes whatever the slot holds, an upload under way included. A slot with nothing in it is fine. */
+  remove(slot: Slot, call: Call): Promise<void>
+
+  /** Gives the sockets back. */
+  close(): Promise<void>
+}
+
+/** The platform does not know the video (any more). */
+export class VideoMissingError extends GatewayError {
+  constructor(platform: string) {
+    super('platform-rejected', `${platform} does not know the video`)
+  }
+}

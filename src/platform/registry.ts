@@ -1,0 +1,5 @@
+import { sandbox } from './sandbox.ts'
+import type { PlatformDefinition } from './tools.ts'
+
+/** Every platform the gateway knows. */
+export const platformDefinitions: readonly PlatformDefinition[] = [sandbox]

@@ -1,0 +1,47 @@
+import type { TObject } from '@sinclair/typebox'
+import type { VideoPlatform } from './platform.ts'
+
+/** What adapters need of a logger; pino's has it. */
+export interface Log {
+  info(fields: object, message: string): void
+  warn(fields: object, message: string): void
+  error(fields: object, message: string): void
+}
+
+/** Hears of every call to a platform. */
+export interface PlatformObserver {
+  call(call: { platform: string; operation: string; outcome: string; seconds: number }): void
+  circuit(platform: string, state: 'closed' | 'half-open' | 'open'): void
+  tokenRequest(platform: string, outcome: 'ok' | 'failed'): void
+}
+
+/** What the gateway lends every adapter. Times in milliseconds. */
+export interface PlatformTools {
+  log: Log
+  observer: PlatformObserver
+  timeouts: {
+    connect: number
+    /** For the headers, and between two pieces of the body, of an answer. */
+    answer: number
+    /** From the last byte of an upload to the platform's answer. */
+    afterUpload: number
+  }
+  /** How often an idempotent call is repeated after it failed. */
+  retries: number
+  /** So many failures in a row open the circuit; a trial call follows after `halfOpenAfter`. */
+  circuit: { failures: number; halfOpenAfter: number }
+}
+
+/** A platform as the registry knows it. */
+export interface PlatformDefinition {
+  name: string
+  /** Its environment variables: required ones without a default stop the start when they are missing. */
+  variables: TObject
+  create(variables: never, tools: PlatformTools): VideoPlatform
+}
+
+export const defaultTools = {
+  timeouts: { connect: 5_000, answer: 15_000, afterUpload: 300_000 },
+  retries: 2,
+  circuit: { failures: 8, halfOpenAfter: 10_000 },
+} satisfies Partial<PlatformTools>

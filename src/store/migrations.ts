@@ -1,0 +1,44 @@
+import type { DatabaseSync } from 'node:sqlite'
+
+/**
+ * The schema, one step a version; the file carries its version in `user_version`. Steps are only ever appended.
+ * A video is one JSON document; what is searched by is a generated column over it, so there is one truth.
+ */
+const steps = [
+  `CREATE TABLE videos (
+     id TEXT PRIMARY KEY,
+     document TEXT NOT NULL,
+     stage TEXT GENERATED ALWAYS AS (document ->> 'stage') VIRTUAL,
+     platform TEXT GENERATED ALWAYS AS (document ->> 'platform') VIRTUAL,
+     reference TEXT GENERATED ALWAYS AS (document ->> 'reference') VIRTUAL,
+     next_check_at INTEGER GENERATED ALWAYS AS (document ->> 'nextCheckAt') VIRTUAL,
+     version INTEGER GENERATED ALWAYS AS (document ->> 'version') VIRTUAL
+   ) WITHOUT ROWID;
+   CREATE INDEX videos_by_stage ON videos (stage, id);
+   CREATE INDEX videos_by_reference ON videos (reference, id) WHERE reference IS NOT NULL;
+   CREATE INDEX videos_due ON videos (next_check_at) WHERE next_check_at IS NOT NULL;
+   CREATE TABLE idempotency_keys (
+     client TEXT NOT NULL,
+     key TEXT NOT NULL,
+     fingerprint TEXT NOT NULL,
+     videoId TEXT NOT NULL,
+     response TEXT,
+     createdAt INTEGER NOT NULL,
+     PRIMARY KEY (client, key)
+   ) WITHOUT ROWID;
+   CREATE INDEX idempotency_keys_by_age ON idempotency_keys (createdAt);`,
+]
+
+/**
+ * Brings a database to the newest version, each step in a transaction.
+ * @throws Error when the file was written by a newer gateway
+ */
+export function migrate(db: DatabaseSync): void {
+  const row = db.prepare('PRAGMA user_version').get() as { user_version: number }
+  if (row.user_version > steps.length)
+    throw new Error(`the database has version ${row.user_version}, this gateway knows up to ${steps.length}`)
+  for (const [index, step] of steps.entries()) {
+    if (index < row.user_version) continue
+    db.exec(`BEGIN IMMEDIATE; ${step} PRAGMA user_version = ${index + 1}; COMMIT`)
+  }
+}

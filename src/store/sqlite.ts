@@ -1,0 +1,144 @@
+import { mkdirSync } from 'node:fs'
+import { dirname } from 'node:path'
+import { DatabaseSync } from 'node:sqlite'
+import { GatewayError } from '../errors.ts'
+import type { Stage, Video } from '../publication/video.ts'
+import { migrate } from './migrations.ts'
+import type { IdempotencyRecord, VideoStore } from './store.ts'
+
+/** How long a statement waits for another process's write, in ms. It blocks the event loop, so not long. */
+const busyTimeout = 1000
+
+/**
+ * Opens the store of `DATABASE_URL`: `sqlite:PATH` (made if missing) or `memory:` (gone with the process).
+ * Both are SQLite. WAL with `synchronous=FULL`: what was acknowledged survives `kill -9` and loss of power.
+ * @throws Error with one clear line when the file cannot be used
+ */
+export function openStore(url: string): VideoStore {
+  const path = url === 'memory:' ? ':memory:' : url.replace(/^sqlite:/, '')
+  if (path !== ':memory:') mkdirSync(dirname(path), { recursive: true })
+  const db = new DatabaseSync(path, { timeout: busyTimeout })
+  try {
+    db.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL')
+    migrate(db)
+  } catch (error) {
+    db.close()
+    throw new Error(`DATABASE_URL: cannot use ${path}: ${(error as Error).message}`, { cause: error })
+  }
+  return createStore(db)
+}
+
+function createStore(db: DatabaseSync): VideoStore {
+  const statements = {
+    insert: db.prepare('INSERT INTO videos (id, document) VALUES (?, ?)'),
+    find: db.prepare('SELECT document FROM videos WHERE id = ?'),
+    update: db.prepare('UPDATE videos SET document = ? WHERE id = ? AND version = ?'),
+    // The inner select is by index; json_set keeps the rest of the document as it is.
+    claim: db.prepare(
+      `UPDATE videos SET document = json_set(document, '$.nextCheckAt', ?1, '$.version', version + 1)
+       WHERE id IN (
+         SELECT id FROM (SELECT id, next_check_at FROM videos WHERE next_check_at <= ?2 ORDER BY next_check_at LIMIT ?4)
+         UNION ALL
+         SELECT id FROM (SELECT id, next_check_at FROM videos WHERE next_check_at > ?3 LIMIT ?4)
+         LIMIT ?4)
+       RETURNING document`,
+    ),
+    nextDue: db.prepare('SELECT min(next_check_at) AS at FROM videos WHERE next_check_at IS NOT NULL'),
+    count: db.prepare('SELECT stage, count(*) AS n FROM videos GROUP BY stage'),
+    insertKey: db.prepare('INSERT INTO idempotency_keys VALUES (?, ?, ?, ?, ?, ?)'),
+    findKey: db.prepare('SELECT * FROM idempotency_keys WHERE client = ? AND key = ?'),
+    answerKey: db.prepare('UPDATE idempotency_keys SET response = ? WHERE client = ? AND key = ?'),
+    releaseKey: db.prepare('DELETE FROM idempotency_keys WHERE client = ? AND key = ?'),
+    expireKeys: db.prepare('DELETE FROM idempotency_keys WHERE createdAt < ?'),
+    ping: db.prepare('SELECT 1 FROM videos LIMIT 1'),
+  }
+  const findKey = (client: string, key: string) =>
+    statements.findKey.get(client, key) as IdempotencyRecord | undefined
+  const find = (id: string) => parse(statements.find.get(id))
+
+  return guarded({
+    insert(video, record) {
+      db.exec('BEGIN IMMEDIATE')
+      try {
+        const holder = record && findKey(record.client, record.key)
+        if (!holder) {
+          if (record) {
+            const { client, key, fingerprint, videoId, response, createdAt } = record
+            statements.insertKey.run(client, key, fingerprint, videoId, response, createdAt)
+          }
+          statements.insert.run(video.id, JSON.stringify(video))
+        }
+        db.exec('COMMIT')
+        return holder
+      } catch (error) {
+        if (db.isTransaction) db.exec('ROLLBACK')
+        throw error
+      }
+    },
+
+    find,
+
+    list({ stages, platform, reference, before, limit }) {
+      const where = [`stage IN (${stages.map(() => '?').join()})`]
+      const values: string[] = [...stages]
+      const also = (condition: string, value: string | undefined) => {
+        if (value === undefined) return
+        where.push(condition)
+        values.push(value)
+      }
+      also('platform = ?', platform)
+      also('reference = ?', reference)
+      also('id < ?', before)
+      // Ids are UUIDv7: their order is the order of creation (RFC 9562 §5.7).
+      const sql = `SELECT document FROM videos WHERE ${where.join(' AND ')} ORDER BY id DESC LIMIT ?`
+      return db
+        .prepare(sql)
+        .all(...values, limit)
+        .map((row) => parse(row) as Video)
+    },
+
+    update(id, change) {
+      for (;;) {
+        const current = find(id)
+        if (!current) return undefined
+        const next = { ...change(current), version: current.version + 1 }
+        if (statements.update.run(JSON.stringify(next), id, current.version).changes) return next
+      }
+    },
+
+    claimDue: (now, until, horizon, limit) =>
+      statements.claim.all(until, now, horizon, limit).map((row) => parse(row) as Video),
+    nextDueAt: () => (statements.nextDue.get() as { at: number | null }).at ?? undefined,
+    countByStage: () =>
+      Object.fromEntries(
+        (statements.count.all() as { stage: Stage; n: number }[]).map((row) => [row.stage, row.n]),
+      ),
+
+    findKey,
+    answerKey: (client, key, response) => void statements.answerKey.run(response, client, key),
+    releaseKey: (client, key) => void statements.releaseKey.run(client, key),
+    expireKeys: (before) => void statements.expireKeys.run(before),
+    ping: () => void statements.ping.get(),
+    close: () => db.close(),
+  })
+}
+
+function parse(row: Record<string, unknown> | undefined): Video | undefined {
+  return row && (JSON.parse(row.document as string) as Video)
+}
+
+/** Turns what SQLite throws (locked, full, gone) into the one error that callers know. */
+function guarded(store: VideoStore): VideoStore {
+  const entries = Object.entries(store).map(([name, method]) => [
+    name,
+    (...args: unknown[]) => {
+      try {
+        return (method as (...args: unknown[]) => unknown)(...args)
+      } catch (error) {
+        if ((error as NodeJS.ErrnoException).code !== 'ERR_SQLITE_ERROR') throw error
+        throw new GatewayError('store-unavailable', undefined, { retryAfter: 5, cause: error })
+      }
+    },
+  ])
+  return Object.fromEntries(entries) as VideoStore
+}

@@ -1,0 +1,66 @@
+import type { Stage, Video } from '../publication/video.ts'
+
+/** A page of videos, newest first. `before` is the id after which the page starts. */
+export interface VideoQuery {
+  stages: readonly Stage[]
+  platform?: string | undefined
+  reference?: string | undefined
+  before?: string | undefined
+  limit: number
+}
+
+/** The memory of one `Idempotency-Key`. `response` is null until the first request was answered. */
+export interface IdempotencyRecord {
+  client: string
+  key: string
+  fingerprint: string
+  videoId: string
+  response: string | null
+  createdAt: number
+}
+
+/**
+ * Where publications live. All methods are synchronous: nothing can come between a read and the write that
+ * rests on it. They throw GatewayError `store-unavailable` when the store is out of reach.
+ */
+export interface VideoStore {
+  /**
+   * Adds a video, and the idempotency record that led to it, in one transaction.
+   * @returns the record that already holds the key, in which case nothing was added
+   */
+  insert(video: Video, record?: IdempotencyRecord): IdempotencyRecord | undefined
+
+  find(id: string): Video | undefined
+
+  list(query: VideoQuery): Video[]
+
+  /**
+   * Compare-and-set: reads the row, applies `change` and writes the result, again if another process was faster.
+   * `change` must be pure; what it throws passes through and nothing is written.
+   * @returns the video as stored, or undefined when there is no such row
+   */
+  update(id: string, change: (current: Video) => Video): Video | undefined
+
+  /**
+   * Takes up to `limit` rows whose check is due, and moves their next check to `until`, so that nobody else
+   * takes them meanwhile and a crash brings them back. A check planned past `horizon` counts as due: the clock
+   * was set back.
+   */
+  claimDue(now: number, until: number, horizon: number, limit: number): Video[]
+
+  /** When the earliest check is due, in ms since the epoch. */
+  nextDueAt(): number | undefined
+
+  /** How many videos stand in each stage. */
+  countByStage(): Partial<Record<Stage, number>>
+
+  findKey(client: string, key: string): IdempotencyRecord | undefined
+  answerKey(client: string, key: string, response: string): void
+  releaseKey(client: string, key: string): void
+  /** Forgets the keys that are older than `before` (ms since the epoch). */
+  expireKeys(before: number): void
+
+  /** Throws when the store cannot be read. */
+  ping(): void
+  close(): void
+}
