@@ -11,7 +11,10 @@ export const sandbox = {
   variables: Type.Object({
     SANDBOX_BASE_URL: Type.String({ format: 'url', description: 'where the sandbox platform listens' }),
     SANDBOX_CLIENT_ID: Type.String({ default: 'sandbox', description: 'its OAuth2 client' }),
-    SANDBOX_CLIENT_SECRET: Type.String({ default: 'sandbox-secret', description: 'and that client’s secret' }),
+    SANDBOX_CLIENT_SECRET: Type.String({
+      default: 'sandbox-secret',
+      description: 'and that client’s secret',
+    }),
   }),
   create: createSandbox,
 } satisfies PlatformDefinition
@@ -61,7 +64,13 @@ function createSandbox(variables: Variables, tools: PlatformTools): VideoPlatfor
 
     async provision({ id, title, description }, { signal }) {
       const json = { name: title, summary: description ?? '', external_ref: id }
-      const clip = await http.json(Clip, { operation: 'provision', method: 'POST', url: '/clips', json, signal })
+      const clip = await http.json(Clip, {
+        operation: 'provision',
+        method: 'POST',
+        url: '/clips',
+        json,
+        signal,
+      })
       return { videoId: clip.clip_id, handle: clip.ingest_url }
     },
 
@@ -85,7 +94,12 @@ function createSandbox(variables: Variables, tools: PlatformTools): VideoPlatfor
     },
 
     async status({ videoId }, { signal }) {
-      const clip = await http.json(ClipState, { operation: 'status', method: 'GET', url: `/clips/${videoId}`, signal })
+      const clip = await http.json(ClipState, {
+        operation: 'status',
+        method: 'GET',
+        url: `/clips/${videoId}`,
+        signal,
+      })
       switch (clip.state) {
         case 'empty':
         case 'receiving':

@@ -81,13 +81,17 @@ export async function openContent(source: Readable, options: ContentOptions): Pr
     idle.refresh()
     received += chunk.length
     if (received > maxBytes) return fail(tooLarge(maxBytes))
-    if (size !== null && received > size) return fail(incomplete(`the file is longer than the announced ${size} bytes`))
+    if (size !== null && received > size)
+      return fail(incomplete(`the file is longer than the announced ${size} bytes`))
     if (judged && head.length === 0) return forward(chunk)
     head.push(chunk)
     source.pause()
     if (judged) return
     if (received < headBytes) return void source.resume()
-    if (!startsWithFtyp(head)) return fail(new GatewayError('unsupported-media-type', 'the file is no mp4: it does not start with an ftyp box'))
+    if (!startsWithFtyp(head))
+      return fail(
+        new GatewayError('unsupported-media-type', 'the file is no mp4: it does not start with an ftyp box'),
+      )
     judged = true
     opened.resolve()
   }
@@ -103,7 +107,8 @@ export async function openContent(source: Readable, options: ContentOptions): Pr
   async function onEnd() {
     if (received === 0) return fail(incomplete('the file is empty'))
     if (!judged) return fail(new GatewayError('unsupported-media-type', 'the file is too short for an mp4'))
-    if (size !== null && received < size) return fail(incomplete(`the file ended after ${received} of the announced ${size} bytes`))
+    if (size !== null && received < size)
+      return fail(incomplete(`the file ended after ${received} of the announced ${size} bytes`))
     try {
       await options.confirmEnd?.()
     } catch (error) {

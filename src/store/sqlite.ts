@@ -33,15 +33,16 @@ function createStore(db: DatabaseSync): VideoStore {
     insert: db.prepare('INSERT INTO videos (id, document) VALUES (?, ?)'),
     find: db.prepare('SELECT document FROM videos WHERE id = ?'),
     update: db.prepare('UPDATE videos SET document = ? WHERE id = ? AND version = ?'),
-    // The inner select is by index; json_set keeps the rest of the document as it is.
+    // Two selects and not an OR, so that each walks the index no further than its limit.
+    due: db.prepare(
+      `SELECT document FROM (SELECT document FROM videos WHERE next_check_at <= ?1 ORDER BY next_check_at LIMIT ?3)
+       UNION ALL
+       SELECT document FROM (SELECT document FROM videos WHERE next_check_at > ?2 ORDER BY next_check_at LIMIT ?3)
+       LIMIT ?3`,
+    ),
     claim: db.prepare(
-      `UPDATE videos SET document = json_set(document, '$.nextCheckAt', ?1, '$.version', version + 1)
-       WHERE id IN (
-         SELECT id FROM (SELECT id, next_check_at FROM videos WHERE next_check_at <= ?2 ORDER BY next_check_at LIMIT ?4)
-         UNION ALL
-         SELECT id FROM (SELECT id, next_check_at FROM videos WHERE next_check_at > ?3 LIMIT ?4)
-         LIMIT ?4)
-       RETURNING document`,
+      `UPDATE videos SET document = json_set(document, '$.nextCheckAt', ?, '$.version', version + 1)
+       WHERE id IN (SELECT value FROM json_each(?))`,
     ),
     nextDue: db.prepare('SELECT min(next_check_at) AS at FROM videos WHERE next_check_at IS NOT NULL'),
     count: db.prepare('SELECT stage, count(*) AS n FROM videos GROUP BY stage'),
@@ -55,26 +56,29 @@ function createStore(db: DatabaseSync): VideoStore {
   const findKey = (client: string, key: string) =>
     statements.findKey.get(client, key) as IdempotencyRecord | undefined
   const find = (id: string) => parse(statements.find.get(id))
+  const transaction = <T>(work: () => T): T => {
+    db.exec('BEGIN IMMEDIATE')
+    try {
+      const result = work()
+      db.exec('COMMIT')
+      return result
+    } catch (error) {
+      if (db.isTransaction) db.exec('ROLLBACK')
+      throw error
+    }
+  }
 
   return guarded({
-    insert(video, record) {
-      db.exec('BEGIN IMMEDIATE')
-      try {
+    insert: (video, record) =>
+      transaction(() => {
         const holder = record && findKey(record.client, record.key)
-        if (!holder) {
-          if (record) {
-            const { client, key, fingerprint, videoId, response, createdAt } = record
-            statements.insertKey.run(client, key, fingerprint, videoId, response, createdAt)
-          }
-          statements.insert.run(video.id, JSON.stringify(video))
+        if (holder) return holder
+        if (record) {
+          const { client, key, fingerprint, videoId, response, createdAt } = record
+          statements.insertKey.run(client, key, fingerprint, videoId, response, createdAt)
         }
-        db.exec('COMMIT')
-        return holder
-      } catch (error) {
-        if (db.isTransaction) db.exec('ROLLBACK')
-        throw error
-      }
-    },
+        statements.insert.run(video.id, JSON.stringify(video))
+      }),
 
     find,
 
@@ -101,13 +105,22 @@ function createStore(db: DatabaseSync): VideoStore {
       for (;;) {
         const current = find(id)
         if (!current) return undefined
-        const next = { ...change(current), version: current.version + 1 }
+        const changed = change(current)
+        if (changed === current) return current
+        const next = { ...changed, version: current.version + 1 }
         if (statements.update.run(JSON.stringify(next), id, current.version).changes) return next
       }
     },
 
-    claimDue: (now, until, horizon, limit) =>
-      statements.claim.all(until, now, horizon, limit).map((row) => parse(row) as Video),
+    claimDue(now, until, horizon, limit) {
+      const select = () => statements.due.all(now, horizon, limit).map((row) => parse(row) as Video)
+      if (select().length === 0) return []
+      return transaction(() => {
+        const due = select()
+        statements.claim.run(until, JSON.stringify(due.map((video) => video.id)))
+        return due
+      })
+    },
     nextDueAt: () => (statements.nextDue.get() as { at: number | null }).at ?? undefined,
     countByStage: () =>
       Object.fromEntries(

@@ -36,7 +36,7 @@ export interface VideoStore {
 
   /**
    * Compare-and-set: reads the row, applies `change` and writes the result, again if another process was faster.
-   * `change` must be pure; what it throws passes through and nothing is written.
+   * `change` must be pure; what it throws passes through and nothing is written, nor when it returns its argument.
    * @returns the video as stored, or undefined when there is no such row
    */
   update(id: string, change: (current: Video) => Video): Video | undefined
@@ -45,6 +45,7 @@ export interface VideoStore {
    * Takes up to `limit` rows whose check is due, and moves their next check to `until`, so that nobody else
    * takes them meanwhile and a crash brings them back. A check planned past `horizon` counts as due: the clock
    * was set back.
+   * @returns the rows as they were before the claim, the longest due first
    */
   claimDue(now: number, until: number, horizon: number, limit: number): Video[]
 

@@ -1,0 +1,107 @@
+import { GatewayError } from '../errors.ts'
+import type { Call, VideoPlatform } from '../platform/platform.ts'
+import type { Log } from '../platform/tools.ts'
+import type { VideoStore } from '../store/store.ts'
+import type { BackoffPolicy } from './backoff.ts'
+import type { IncomingContent } from './content.ts'
+import { type TransitionName, transition } from './lifecycle.ts'
+import type { Stage, Video } from './video.ts'
+
+/** Durations in milliseconds, sizes in bytes. */
+export interface Policy {
+  backoff: BackoffPolicy
+  pollConcurrency: number
+  processingTimeout: number
+  uploadMaxBytes: number
+  uploadIdleTimeout: number
+  /** How long an upload may go without renewing its lease before it counts as dead. */
+  uploadLease: number
+  /** How long provisioning, a check or a removal may take before somebody else picks the row up. */
+  claim: number
+}
+
+/** An upload that runs in this process. */
+export interface LiveUpload {
+  content: IncomingContent
+  /** Resolves when it is over, well or not. */
+  done: Promise<void>
+}
+
+/** Hears what happens to videos. */
+export interface PublicationObserver {
+  stageChanged(change: { video: Video; from: Stage; seconds: number }): void
+  uploadEnded(upload: { platform: string; outcome: string; bytes: number; seconds: number }): void
+  polled(poll: { platform: string; lagSeconds: number }): void
+  /** Something may be left on the platform that the gateway cannot remove. */
+  orphaned(platform: string): void
+}
+
+/** What the use cases work with; wired in `app.ts`. */
+export interface Gateway {
+  store: VideoStore
+  platforms: ReadonlyMap<string, VideoPlatform>
+  defaultPlatform: string
+  policy: Policy
+  uploads: Map<string, LiveUpload>
+  log: Log
+  observer: PublicationObserver
+  /** Aborted when the process gives up what is still under way. */
+  signal: AbortSignal
+  /** Tells the poller that a row is due at this time (ms since the epoch), perhaps earlier than it planned. */
+  wakePoller(at: number): void
+}
+
+/** @throws GatewayError when there is no such video, or no more */
+export function visibleVideo(gateway: Gateway, id: string): Video {
+  const video = gateway.store.find(id)
+  if (!video || video.stage === 'provisioning') throw new GatewayError('video-not-found')
+  if (video.stage === 'deleting' || video.stage === 'deleted') throw new GatewayError('video-deleted')
+  return video
+}
+
+/** @throws GatewayError for a platform that this gateway is not configured for (any more) */
+export function platformOf(gateway: Gateway, name: string): VideoPlatform {
+  const platform = gateway.platforms.get(name)
+  if (!platform) throw new GatewayError('platform-unavailable', `the platform ${name} is not configured`)
+  return platform
+}
+
+/** What goes with a call for this video: a changed slot is stored whatever the stage. */
+export function callFor(gateway: Gateway, id: string, signal: AbortSignal = gateway.signal): Call {
+  return {
+    signal,
+    keep: (slot) => {
+      gateway.store.update(id, (current) => ({ ...current, slot }))
+    },
+  }
+}
+
+/**
+ * Moves a video along the lifecycle in the store, as a compare-and-set, with one log line.
+ * @param guard when it refuses the current row, nothing happens
+ * @returns the row after it; undefined when the guard refused or the row is gone
+ * @throws GatewayError when the lifecycle does not allow it
+ */
+export function advance(
+  gateway: Gateway,
+  id: string,
+  name: TransitionName,
+  changes: Partial<Video> = {},
+  guard: (current: Video) => boolean = () => true,
+): Video | undefined {
+  let before: Video | undefined
+  const after = gateway.store.update(id, (current) => {
+    before = guard(current) ? current : undefined
+    return before ? transition(current, name, Date.now(), changes) : current
+  })
+  if (!before || !after) return undefined
+  const { stage: from, stageSince } = before
+  const { stage: to, platform, slot, error } = after
+  gateway.log.info(
+    { video: id, platform, platformVideo: slot.videoId, from, to, ...(error && { error }) },
+    name,
+  )
+  gateway.observer.stageChanged({ video: after, from, seconds: (after.stageSince - stageSince) / 1000 })
+  if (after.nextCheckAt !== null) gateway.wakePoller(after.nextCheckAt)
+  return after
+}

@@ -1,0 +1,75 @@
+import { check } from './check.ts'
+import type { Gateway } from './gateway.ts'
+import type { Video } from './video.ts'
+
+export interface Poller {
+  /** A row is due at this time (ms since the epoch), which may be earlier than the poller planned to look. */
+  wake(at: number): void
+  /** Takes no more rows and waits for the checks under way. */
+  stop(): Promise<void>
+}
+
+/** How long the poller sleeps at most, for rows that another process planned; also after a failing store. In ms. */
+const longestSleep = 1_000
+/** No check is planned further ahead than this, in ms; one that is was planned before the clock was set back. */
+const horizon = 2 * 3_600_000
+
+/**
+ * Watches the videos. There is no queue beside the store: rows that are due are claimed there, at most
+ * `pollConcurrency` are checked at once, and in between the poller sleeps until the next one is due.
+ */
+export function startPoller(gateway: Gateway): Poller {
+  const { pollConcurrency, claim } = gateway.policy
+  const running = new Set<Promise<void>>()
+  let timer: NodeJS.Timeout | undefined
+  let plannedAt = 0
+  /** More rows were due than there were places. */
+  let full = false
+  let stopped = false
+
+  function look(): void {
+    if (stopped) return
+    const now = Date.now()
+    const free = pollConcurrency - running.size
+    try {
+      const due = gateway.store.claimDue(now, now + claim, now + horizon, free)
+      for (const video of due) start(video, now)
+      full = due.length === free
+      if (!full) plan(gateway.store.nextDueAt() ?? Number.POSITIVE_INFINITY)
+    } catch (error) {
+      gateway.log.error({ err: error }, 'the poller cannot use the store')
+      plan(now + longestSleep)
+    }
+  }
+
+  function plan(at: number): void {
+    if (stopped) return
+    clearTimeout(timer)
+    const sleep = Math.min(Math.max(at - Date.now(), 0), longestSleep)
+    plannedAt = Date.now() + sleep
+    timer = setTimeout(look, sleep)
+  }
+
+  function start(video: Video, now: number): void {
+    const lagSeconds = Math.max(0, now - (video.nextCheckAt ?? now)) / 1000
+    gateway.observer.polled({ platform: video.platform, lagSeconds })
+    const run = check(gateway, video).finally(() => {
+      running.delete(run)
+      // Places are refilled by the quarter: a claim is one transaction however many rows it takes.
+      if (full && pollConcurrency - running.size >= pollConcurrency / 4) look()
+    })
+    running.add(run)
+  }
+
+  plan(0)
+  return {
+    wake(at) {
+      if (at < plannedAt) plan(at)
+    },
+    async stop() {
+      stopped = true
+      clearTimeout(timer)
+      await Promise.all(running)
+    },
+  }
+}

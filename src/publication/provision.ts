@@ -1,0 +1,129 @@
+import { randomUUIDv7 } from 'node:crypto'
+import { GatewayError } from '../errors.ts'
+import { type Slot, VideoMissingError } from '../platform/platform.ts'
+import type { IdempotencyRecord } from '../store/store.ts'
+import { advance, callFor, type Gateway, platformOf } from './gateway.ts'
+import { removeFromPlatform } from './remove.ts'
+import type { Video } from './video.ts'
+
+/** What the back office asks for. */
+export interface Publication {
+  title: string
+  description?: string | undefined
+  reference?: string | undefined
+  platform?: string | undefined
+}
+
+/** The key with which a caller marks its request, see `idempotency.ts`. */
+export type IdempotencyClaim = Pick<IdempotencyRecord, 'client' | 'key' | 'fingerprint'>
+
+/** Thrown when another request already holds the idempotency key. */
+export class KeyTaken extends Error {}
+
+/**
+ * Provisions a slot on the platform. The row is stored before the platform is asked, so that a crash in between
+ * leaves something to clean up by.
+ * @throws GatewayError with the platform's failure; then there is no video
+ */
+export async function provision(
+  gateway: Gateway,
+  asked: Publication,
+  claim?: IdempotencyClaim,
+): Promise<Video> {
+  const name = asked.platform ?? gateway.defaultPlatform
+  const platform = gateway.platforms.get(name)
+  if (!platform) {
+    const message = `must be one of ${[...gateway.platforms.keys()].join(', ')}`
+    throw new GatewayError('invalid-request', undefined, { errors: [{ path: '/platform', message }] })
+  }
+  const video = newVideo(gateway, asked, name)
+  const record = claim && { ...claim, videoId: video.id, response: null, createdAt: video.createdAt }
+  if (gateway.store.insert(video, record)) throw new KeyTaken()
+
+  let slot: Slot
+  try {
+    slot = await platform.provision(video, callFor(gateway, video.id))
+  } catch (error) {
+    withdraw(gateway, video, error)
+    if (claim) gateway.store.releaseKey(claim.client, claim.key)
+    throw error
+  }
+  try {
+    return advance(gateway, video.id, 'provisioned', { slot }) as Video
+  } catch (error) {
+    gateway.log.error(
+      { video: video.id, platform: name, slot: slot.videoId, err: error },
+      'slot could not be stored',
+    )
+    await removeFromPlatform(gateway, { ...video, slot })
+    throw error
+  }
+}
+
+/** Forgets a video that the platform refused; where it may have made a slot all the same, looks for it later. */
+function withdraw(gateway: Gateway, video: Video, error: unknown): void {
+  const certain = ['platform-rejected', 'platform-unauthorized', 'platform-throttled', 'length-required']
+  const refused = error instanceof GatewayError && certain.includes(error.code)
+  if (refused) advance(gateway, video.id, 'provision-refused')
+  else
+    advance(gateway, video.id, 'removal-requested', {
+      nextCheckAt: Date.now() + gateway.policy.backoff.initial,
+    })
+}
+
+/**
+ * Finds out what became of a provisioning that was interrupted (the process died, or another one did).
+ * The slot is adopted where the platform can tell; else the video fails and the log names it.
+ */
+export async function recoverProvisioning(gateway: Gateway, video: Video): Promise<void> {
+  const platform = platformOf(gateway, video.platform)
+  const stale = (current: Video) => current.stage === 'provisioning'
+  if (!platform.find) {
+    const message = 'the gateway stopped while the platform made the slot; create the video again'
+    advance(
+      gateway,
+      video.id,
+      'provision-lost',
+      { error: { code: 'provisioning-interrupted', message } },
+      stale,
+    )
+    gateway.log.error(
+      { video: video.id, platform: video.platform, title: video.title },
+      'an empty slot may be left',
+    )
+    gateway.observer.orphaned(video.platform)
+    return
+  }
+  const slot = await platform.find(video, callFor(gateway, video.id)).catch((error) => {
+    if (error instanceof VideoMissingError) return null
+    throw error
+  })
+  if (slot) advance(gateway, video.id, 'provisioned', { slot }, stale)
+  else advance(gateway, video.id, 'provision-refused', {}, stale)
+}
+
+function newVideo(gateway: Gateway, asked: Publication, platform: string): Video {
+  const now = Date.now()
+  return {
+    id: randomUUIDv7(),
+    title: asked.title,
+    description: asked.description ?? null,
+    reference: asked.reference ?? null,
+    platform,
+    slot: { videoId: null, handle: null },
+    stage: 'provisioning',
+    stageSince: now,
+    error: null,
+    bytesReceived: 0,
+    bytesTotal: null,
+    lease: null,
+    info: null,
+    thumbnail: null,
+    createdAt: now,
+    updatedAt: now,
+    checkedAt: null,
+    nextCheckAt: now + gateway.policy.claim,
+    checks: 0,
+    version: 1,
+  }
+}
