@@ -5,6 +5,7 @@ const usage = `usage: npm run apikey -- NAME [scopes], with scopes from ${allSco
 
 try {
   if (!name || name.startsWith('-')) throw new Error(usage)
+  if (/[:,]/.test(name)) throw new Error('the name must contain neither a colon nor a comma')
   const key = generateSecret('vgk_')
   const parts = [name, hashSecret(key).toString('hex')]
   const named = scopes.flatMap((scope) => scope.split(/[+,\s]+/)).filter((scope) => scope !== '')

@@ -17,7 +17,18 @@ export interface TokenIssuer {
   sign(grant: { client: string; scopes: readonly Scope[] }): Promise<{ token: string; expiresIn: number }>
   /** Throws GatewayError `unauthorized` for a token that is not ours, not valid now, or not an access token. */
   verify(token: string): Promise<Principal>
-  jwks(): { keys: jose.JWK[] }
+  jwks(): { keys: PublicJwk[] }
+}
+
+export interface PublicJwk {
+  kty: string
+  crv: string
+  x: string
+  /** Only with `kty` EC. */
+  y?: string
+  kid: string
+  alg: string
+  use: 'sig'
 }
 
 /** Seconds by which the clocks of two replicas may differ. */
@@ -37,7 +48,7 @@ export async function createTokenIssuer(options: TokenIssuerOptions): Promise<To
 
     async sign({ client, scopes }) {
       const token = await new jose.SignJWT({ client_id: client, scope: scopes.join(' ') })
-        .setProtectedHeader({ alg, typ: 'at+jwt', kid: publicJwk.kid as string })
+        .setProtectedHeader({ alg, typ: 'at+jwt', kid: publicJwk.kid })
         .setIssuer(issuerUrl())
         .setAudience(issuerUrl())
         .setSubject(client)
@@ -81,10 +92,10 @@ async function loadKey(signingKey: string | undefined) {
   const alg = jwk.kty === 'EC' ? 'ES256' : 'EdDSA'
   const { d, ...publicPart } = jwk
   const kid = await jose.calculateJwkThumbprint(publicPart) // RFC 7638
-  const publicJwk: jose.JWK = { ...publicPart, kid, alg, use: 'sig' }
+  const publicJwk = { ...publicPart, kid, alg, use: 'sig' } as PublicJwk
   try {
     const privateKey = await jose.importJWK(jwk, alg)
-    const publicKey = await jose.importJWK(publicJwk, alg)
+    const publicKey = await jose.importJWK({ ...publicJwk }, alg)
     const probe = await new jose.CompactSign(new Uint8Array(1)).setProtectedHeader({ alg }).sign(privateKey)
     await jose.compactVerify(probe, publicKey)
     return { alg, privateKey, publicKey, publicJwk }

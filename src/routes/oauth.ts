@@ -1,0 +1,93 @@
+import formbody from '@fastify/formbody'
+import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
+import OAuth2Server from '@node-oauth/oauth2-server'
+import type { FastifyError, FastifyReply, FastifyRequest } from 'fastify'
+import type { TokenIssuer } from '../auth/access-tokens.ts'
+import { createTokenGrant, type TokenRequest } from '../auth/client-credentials.ts'
+import { allScopes, type Credential } from '../auth/credentials.ts'
+import { GatewayError, problems } from '../errors.ts'
+import { jwksSchema, metadataSchema, tokenSchema } from './oauth-schemas.ts'
+
+export interface OAuthRoutesOptions {
+  issuer: TokenIssuer
+  /** Who may ask for tokens; empty: nobody. */
+  clients: Credential[]
+  /** Base of the URLs in the metadata, without a slash at its end. */
+  publicUrl: () => string
+}
+
+/** The gateway as an OAuth 2 authorization server: the token endpoint, and how to find it and its keys. */
+export const oauthRoutes: FastifyPluginAsyncTypebox<OAuthRoutesOptions> = async (app, options) => {
+  const { issuer, publicUrl } = options
+
+  app.get('/.well-known/oauth-authorization-server', { schema: metadataSchema }, () => ({
+    issuer: issuer.issuerUrl(),
+    token_endpoint: `${publicUrl()}/oauth2/token`,
+    jwks_uri: `${publicUrl()}/.well-known/jwks.json`,
+    scopes_supported: [...allScopes],
+    // Required by RFC 8414 §2 even where there is no authorization endpoint.
+    response_types_supported: [],
+    grant_types_supported: ['client_credentials'],
+    token_endpoint_auth_methods_supported: ['client_secret_basic', 'client_secret_post'],
+    service_documentation: `${publicUrl()}/docs`,
+  }))
+
+  app.get('/.well-known/jwks.json', { schema: jwksSchema }, (_request, reply) => {
+    reply.header('cache-control', 'public, max-age=300')
+    return issuer.jwks()
+  })
+
+  await app.register(tokenEndpoint, options)
+}
+
+/** In a scope of its own: forms are read here only, and errors keep the format of RFC 6749 §5.2. */
+const tokenEndpoint: FastifyPluginAsyncTypebox<OAuthRoutesOptions> = async (app, { issuer, clients }) => {
+  const grant = createTokenGrant(issuer, clients)
+  app.removeAllContentTypeParsers()
+  await app.register(formbody)
+  app.setErrorHandler(answerError)
+
+  app.post('/oauth2/token', { schema: tokenSchema, bodyLimit: 8 * 1024 }, async (request, reply) => {
+    reply.header('cache-control', 'no-store').header('pragma', 'no-cache')
+    return grant(request.headers.authorization, request.body as TokenRequest)
+  })
+}
+
+function answerError(
+  error: FastifyError | GatewayError | Error,
+  request: FastifyRequest,
+  reply: FastifyReply,
+) {
+  const { status, ...body } = describe(error)
+  if (status === 401) reply.header('www-authenticate', 'Basic realm="video-gateway", charset="UTF-8"')
+  if (status >= 500) request.log.error({ err: error }, 'the token endpoint failed')
+  if (error instanceof GatewayError && error.retryAfter !== undefined)
+    reply.header('retry-after', error.retryAfter)
+  return reply.code(status).header('cache-control', 'no-store').header('pragma', 'no-cache').send(body)
+}
+
+/** Status and body of an error. Texts that say more than the caller may know are replaced. */
+function describe(error: FastifyError | GatewayError | Error) {
+  const status = statusOf(error)
+  if (status === 401) {
+    return { status, error: 'invalid_client', error_description: 'Client authentication failed' }
+  }
+  if (status === 429 || status === 503) {
+    return { status, error: 'temporarily_unavailable', error_description: 'Try again later' }
+  }
+  if (status >= 500) {
+    return { status, error: 'server_error', error_description: problems['internal-error'].title }
+  }
+  const code = error instanceof OAuth2Server.OAuthError ? error.name : 'invalid_request'
+  return { status, error: code, error_description: error.message.replaceAll(/[^ !#-[\]-~]/g, "'") }
+}
+
+/** RFC 6749 §5.2 knows 400 and 401; what hooks of the whole app refuse keeps its status. */
+function statusOf(error: FastifyError | GatewayError | Error): number {
+  if (error instanceof OAuth2Server.InvalidClientError) return 401
+  if (error instanceof OAuth2Server.ServerError) return 500
+  if (error instanceof OAuth2Server.OAuthError) return 400
+  if (error instanceof GatewayError) return problems[error.code].status
+  const status = ('statusCode' in error && error.statusCode) || 500
+  return [413, 415].includes(status) ? 400 : status
+}

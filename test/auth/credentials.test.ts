@@ -1,0 +1,86 @@
+import t from 'tap'
+import {
+  allScopes,
+  findByName,
+  findBySecret,
+  generateSecret,
+  hashSecret,
+  parseCredentials,
+} from '../../src/auth/credentials.ts'
+
+const hex = (secret: string) => hashSecret(secret).toString('hex')
+
+t.test('parses entries with and without scopes, whatever the white space', async (t) => {
+  const credentials = parseCredentials(
+    `cms:${hex('a')} ,\n  viewer : ${hex('b').toUpperCase()} : videos:delete + videos:read + videos:read `,
+  )
+  t.strictSame(credentials, [
+    { name: 'cms', secretHash: hashSecret('a'), scopes: [...allScopes] },
+    { name: 'viewer', secretHash: hashSecret('b'), scopes: ['videos:read', 'videos:delete'] },
+  ])
+  t.strictSame(parseCredentials(''), [])
+  t.strictSame(parseCredentials(' \n'), [])
+})
+
+t.test('refuses what it cannot read, by position and name, and never repeats a hash', async (t) => {
+  const good = `cms:${hex('a')}`
+  const cases: [string, string][] = [
+    [`${good},`, 'entry 2: the name'],
+    [`${good},:${hex('b')}`, 'entry 2: the name'],
+    [hex('b'), 'entry 1: the name'],
+    [`${hex('b')}:cms`, 'entry 1: the name'],
+    [`two words:${hex('b')}`, 'entry 1: the name'],
+    [`${good},other`, 'entry 2 (other): a SHA-256'],
+    [`${good},other:`, 'entry 2 (other): a SHA-256'],
+    [`other:${hex('b').slice(1)}`, 'entry 1 (other): a SHA-256'],
+    [`other:${hex('b')}0`, 'entry 1 (other): a SHA-256'],
+    [`other:${hex('b').replace(/./, 'g')}`, 'entry 1 (other): a SHA-256'],
+    [`other:${generateSecret('vgk_')}`, 'entry 1 (other): a SHA-256'],
+    [`other:${hex('b')}:videos:everything`, 'entry 1 (other): names an unknown scope'],
+    [`other:${hex('b')}:`, 'entry 1 (other): names an unknown scope'],
+    [`other:${hex('b')}:${hex('b')}`, 'entry 1 (other): names an unknown scope'],
+    [`other:${hex('b')}:videos:read+`, 'entry 1 (other): names an unknown scope'],
+    [`${good}, ${good}`, "the name 'cms' is given twice"],
+  ]
+  for (const [text, message] of cases) {
+    try {
+      parseCredentials(text)
+      t.fail(`not refused: ${message}`)
+    } catch (error) {
+      const said = (error as Error).message
+      t.ok(said.startsWith(message), said)
+      t.notOk(/[0-9a-f]{40}|vgk_/i.test(said), 'no hash in it')
+    }
+  }
+})
+
+t.test('finds the one credential, wherever it stands', async (t) => {
+  const credentials = parseCredentials(
+    ['a', 'b', 'c'].map((name) => `${name}:${hex(`secret-${name}`)}`).join(','),
+  )
+  for (const name of ['a', 'b', 'c']) {
+    t.equal(findBySecret(credentials, `secret-${name}`)?.name, name)
+    t.equal(findByName(credentials, name, `secret-${name}`)?.name, name)
+  }
+})
+
+t.test(
+  'finds nothing by a wrong name, a wrong secret, the secret of another, a hash, or nothing',
+  async (t) => {
+    const credentials = parseCredentials(`a:${hex('secret-a')},b:${hex('secret-b')}`)
+    for (const secret of ['', 'secret-', 'secret-a ', 'SECRET-A', hex('secret-a')]) {
+      t.equal(findBySecret(credentials, secret), undefined)
+      t.equal(findByName(credentials, 'a', secret), undefined)
+    }
+    t.equal(findByName(credentials, 'a', 'secret-b'), undefined)
+    t.equal(findByName(credentials, 'nobody', 'secret-a'), undefined)
+    t.equal(findByName(credentials, '', 'secret-a'), undefined)
+    t.equal(findBySecret([], 'secret-a'), undefined)
+  },
+)
+
+t.test('generates secrets of 256 random bits', async (t) => {
+  const [one, other] = [generateSecret('vgk_'), generateSecret('vgk_')]
+  t.match(one, /^vgk_[\w-]{43}$/)
+  t.not(one, other)
+})
