@@ -1,0 +1,25 @@
+import { fork } from 'node:child_process'
+import { once } from 'node:events'
+
+export interface EmbeddedSandbox {
+  url: string
+  /** The variables that point the gateway at it. */
+  env: Record<string, string>
+  stop(): void
+}
+
+/** Starts the sandbox platform as a child process; it ends with this process at the latest. */
+export async function startEmbeddedSandbox(): Promise<EmbeddedSandbox> {
+  const child = fork(new URL('./main.ts', import.meta.url), {
+    env: { ...process.env, PORT: '0', HOST: '127.0.0.1' },
+    stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
+  })
+  const stop = () => void child.kill()
+  process.once('exit', stop)
+  const started = await Promise.race([once(child, 'message'), once(child, 'exit').then(() => undefined)])
+  if (!started) throw new Error('the sandbox platform did not start')
+  const { url } = started[0] as { url: string }
+  child.unref()
+  child.channel?.unref()
+  return { url, env: { PLATFORM: 'sandbox', SANDBOX_BASE_URL: url }, stop }
+}

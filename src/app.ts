@@ -1,0 +1,157 @@
+import { randomUUID } from 'node:crypto'
+import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
+import fastify, { type FastifyInstance, type FastifyServerOptions } from 'fastify'
+import { createTokenIssuer } from './auth/access-tokens.ts'
+import { createAuthenticator, createScopeGuard } from './auth/authenticate.ts'
+import { createExternalIssuer } from './auth/external-issuer.ts'
+import type { Config } from './config.ts'
+import { answerBrokenRequests, closeCutConnections, continueWhenRead } from './connections.ts'
+import { GatewayError } from './errors.ts'
+import { createMetrics } from './metrics.ts'
+import { defaultTools, type PlatformTools } from './platform/tools.ts'
+import type { Gateway } from './publication/gateway.ts'
+import { type Poller, startPoller } from './publication/poller.ts'
+import { contentRoutes } from './routes/content.ts'
+import { registerDocs } from './routes/docs.ts'
+import { oauthRoutes } from './routes/oauth.ts'
+import { operationsRoutes } from './routes/operations.ts'
+import { createPresenter } from './routes/presentation.ts'
+import { registerProblems } from './routes/problem.ts'
+import { validatorCompiler } from './routes/validation.ts'
+import { videoRoutes } from './routes/videos.ts'
+import { watchingRoutes } from './routes/watching.ts'
+import { openStore } from './store/sqlite.ts'
+
+export interface App {
+  server: FastifyInstance
+  gateway: Gateway
+  /** Turns readiness off, waits for uploads under way as long as the configuration says, then closes everything. */
+  shutdown(): Promise<void>
+}
+
+export interface AppOptions {
+  /** Fastify's own option: a level, and where the lines go. */
+  logger?: FastifyServerOptions['logger']
+  /** For tests that cannot wait: timeouts, retries, circuit. */
+  tools?: Partial<PlatformTools>
+}
+
+/** Builds the whole gateway, ready to listen. Everything is wired here, by plain arguments. */
+export async function buildApp(config: Config, options: AppOptions = {}): Promise<App> {
+  const server = fastify({
+    logger: options.logger ?? false,
+    disableRequestLogging: true,
+    genReqId: ({ headers }) => {
+      const given = headers['x-request-id']
+      return typeof given === 'string' && /^[\w.:-]{1,128}$/.test(given) ? given : randomUUID()
+    },
+    clientErrorHandler: answerBrokenRequests,
+    routerOptions: { maxParamLength: 200 },
+    // Only the headers have a deadline: an upload takes as long as bytes keep coming.
+    http: { headersTimeout: 10_000, connectionsCheckingInterval: 2_000 },
+  }).withTypeProvider<TypeBoxTypeProvider>()
+
+  const store = openStore(config.databaseUrl)
+  const abort = new AbortController()
+  const uploads: Gateway['uploads'] = new Map()
+  const metrics = createMetrics({ store, uploadsUnderWay: () => uploads.size })
+  const tools: PlatformTools = { ...defaultTools, log: server.log, observer: metrics, ...options.tools }
+  const platforms = new Map(
+    config.platforms.map(({ definition, variables }) => [
+      definition.name,
+      definition.create(variables as never, tools),
+    ]),
+  )
+  let poller: Poller | undefined
+  const gateway: Gateway = {
+    store,
+    platforms,
+    defaultPlatform: config.platforms[0]?.definition.name ?? '',
+    policy: config.policy,
+    uploads,
+    log: server.log,
+    observer: metrics,
+    signal: abort.signal,
+    wakePoller: (at) => poller?.wake(at),
+  }
+
+  const publicUrl = () =>
+    config.publicUrl ?? server.listeningOrigin.replace('[::]', 'localhost').replace('0.0.0.0', 'localhost')
+  const issuer = await createTokenIssuer({
+    issuerUrl: publicUrl,
+    ...(config.oauthSigningKey && { signingKey: config.oauthSigningKey }),
+  })
+  const external =
+    config.externalIssuer && createExternalIssuer({ ...config.externalIssuer, log: server.log })
+  const requireScope = createScopeGuard(createAuthenticator({ apiKeys: config.apiKeys, issuer, external }))
+  let draining = false
+
+  server.setValidatorCompiler(validatorCompiler)
+  continueWhenRead(server)
+  closeCutConnections(server)
+  server.addHook('onRequest', async (request, reply) => {
+    reply.header('x-request-id', request.id)
+    const upload = draining && request.method !== 'GET'
+    if (upload) throw new GatewayError('shutting-down', undefined, { retryAfter: 5 })
+  })
+  server.addHook('onResponse', async (request, reply) => {
+    const { method, routeOptions } = request
+    const route = routeOptions.url ?? 'unknown'
+    const seconds = reply.elapsedTime / 1000
+    metrics.request({ method, route, status: reply.statusCode, seconds })
+    const quiet = route.startsWith('/health') || route === '/metrics' || route.startsWith('/docs')
+    const fields = {
+      method,
+      url: request.url,
+      status: reply.statusCode,
+      seconds,
+      client: request.principal?.name,
+    }
+    request.log[quiet ? 'debug' : 'info'](fields, 'request')
+  })
+
+  registerProblems(server)
+  await registerDocs(server)
+  const present = createPresenter(gateway, publicUrl)
+  const routes = { gateway, present, requireScope }
+  await server.register(videoRoutes, routes)
+  await server.register(contentRoutes, routes)
+  await server.register(watchingRoutes, routes)
+  await server.register(oauthRoutes, { issuer, clients: config.oauthClients, publicUrl })
+  await server.register(operationsRoutes, { metrics, notReady })
+
+  function notReady(): string | undefined {
+    if (draining) return 'the process is shutting down'
+    try {
+      store.ping()
+    } catch {
+      return 'the store is out of reach'
+    }
+  }
+
+  const expiry = setInterval(() => store.expireKeys(Date.now() - 24 * 3_600_000), 3_600_000).unref()
+  server.addHook('onListen', async () => {
+    poller = startPoller(gateway)
+  })
+  server.addHook('preClose', async () => {
+    draining = true
+    clearInterval(expiry)
+    abort.abort(new GatewayError('shutting-down', 'the gateway is shutting down; upload again'))
+    await Promise.all([...uploads.values()].map(({ done }) => done))
+    await poller?.stop()
+  })
+  server.addHook('onClose', async () => {
+    await Promise.all([...platforms.values()].map((platform) => platform.close()))
+    store.close()
+  })
+
+  async function shutdown(): Promise<void> {
+    draining = true
+    const ended = Promise.all([...uploads.values()].map(({ done }) => done))
+    await Promise.race([ended, new Promise((resolve) => setTimeout(resolve, config.shutdownTimeout).unref())])
+    await server.close()
+  }
+
+  await server.ready()
+  return { server, gateway, shutdown }
+}

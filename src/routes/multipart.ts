@@ -1,0 +1,123 @@
+import type { MultipartFile, MultipartValue } from '@fastify/multipart'
+import type { FastifyRequest } from 'fastify'
+import { GatewayError } from '../errors.ts'
+import type { Incoming } from '../publication/upload.ts'
+
+/** Everything before the file has to fit: part headers and fields. Bytes. */
+const maxHeadBytes = 256 * 1024
+
+const limits = {
+  fields: 10,
+  fieldNameSize: 100,
+  fieldSize: 64 * 1024,
+  files: 1,
+  parts: 11,
+  headerPairs: 20,
+  fileSize: Number.POSITIVE_INFINITY,
+}
+
+/**
+ * Reads a form up to its file: the named fields, each at most once, then the part `file` of `video/mp4`, which is
+ * the last. The file itself is not read yet. Its exact size follows from the Content-Length and the framing.
+ * @throws GatewayError `invalid-request` or `unsupported-media-type`
+ */
+export async function readForm(
+  request: FastifyRequest,
+  names: readonly string[],
+): Promise<{ fields: Record<string, string>; incoming: Incoming }> {
+  if (!request.isMultipart()) throw new GatewayError('unsupported-media-type', 'send multipart/form-data')
+  const head = watchHead(request)
+  const parts = request.parts({ limits })
+  const fields: Record<string, string> = {}
+  try {
+    for (let count = 0; ; count++) {
+      const { value: part, done } = await parts.next()
+      if (done || !part) throw invalid('/file', 'the part `file` is missing')
+      if (part.type === 'field') {
+        addField(fields, part, names)
+        continue
+      }
+      checkFile(part)
+      const size = head.sizeOfFile(count)
+      return { fields, incoming: { source: part.file, size, confirmEnd: () => expectEnd(parts) } }
+    }
+  } catch (error) {
+    throw formError(error)
+  } finally {
+    head.stop()
+  }
+}
+
+function addField(fields: Record<string, string>, part: MultipartValue, names: readonly string[]): void {
+  const path = `/${part.fieldname}`
+  if (!names.includes(part.fieldname)) throw invalid(path.slice(0, 101), 'is not a field of this form')
+  if (part.fieldname in fields) throw invalid(path, 'is there twice')
+  if (part.valueTruncated || typeof part.value !== 'string') throw invalid(path, 'is too long or is no text')
+  fields[part.fieldname] = part.value
+}
+
+function checkFile(part: MultipartFile): void {
+  if (part.fieldname !== 'file') throw invalid('/file', 'the file must be in the part `file`')
+  if (part.mimetype !== 'video/mp4') {
+    throw new GatewayError('unsupported-media-type', 'the part `file` must be of the type video/mp4')
+  }
+}
+
+/** The file has ended: nothing may follow but the end of the form. */
+async function expectEnd(parts: AsyncIterableIterator<MultipartFile | MultipartValue>): Promise<void> {
+  const next = await parts.next().catch((error) => {
+    throw formError(error)
+  })
+  if (!next.done) throw invalid('/file', 'the file must be the last part of the form')
+}
+
+/**
+ * Keeps the first bytes of the body while the form's parser reads them, to see where the file begins.
+ * RFC 2046 §5.1.1 gives the framing: `--boundary` lines between parts, `--boundary--` and a line end at the end.
+ */
+function watchHead(request: FastifyRequest) {
+  const boundary = /boundary=(?:"([^"]+)"|([^;\s]+))/i.exec(request.headers['content-type'] ?? '')
+  const delimiter = `--${boundary?.[1] ?? boundary?.[2] ?? ''}`
+  const total = Number(request.headers['content-length'] ?? Number.NaN)
+  let head = Buffer.alloc(0)
+  const onData = (chunk: Buffer) => {
+    if (head.length < maxHeadBytes) head = Buffer.concat([head, chunk])
+  }
+  request.raw.prependListener('data', onData)
+
+  return {
+    /** @param fields how many parts stand before it @returns bytes, or null when it cannot be told */
+    sizeOfFile(fields: number): number | null {
+      const start = startOfPart(head, delimiter, fields)
+      if (start === undefined || Number.isNaN(total)) return null
+      return Math.max(0, total - start - `\r\n${delimiter}--\r\n`.length)
+    },
+    stop: () => void request.raw.off('data', onData),
+  }
+}
+
+/** Where the content of the part with this index begins. */
+function startOfPart(head: Buffer, delimiter: string, index: number): number | undefined {
+  let at = head.indexOf(delimiter) === 0 ? 0 : head.indexOf(`\r\n${delimiter}`)
+  for (let part = 0; part < index && at >= 0; part++)
+    at = head.indexOf(`\r\n${delimiter}`, at + delimiter.length)
+  const end = at < 0 ? -1 : head.indexOf('\r\n\r\n', at + delimiter.length)
+  return end < 0 ? undefined : end + 4
+}
+
+function invalid(path: string, message: string): GatewayError {
+  return new GatewayError('invalid-request', undefined, { errors: [{ path, message }] })
+}
+
+/** What the form's parser says, in our words. */
+function formError(error: unknown): unknown {
+  if (error instanceof GatewayError) return error
+  const { code } = error as { code?: string }
+  if (code === 'FST_MP_PREMATURE_CLOSE')
+    return new GatewayError('incomplete-upload', 'the body was cut short')
+  return new GatewayError(
+    'invalid-request',
+    'the multipart body is malformed, or has too many or too large parts',
+    { cause: error },
+  )
+}

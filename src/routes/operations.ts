@@ -1,0 +1,88 @@
+import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
+import { type TSchema, Type } from '@sinclair/typebox'
+import type { Metrics } from '../metrics.ts'
+import { problemAnswers } from './schemas.ts'
+
+export interface OperationsOptions {
+  metrics: Metrics
+  /** Undefined when all is well, else what is missing. */
+  notReady: () => string | undefined
+}
+
+const Health = Type.Object({ status: Type.Literal('ok') }, { examples: [{ status: 'ok' }] })
+const Unready = Type.Object(
+  { status: Type.Literal('unavailable'), reason: Type.String() },
+  { examples: [{ status: 'unavailable', reason: 'the process is shutting down' }] },
+)
+const common = { tags: ['Operations'], security: [] }
+
+/** For the orchestrator and the monitoring: probes and metrics. Open, so keep them off the public network. */
+export const operationsRoutes: FastifyPluginAsyncTypebox<OperationsOptions> = async (
+  app,
+  { metrics, notReady },
+) => {
+  app.get(
+    '/health/live',
+    {
+      schema: {
+        ...common,
+        operationId: 'isLive',
+        summary: 'Whether the process runs',
+        response: { 200: json('It does', Health), ...problemAnswers(['internal-error']) },
+      },
+    },
+    async () => ({ status: 'ok' as const }),
+  )
+
+  app.get(
+    '/health/ready',
+    {
+      schema: {
+        ...common,
+        operationId: 'isReady',
+        summary: 'Whether it takes requests',
+        description: '503 while the store is out of reach or the process drains.',
+        response: {
+          200: json('It does', Health),
+          503: json('It does not', Unready),
+          ...problemAnswers(['internal-error']),
+        },
+      },
+    },
+    async (_request, reply) => {
+      const reason = notReady()
+      return reason === undefined
+        ? { status: 'ok' as const }
+        : reply.code(503).send({ status: 'unavailable' as const, reason })
+    },
+  )
+
+  app.get(
+    '/metrics',
+    {
+      schema: {
+        ...common,
+        operationId: 'getMetrics',
+        summary: 'Metrics for Prometheus',
+        response: {
+          200: {
+            description: 'The exposition format',
+            content: {
+              'text/plain': { schema: Type.String({ examples: ['gateway_uploads_in_progress 0'] }) },
+            },
+          },
+          ...problemAnswers(['internal-error', 'store-unavailable']),
+        },
+      },
+      serializerCompiler: () => (text) => text as string,
+    },
+    async (_request, reply) => {
+      const { contentType, text } = await metrics.expose()
+      return reply.type(contentType).send(text)
+    },
+  )
+}
+
+function json(description: string, schema: TSchema) {
+  return { description, content: { 'application/json': { schema } } }
+}

@@ -1,0 +1,49 @@
+import type { Gateway } from '../publication/gateway.ts'
+import { statusOf, type Video } from '../publication/video.ts'
+
+/** How videos look from outside. */
+export interface Presenter {
+  video(video: Video): object
+  status(video: Video): object
+}
+
+/** @param publicUrl base of the URLs handed out, without a slash at its end */
+export function createPresenter(gateway: Gateway, publicUrl: () => string): Presenter {
+  function common(video: Video) {
+    // The row knows what the last renewal of the lease wrote; the upload itself, if it runs here, knows better.
+    const live = gateway.uploads.get(video.id)?.content.received()
+    return {
+      id: video.id,
+      status: statusOf(video.stage),
+      stage: video.stage,
+      error: video.error,
+      upload: {
+        url: `${publicUrl()}/v1/videos/${video.id}/content`,
+        bytesReceived: live ?? video.bytesReceived,
+        bytesTotal: video.bytesTotal,
+      },
+    }
+  }
+
+  return {
+    video: (video) => ({
+      ...common(video),
+      title: video.title,
+      description: video.description,
+      reference: video.reference,
+      platform: { name: video.platform, videoId: video.slot.videoId },
+      createdAt: iso(video.createdAt),
+      updatedAt: iso(video.updatedAt),
+    }),
+    status: (video) => ({
+      ...common(video),
+      checkedAt: video.checkedAt === null ? null : iso(video.checkedAt),
+      // For an upload this is the end of its lease: nothing the caller could wait for.
+      nextCheckAt: video.stage === 'processing' && video.nextCheckAt !== null ? iso(video.nextCheckAt) : null,
+    }),
+  }
+}
+
+function iso(time: number): string {
+  return new Date(time).toISOString()
+}

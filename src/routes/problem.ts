@@ -1,0 +1,86 @@
+import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
+import { GatewayError, type ProblemCode, problems } from '../errors.ts'
+import { firstPerPath } from './validation.ts'
+
+/** What Fastify's and its plugins' own statuses mean in our words; anything else of the 4xx is an invalid request. */
+const codesByStatus: Record<number, ProblemCode> = {
+  404: 'not-found',
+  405: 'method-not-allowed',
+  408: 'upload-timeout',
+  413: 'content-too-large',
+  415: 'unsupported-media-type',
+  429: 'too-many-requests',
+  431: 'headers-too-large',
+}
+
+/** Makes every error of the app problem+json (RFC 9457), and serves the pages that their `type` points to. */
+export function registerProblems(app: FastifyInstance): void {
+  app.setErrorHandler((error: FastifyError | GatewayError, request, reply) => {
+    const problem = toGatewayError(error)
+    if (problem.code === 'internal-error') request.log.error({ err: error }, 'unexpected failure')
+    else
+      request.log.info({ code: problem.code, err: problem.cause, detail: problem.message }, 'request refused')
+    return sendProblem(problem, request, reply)
+  })
+
+  app.setNotFoundHandler((request, reply) => {
+    const methods = app.supportedMethods.filter(
+      (method) => app.hasRoute({ url: pathOf(request), method }) || matches(app, request, method),
+    )
+    if (methods.length === 0) return sendProblem(new GatewayError('not-found'), request, reply)
+    reply.header('allow', methods.join(', '))
+    return sendProblem(new GatewayError('method-not-allowed'), request, reply)
+  })
+
+  app.get('/problems/:code', { schema: { hide: true } }, async (request, reply) => {
+    const { code } = request.params as { code: string }
+    if (!Object.hasOwn(problems, code)) throw new GatewayError('not-found')
+    const { status, title } = problems[code as ProblemCode]
+    return reply
+      .type('text/plain; charset=utf-8')
+      .send(`${code}\n\n${title}.\nIt is answered with status ${status}.\n`)
+  })
+}
+
+/** Answers with a problem document; `detail` must hold nothing that the caller should not see. */
+export function sendProblem(
+  problem: GatewayError,
+  request: FastifyRequest,
+  reply: FastifyReply,
+): FastifyReply {
+  if (problem.retryAfter !== undefined)
+    reply.header('retry-after', String(Math.max(1, Math.ceil(problem.retryAfter))))
+  return reply
+    .code(problems[problem.code].status)
+    .type('application/problem+json')
+    .send({ ...document(problem), instance: pathOf(request), requestId: request.id })
+}
+
+/** The document of a problem that has no request yet. */
+export function document({ code, message, errors }: GatewayError): object {
+  const { status, title } = problems[code]
+  return { type: `/problems/${code}`, title, status, detail: message, code, ...(errors && { errors }) }
+}
+
+function toGatewayError(error: FastifyError | GatewayError): GatewayError {
+  if (error instanceof GatewayError) return error
+  if (error.validation) {
+    const context = error.validationContext === 'body' ? '' : undefined
+    const errors = error.validation.map(({ instancePath, message }) => ({
+      path: context === undefined ? instancePath.slice(1) : instancePath || '/',
+      message: message ?? 'is not valid',
+    }))
+    return new GatewayError('invalid-request', undefined, { errors: firstPerPath(errors), cause: undefined })
+  }
+  const status = error.statusCode ?? 500
+  if (status < 400 || status >= 500) return new GatewayError('internal-error')
+  return new GatewayError(codesByStatus[status] ?? 'invalid-request', undefined, { cause: error })
+}
+
+function pathOf(request: FastifyRequest): string {
+  return request.url.split('?', 1)[0] ?? '/'
+}
+
+function matches(app: FastifyInstance, request: FastifyRequest, method: string): boolean {
+  return app.findRoute({ url: pathOf(request), method } as never) !== null
+}

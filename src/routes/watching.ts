@@ -1,0 +1,108 @@
+import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
+import { GatewayError } from '../errors.ts'
+import { visibleVideo } from '../publication/gateway.ts'
+import type { Stage } from '../publication/video.ts'
+import type { RouteOptions } from './options.ts'
+import { answers, IdParams, securedBy, ThumbnailResource, VideoInfoResource, VideoStatus } from './schemas.ts'
+
+const common = { security: securedBy('videos:read'), params: IdParams }
+
+/** What becomes of a video: its status, then its metadata. All of it comes from the store. */
+export const watchingRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (
+  app,
+  { gateway, present, requireScope },
+) => {
+  const onRequest = requireScope('videos:read')
+
+  app.get(
+    '/v1/videos/:id/status',
+    {
+      onRequest,
+      schema: {
+        ...common,
+        operationId: 'getStatus',
+        summary: 'Where a video stands',
+        description: 'While the status is `pending`, `Retry-After` says when to ask again.',
+        tags: ['Monitoring'],
+        response: answers(
+          {
+            200: {
+              description: 'The status',
+              headers: { 'retry-after': { type: 'string', description: 'seconds, while pending' } },
+              content: { 'application/json': { schema: VideoStatus } },
+            },
+          },
+          'video-not-found',
+          'video-deleted',
+        ),
+      },
+    },
+    async ({ params }, reply) => {
+      const video = visibleVideo(gateway, params.id)
+      if (video.stage !== 'ready' && video.stage !== 'failed') {
+        const wait =
+          video.stage === 'processing'
+            ? (video.nextCheckAt ?? 0) - Date.now()
+            : gateway.policy.backoff.initial
+        reply.header('retry-after', String(Math.max(1, Math.ceil(wait / 1000))))
+      }
+      return present.status(video)
+    },
+  )
+
+  app.get(
+    '/v1/videos/:id/info',
+    {
+      onRequest,
+      schema: {
+        ...common,
+        operationId: 'getInfo',
+        summary: 'Launch URL, size and duration',
+        tags: ['Metadata'],
+        response: answers(
+          { 200: json('Video information', VideoInfoResource) },
+          'video-not-found',
+          'video-not-ready',
+          'video-deleted',
+        ),
+      },
+    },
+    async ({ params }) => {
+      const { info, stage } = visibleVideo(gateway, params.id)
+      if (!info) throw notReady(stage)
+      return info
+    },
+  )
+
+  app.get(
+    '/v1/videos/:id/thumbnail',
+    {
+      onRequest,
+      schema: {
+        ...common,
+        operationId: 'getThumbnail',
+        summary: 'The thumbnail',
+        tags: ['Metadata'],
+        response: answers(
+          { 200: json('Thumbnail information', ThumbnailResource) },
+          'video-not-found',
+          'video-not-ready',
+          'video-deleted',
+        ),
+      },
+    },
+    async ({ params }) => {
+      const { thumbnail, stage } = visibleVideo(gateway, params.id)
+      if (!thumbnail) throw notReady(stage)
+      return thumbnail
+    },
+  )
+}
+
+function notReady(stage: Stage): GatewayError {
+  return new GatewayError('video-not-ready', `the video is in the stage ${stage}`)
+}
+
+function json(description: string, schema: object) {
+  return { description, content: { 'application/json': { schema } } }
+}

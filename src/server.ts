@@ -1,0 +1,57 @@
+import closeWithGrace from 'close-with-grace'
+import { buildApp } from './app.ts'
+import { allScopes, generateSecret, hashSecret } from './auth/credentials.ts'
+import { type Config, loadConfig } from './config.ts'
+
+try {
+  process.loadEnvFile()
+} catch {
+  // There need not be a .env file.
+}
+
+try {
+  await start()
+} catch (error) {
+  console.error(`video-gateway cannot start: ${(error as Error).message}`)
+  process.exit(1)
+}
+
+async function start(): Promise<void> {
+  const stopSandbox = await ensurePlatform()
+  const config = loadConfig(process.env)
+  const key = ensureCredentials(config)
+  const app = await buildApp(config, { logger: { level: config.logLevel } })
+  await app.server.listen({
+    host: config.host,
+    port: config.port,
+    listenTextResolver: (address) => `listening at ${address}`,
+  })
+  if (key) console.log(`No API_KEYS are configured: this key works until the process ends: ${key}`)
+
+  closeWithGrace({ delay: config.shutdownTimeout + 10_000, logger: app.server.log }, async ({ err }) => {
+    if (err) app.server.log.fatal({ err }, 'giving up')
+    await app.shutdown()
+    stopSandbox?.()
+  })
+}
+
+/** Outside production a gateway without a platform gets the embedded sandbox. */
+async function ensurePlatform(): Promise<(() => void) | undefined> {
+  const { NODE_ENV, PLATFORM, PLATFORMS } = process.env
+  if (PLATFORM || PLATFORMS) return undefined
+  if (NODE_ENV === 'production') throw new Error('PLATFORM: is missing')
+  const { startEmbeddedSandbox } = await import('../sandbox/embedded.ts')
+  const sandbox = await startEmbeddedSandbox()
+  Object.assign(process.env, sandbox.env)
+  console.log(`No PLATFORM is configured: publishing on the embedded sandbox platform at ${sandbox.url}`)
+  return sandbox.stop
+}
+
+/** Outside production a gateway that nobody could call gets a key for its lifetime. */
+function ensureCredentials(config: Config): string | undefined {
+  if (config.apiKeys.length || config.oauthClients.length || config.externalIssuer) return undefined
+  if (config.production) throw new Error('API_KEYS: is missing, and so are OAUTH_CLIENTS and OAUTH_ISSUER')
+  const key = generateSecret('vgk_')
+  config.apiKeys.push({ name: 'development', secretHash: hashSecret(key), scopes: [...allScopes] })
+  return key
+}
