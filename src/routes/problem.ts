@@ -13,6 +13,9 @@ const codesByStatus: Record<number, ProblemCode> = {
   431: 'headers-too-large',
 }
 
+/** What a 503 advises when nobody knows better, in seconds. */
+const defaultRetryAfter = 5
+
 /** Makes every error of the app problem+json (RFC 9457), and serves the pages that their `type` points to. */
 export function registerProblems(app: FastifyInstance): void {
   app.setErrorHandler((error: FastifyError | GatewayError, request, reply) => {
@@ -48,10 +51,11 @@ export function sendProblem(
   request: FastifyRequest,
   reply: FastifyReply,
 ): FastifyReply {
-  if (problem.retryAfter !== undefined)
-    reply.header('retry-after', String(Math.max(1, Math.ceil(problem.retryAfter))))
+  const { status } = problems[problem.code]
+  const retryAfter = problem.retryAfter ?? (status === 503 ? defaultRetryAfter : undefined)
+  if (retryAfter !== undefined) reply.header('retry-after', String(Math.max(1, Math.ceil(retryAfter))))
   return reply
-    .code(problems[problem.code].status)
+    .code(status)
     .type('application/problem+json')
     .send({ ...document(problem), instance: pathOf(request), requestId: request.id })
 }

@@ -1,7 +1,6 @@
 import { type TSchema, Type } from '@sinclair/typebox'
 import type { Scope } from '../auth/credentials.ts'
 import { type ProblemCode, problems } from '../errors.ts'
-import { platformDefinitions } from '../platform/registry.ts'
 
 const nullable = <T extends TSchema>(schema: T) => Type.Union([schema, Type.Null()])
 const time = (description: string) => Type.String({ format: 'date-time', description })
@@ -27,7 +26,6 @@ const platform = Type.String({
   minLength: 1,
   maxLength: 50,
   description: 'where to publish; the default platform if absent',
-  examples: [platformDefinitions[0]?.name],
 })
 
 export const PublicationBody = Type.Object(

@@ -39,7 +39,6 @@ const CreateHeaders = Type.Object({
       minLength: 1,
       maxLength: 255,
       description: 'marks a request that may be sent again',
-      examples: ['3f8a-cms-4711'],
     }),
   ),
 })
@@ -97,6 +96,9 @@ export const videoRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (
     },
     async (request, reply) => {
       const key = idempotencyKey(request)
+      if (request.body === undefined && !request.isMultipart()) {
+        throw new GatewayError('unsupported-media-type', 'send application/json or multipart/form-data')
+      }
       if (!request.isMultipart())
         return created(reply, await publish(gateway, validate(PublicationBody, request.body), { key }))
       const { fields, incoming } = await readForm(request, Object.keys(PublicationBody.properties))
