@@ -61,7 +61,7 @@ export async function openContent(source: Readable, options: ContentOptions): Pr
     read() {
       waitingForCaller = true
       idle.refresh()
-      for (let chunk = head.shift(); chunk; chunk = head.shift()) forward(chunk)
+      flushHead()
       if (waitingForCaller) source.resume()
     },
     destroy(error, done) {
@@ -96,6 +96,10 @@ export async function openContent(source: Readable, options: ContentOptions): Pr
     opened.resolve()
   }
 
+  function flushHead() {
+    for (let chunk = head.shift(); chunk; chunk = head.shift()) forward(chunk)
+  }
+
   function forward(chunk: Buffer) {
     if (received === size && head.length === 0) last = chunk
     else if (!stream.push(chunk)) {
@@ -116,6 +120,8 @@ export async function openContent(source: Readable, options: ContentOptions): Pr
     }
     clearTimeout(idle)
     complete = true
+    // A short source ends before anybody has read the head.
+    flushHead()
     if (last) stream.push(last)
     stream.push(null)
   }

@@ -1,4 +1,4 @@
-import { randomUUIDv7 } from 'node:crypto'
+import { v7 as uuidv7 } from 'uuid'
 import { GatewayError } from '../errors.ts'
 import { type Slot, VideoMissingError } from '../platform/platform.ts'
 import type { IdempotencyRecord } from '../store/store.ts'
@@ -105,7 +105,7 @@ export async function recoverProvisioning(gateway: Gateway, video: Video): Promi
 function newVideo(gateway: Gateway, asked: Publication, platform: string): Video {
   const now = Date.now()
   return {
-    id: randomUUIDv7(),
+    id: uuidv7(),
     title: asked.title,
     description: asked.description ?? null,
     reference: asked.reference ?? null,

@@ -1,0 +1,175 @@
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { DatabaseSync } from 'node:sqlite'
+import t from 'tap'
+import type { Stage } from '../../src/publication/video.ts'
+import { openStore } from '../../src/store/sqlite.ts'
+import type { IdempotencyRecord } from '../../src/store/store.ts'
+import { aVideo } from '../support/video.ts'
+
+const directory = mkdtempSync(join(tmpdir(), 'store-'))
+t.teardown(() => rmSync(directory, { recursive: true }))
+let files = 0
+const newFile = () => join(directory, `${files++}.db`)
+const visible: Stage[] = ['awaiting-upload', 'uploading', 'processing', 'ready', 'failed']
+const far = Number.MAX_SAFE_INTEGER
+
+for (const [kind, url] of [
+  ['memory', () => 'memory:'],
+  ['sqlite', () => `sqlite:${newFile()}`],
+] as const) {
+  t.test(`${kind}: keeps a video as it is`, async (t) => {
+    const store = openStore(url())
+    const video = aVideo({
+      title: 'Ümläute, 日本語, \0 and "quotes"',
+      info: {
+        launchUrl: 'https://x/y.m3u8',
+        mimeType: 'application/vnd.apple.mpegurl',
+        width: 1,
+        height: 2,
+        duration: 0.1,
+      },
+    })
+    store.insert(video)
+    t.strictSame(store.find(video.id), video)
+    t.equal(store.find('nobody'), undefined)
+    t.equal(
+      store.update('nobody', (current) => current),
+      undefined,
+    )
+    store.close()
+  })
+
+  t.test(`${kind}: update is a compare-and-set`, async (t) => {
+    const store = openStore(url())
+    const video = aVideo()
+    store.insert(video)
+    let calls = 0
+    const after = store.update(video.id, (current) => {
+      // Somebody else is faster, once.
+      if (calls++ === 0) store.update(video.id, (other) => ({ ...other, checks: 7 }))
+      return { ...current, title: 'changed' }
+    })
+    t.match(after, { title: 'changed', checks: 7, version: 3 })
+    t.equal(calls, 2)
+    t.throws(() =>
+      store.update(video.id, () => {
+        throw new Error('refused')
+      }),
+    )
+    t.equal(store.update(video.id, (current) => current)?.version, 3, 'no change, no write')
+    store.close()
+  })
+
+  t.test(`${kind}: lists newest first, by filter and page`, async (t) => {
+    const store = openStore(url())
+    const videos = Array.from({ length: 7 }, (_, index) =>
+      aVideo({
+        reference: index % 2 ? 'odd' : null,
+        platform: index < 2 ? 'mux' : 'sandbox',
+        stage: index === 6 ? 'deleted' : 'ready',
+      }),
+    )
+    for (const video of videos) store.insert(video)
+    const ids = (query: object) =>
+      store
+        .list({ stages: visible, limit: 10, ...query })
+        .map((video) => videos.findIndex(({ id }) => id === video.id))
+    t.strictSame(ids({}), [5, 4, 3, 2, 1, 0])
+    t.strictSame(ids({ limit: 2 }), [5, 4])
+    t.strictSame(ids({ limit: 2, before: videos[4]?.id }), [3, 2])
+    t.strictSame(ids({ reference: 'odd' }), [5, 3, 1])
+    t.strictSame(ids({ platform: 'mux' }), [1, 0])
+    t.strictSame(ids({ stages: ['failed'] }), [])
+    t.strictSame(store.countByStage(), { ready: 6, deleted: 1 })
+    store.close()
+  })
+
+  t.test(`${kind}: claims what is due, once`, async (t) => {
+    const store = openStore(url())
+    const rows = [30, 10, null, 20, 500].map((nextCheckAt) => aVideo({ stage: 'processing', nextCheckAt }))
+    for (const row of rows) store.insert(row)
+    t.equal(store.nextDueAt(), 10)
+    const claimed = store.claimDue(100, 900, far, 2)
+    t.strictSame(
+      claimed.map((video) => video.nextCheckAt),
+      [10, 20],
+      'the longest due first, as they were',
+    )
+    t.strictSame(
+      store.claimDue(100, 900, far, 5).map((video) => video.nextCheckAt),
+      [30],
+    )
+    t.strictSame(store.claimDue(100, 900, far, 5), [])
+    t.equal(store.find(claimed[0]?.id ?? '')?.nextCheckAt, 900, 'the claim runs out')
+    t.equal(store.nextDueAt(), 500)
+    t.strictSame(
+      store.claimDue(100, 200, 600, 5).length,
+      3,
+      'what is planned beyond the horizon is due: the clock was set back',
+    )
+    store.close()
+  })
+
+  t.test(`${kind}: an idempotency key comes with its video or not at all`, async (t) => {
+    const store = openStore(url())
+    const record = (video: { id: string }): IdempotencyRecord => ({
+      client: 'cms',
+      key: 'k',
+      fingerprint: 'f',
+      videoId: video.id,
+      response: null,
+      createdAt: 5,
+    })
+    const [first, second] = [aVideo(), aVideo()]
+    t.equal(store.insert(first, record(first)), undefined)
+    t.strictSame({ ...store.insert(second, record(second)) }, record(first), 'the holder is told')
+    t.equal(store.find(second.id), undefined)
+    t.equal(
+      store.insert(second, { ...record(second), client: 'other' }),
+      undefined,
+      'keys belong to a client',
+    )
+    store.answerKey('cms', 'k', '{"a":1}')
+    t.equal(store.findKey('cms', 'k')?.response, '{"a":1}')
+    store.releaseKey('cms', 'k')
+    t.equal(store.findKey('cms', 'k'), undefined)
+    store.expireKeys(6)
+    t.equal(store.findKey('other', 'k'), undefined)
+    store.close()
+  })
+}
+
+t.test('sqlite: what was acknowledged is there for the next process', async (t) => {
+  const url = `sqlite:${newFile()}`
+  const store = openStore(url)
+  const video = aVideo()
+  store.insert(video)
+  const other = openStore(url)
+  t.strictSame(other.find(video.id), video)
+  other.close()
+  store.close()
+})
+
+t.test('sqlite: a file of a newer gateway, or no database at all, is refused with its reason', async (t) => {
+  const newer = newFile()
+  const db = new DatabaseSync(newer)
+  db.exec('PRAGMA user_version = 999')
+  db.close()
+  t.throws(() => openStore(`sqlite:${newer}`), /DATABASE_URL.*version 999/)
+  t.throws(() => openStore(`sqlite:${import.meta.filename}`), /DATABASE_URL.*not a database/)
+})
+
+t.test('sqlite: a locked database is an error with a code, and works again afterwards', async (t) => {
+  const file = newFile()
+  const store = openStore(`sqlite:${file}`)
+  const locker = new DatabaseSync(file)
+  locker.exec('BEGIN IMMEDIATE')
+  t.throws(() => store.insert(aVideo()), { code: 'store-unavailable' })
+  t.doesNotThrow(() => store.ping(), 'reading goes on')
+  locker.exec('COMMIT')
+  t.doesNotThrow(() => store.insert(aVideo()))
+  locker.close()
+  store.close()
+})
