@@ -111,13 +111,13 @@ export async function openContent(source: Readable, options: ContentOptions): Pr
   async function onEnd() {
     if (received === 0) return fail(incomplete('the file is empty'))
     if (!judged) return fail(new GatewayError('unsupported-media-type', 'the file is too short for an mp4'))
-    if (size !== null && received < size)
-      return fail(incomplete(`the file ended after ${received} of the announced ${size} bytes`))
     try {
       await options.confirmEnd?.()
     } catch (error) {
       return fail(error instanceof GatewayError ? error : incomplete('the body is not complete', error))
     }
+    if (size !== null && received < size)
+      return fail(incomplete(`the file ended after ${received} of the announced ${size} bytes`))
     clearTimeout(idle)
     complete = true
     // A short source ends before anybody has read the head.

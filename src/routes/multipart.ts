@@ -112,9 +112,10 @@ function invalid(path: string, message: string): GatewayError {
 /** What the form's parser says, in our words. */
 function formError(error: unknown): unknown {
   if (error instanceof GatewayError) return error
-  const { code } = error as { code?: string }
-  if (code === 'FST_MP_PREMATURE_CLOSE')
-    return new GatewayError('incomplete-upload', 'the body was cut short')
+  const { code, message } = error as { code?: string; message: string }
+  if (code === 'FST_MP_PREMATURE_CLOSE' || /unexpected end|terminated early/i.test(message)) {
+    return new GatewayError('incomplete-upload', 'the form was cut short', { cause: error })
+  }
   return new GatewayError(
     'invalid-request',
     'the multipart body is malformed, or has too many or too large parts',
