@@ -1,0 +1,228 @@
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import type { ProcessingStatus, Thumbnail, VideoInfo } from '../../src/platform/platform.ts'
+import type { PlatformDefinition } from '../../src/platform/tools.ts'
+
+/**
+ * What a request to a platform is for. `provision` makes the slot (whichever method of the contract sends it),
+ * `upload` carries bytes; one request may be several, as a GET that serves status, info and thumbnail alike.
+ */
+export type Operation = 'token' | 'provision' | 'find' | 'upload' | 'status' | 'info' | 'thumbnail' | 'remove'
+
+/** Something going wrong with a request. Exactly one of `status`, `hang` and `reset`. */
+export interface Fault {
+  /** Answer this, with `headers` and `body` (a string as it is, anything else as JSON). */
+  status?: number
+  headers?: Record<string, string>
+  body?: unknown
+  /** Never answer. */
+  hang?: boolean
+  /** Cut the connection with a TCP reset, after so many bytes of the body. */
+  reset?: { afterBytes: number }
+  /** Do the work first: only its answer is lost. Not with `afterBytes` above 0. */
+  late?: boolean
+}
+
+/**
+ * A double of a platform: a real HTTP server that checks what it is sent and refuses what the vendor would refuse.
+ * `doubles/<name>.ts` exports `startDouble(): Promise<PlatformDouble>`; the conformance suite finds it by that name.
+ * Videos are told by their title, which every platform carries.
+ */
+export interface PlatformDouble {
+  definition: PlatformDefinition
+  /** Environment of the adapter, pointing at this double. */
+  variables: Record<string, string>
+  /** Every problem seen in requests (method, path, header, body, token, chunk arithmetic); has to stay empty. */
+  violations: string[]
+  /** The next `times` requests for this operation fail so; several faults are taken in order. */
+  fail(operation: Operation, fault: Fault, times?: number): void
+  /** Requests seen for an operation, failed ones included. */
+  calls(operation: Operation): number
+  /** Whether the slot is made by `upload`, not by `provision`. */
+  provisionsAtUpload: boolean
+  /** Every status word of the vendor (composite ones under a name of the double's) and what it means. */
+  statusWords: { word: string; expect: ProcessingStatus['state'] }[]
+  /** A word that the vendor does not have yet. */
+  unknownStatusWord: string
+  /** Puts an uploaded video into that state. */
+  setStatus(title: string, word: string): void
+  /** Processing is done: ready, with its metadata. */
+  finish(title: string): void
+  /** Ready by its status, but its metadata is not there yet (null, -1, left out: as the vendor has it). */
+  finishWithoutMetadata?(title: string): void
+  /** Processing has failed. @returns a text of the vendor that the failure's message has to contain */
+  failProcessing(title: string): string
+  /** What arrived of a finished upload, byte for byte. */
+  content(title: string): Buffer | undefined
+  /** Videos, slots and upload sessions that the vendor's API could still remove. */
+  leftovers(): number
+  /** What `info` and `thumbnail` have to give for a finished video. */
+  expected(title: string): { info: VideoInfo; thumbnail: Thumbnail }
+  /** Present where tokens are renewed: how often one was asked for, and how to make all of them invalid. */
+  tokens?: { requests(): number; revoke(): void }
+  /** Present where uploads go in chunks: the size that `variables` configure (small). Cut chunks are resumed. */
+  chunkSize?: number
+  /** Present where the platform hands out upload URLs: every one from now on is this one. */
+  giveUploadUrl?(url: string): void
+  /** From now on no upload's body is read, until the returned function is called. */
+  holdUploads(): () => void
+  /** What must never be seen in an error or a log line: credentials and the tokens given so far. */
+  secrets(): string[]
+  close(): Promise<void>
+}
+
+/** A request to a double and the way to answer it. */
+export interface Exchange {
+  method: string
+  url: URL
+  headers: IncomingMessage['headers']
+  /** Reads the body; `complete` is false when the client cut it. */
+  body(): Promise<{ bytes: Buffer; complete: boolean }>
+  /** Reads a JSON body; what is none is a violation, and {} is returned. */
+  json(): Promise<Record<string, unknown>>
+  /** Answers; a string or Buffer goes as it is, undefined as no body, anything else as JSON. */
+  answer(status: number, body?: unknown, headers?: Record<string, string>): void
+}
+
+export interface Site {
+  /** What a request is for; [] when it is for nothing that the vendor has. */
+  operations(method: string, url: URL): Operation[]
+  handle(exchange: Exchange): Promise<void> | void
+  /** An injected reset cut a body after these bytes: for vendors who keep what arrived. */
+  cut?(exchange: Exchange, bytes: Buffer): void
+}
+
+/** The parts every double has: servers, injected faults, counts, and the brake for uploads. */
+export interface Kit extends Pick<PlatformDouble, 'violations' | 'fail' | 'calls' | 'holdUploads' | 'close'> {
+  /** Starts a server on a port of its own and resolves to its origin. Several make several origins. */
+  listen(site: Site): Promise<string>
+}
+
+export function createKit(): Kit {
+  const servers: Server[] = []
+  const violations: string[] = []
+  const faults: { operation: Operation; fault: Fault; times: number }[] = []
+  const counts = new Map<Operation, number>()
+  let held: Promise<void> | undefined
+
+  function takeFault(operations: Operation[]): Fault | undefined {
+    const entry = faults.find(({ operation, times }) => times > 0 && operations.includes(operation))
+    if (entry) entry.times -= 1
+    return entry?.fault
+  }
+
+  async function serve(site: Site, request: IncomingMessage, response: ServerResponse, origin: string) {
+    const url = new URL(request.url ?? '/', origin)
+    const method = request.method ?? ''
+    const operations = site.operations(method, url)
+    if (operations.length === 0) violations.push(`nobody serves ${method} ${url.pathname}`)
+    for (const operation of operations) counts.set(operation, (counts.get(operation) ?? 0) + 1)
+    const fault = takeFault(operations)
+    if (operations.includes('upload')) await held
+    const exchange = exchangeOf(request, response, url, fault?.late ? fault : undefined, violations)
+    if (!fault || fault.late) return site.handle(exchange)
+    if (fault.reset) {
+      const bytes = await readUpTo(request, fault.reset.afterBytes)
+      site.cut?.(exchange, bytes)
+    }
+    strike(request, response, fault)
+  }
+
+  return {
+    violations,
+    fail: (operation, fault, times = 1) => void faults.push({ operation, fault, times }),
+    calls: (operation) => counts.get(operation) ?? 0,
+
+    holdUploads() {
+      const { promise, resolve } = Promise.withResolvers<void>()
+      held = promise
+      return () => {
+        held = undefined
+        resolve()
+      }
+    },
+
+    async listen(site) {
+      let origin = ''
+      const server = createServer((request, response) => {
+        serve(site, request, response, origin).catch((error) => {
+          violations.push(`the double broke at ${request.method} ${request.url}: ${error.stack}`)
+          response.destroy()
+        })
+      })
+      servers.push(server)
+      await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+      origin = `http://127.0.0.1:${(server.address() as AddressInfo).port}`
+      return origin
+    },
+
+    async close() {
+      await Promise.all(
+        servers.map((server) => {
+          server.closeAllConnections()
+          return new Promise((resolve) => server.close(resolve))
+        }),
+      )
+    },
+  }
+}
+
+function exchangeOf(
+  request: IncomingMessage,
+  response: ServerResponse,
+  url: URL,
+  late: Fault | undefined,
+  violations: string[],
+): Exchange {
+  const body = async () => {
+    const bytes = await readUpTo(request, Number.POSITIVE_INFINITY)
+    return { bytes, complete: request.complete }
+  }
+  return {
+    method: request.method ?? '',
+    url,
+    headers: request.headers,
+    body,
+    async json() {
+      const { bytes } = await body()
+      try {
+        return JSON.parse(bytes.toString())
+      } catch {
+        violations.push(`${request.method} ${url.pathname}: the body is no JSON`)
+        return {}
+      }
+    },
+    answer(status, content, headers = {}) {
+      if (late) return strike(request, response, late)
+      send(response, status, content, headers)
+    },
+  }
+}
+
+function strike(request: IncomingMessage, response: ServerResponse, fault: Fault): void {
+  if (fault.reset) request.socket.resetAndDestroy()
+  else if (!fault.hang) send(response, fault.status ?? 500, fault.body ?? '', fault.headers)
+}
+
+function send(response: ServerResponse, status: number, body: unknown, headers: Record<string, string> = {}) {
+  const raw = body === undefined || typeof body === 'string' || Buffer.isBuffer(body)
+  response.writeHead(status, { ...(!raw && { 'content-type': 'application/json' }), ...headers })
+  response.end(raw ? body : JSON.stringify(body))
+}
+
+/** Resolves with the bytes once there are so many, at the end, or when the client cut the connection. */
+function readUpTo(request: IncomingMessage, limit: number): Promise<Buffer> {
+  const chunks: Buffer[] = []
+  let length = 0
+  return new Promise((resolve) => {
+    const done = () => resolve(Buffer.concat(chunks).subarray(0, limit))
+    if (limit === 0) return done()
+    request.on('data', (chunk: Buffer) => {
+      chunks.push(chunk)
+      length += chunk.length
+      if (length >= limit) done()
+    })
+    request.once('end', done).once('close', done)
+    request.once('error', done)
+  })
+}
