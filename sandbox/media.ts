@@ -1,7 +1,7 @@
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { Decoder, Demuxer, Encoder, FilterAPI, Muxer } from 'node-av/api'
-import { AV_LOG_FATAL, AV_PKT_DATA_DISPLAYMATRIX } from 'node-av/constants'
+import { AV_DISPOSITION_ATTACHED_PIC, AV_LOG_FATAL, AV_PKT_DATA_DISPLAYMATRIX } from 'node-av/constants'
 import { type Frame, Log, type Stream } from 'node-av/lib'
 import { Fault } from './fault.ts'
 import { copyStreams } from './media-copy.ts'
@@ -37,7 +37,9 @@ export async function processMedia(
 ): Promise<Facts> {
   await using source = await open(file)
   const stream = source.video()
-  if (!stream) throw new Fault(422, 'no_video_track', 'the file has no video track')
+  // Cover art of a sound file counts as a track too, but shows nothing.
+  if (!stream || stream.hasDisposition(AV_DISPOSITION_ATTACHED_PIC))
+    throw new Fault(422, 'no_video_track', 'the file has no video track')
   const frame = displaySize(stream)
   progress(20)
   const poster = await unplayableOnError(writePoster(source, stream, frame, join(directory, POSTER)))
@@ -50,8 +52,8 @@ export async function processMedia(
 
 /** Writes a poster of the test pattern, for clips whose bytes were thrown away. */
 export async function writePretendedPoster(directory: string): Promise<Facts['poster']> {
-  await using source = await Demuxer.open('testsrc2=size=640x360:rate=1:duration=1', { format: 'lavfi' })
-  return writePoster(source, source.video()!, { w: 640, h: 360 }, join(directory, POSTER))
+  await using source = await Demuxer.open('testsrc2=size=640x360:rate=25:duration=1', { format: 'lavfi' })
+  return await writePoster(source, source.video()!, { w: 640, h: 360 }, join(directory, POSTER))
 }
 
 async function open(file: string): Promise<Demuxer> {
@@ -126,5 +128,6 @@ async function writeHls(file: string, directory: string, signal: AbortSignal): P
       hls_segment_filename: join(directory, 'segment_%d.m4s'),
     },
   })
-  return copyStreams(source, muxer, signal)
+  // Awaited here, or the files would be closed under its feet.
+  return await copyStreams(source, muxer, signal)
 }

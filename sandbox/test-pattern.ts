@@ -70,6 +70,7 @@ async function encode(options: PatternOptions): Promise<void> {
   for (const track of tracks) {
     await feed(track, null)
     await write(track, await track.encoder.encodeAll(null))
+    await muxer.writePacket(null, track.index)
   }
   for (const { decoder, encoder } of tracks) {
     decoder.close()

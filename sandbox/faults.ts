@@ -1,0 +1,79 @@
+import { once } from 'node:events'
+import { setTimeout as delay } from 'node:timers/promises'
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
+import { type FaultRule, type Operation, takeFault } from './knobs.ts'
+import type { Platform } from './platform.ts'
+
+declare module 'fastify' {
+  interface FastifyContextConfig {
+    operation?: Operation
+  }
+  interface FastifyRequest {
+    fault: FaultRule | null
+  }
+}
+
+/** Thrown to answer as a fault rule says instead of as the platform would. */
+export class InjectedAnswer extends Error {
+  readonly rule: FaultRule
+
+  constructor(rule: FaultRule) {
+    super('injected')
+    this.rule = rule
+  }
+
+  send(reply: FastifyReply) {
+    const { status = 500, headers = {}, body } = this.rule
+    const given = body ?? { fault: { kind: 'injected', text: `answered ${status} on demand` } }
+    const text = typeof given === 'string' ? given : JSON.stringify(given)
+    if (typeof given !== 'string') reply.type('application/json')
+    return reply.code(status).headers(headers).send(text)
+  }
+}
+
+/** Counts the calls and lets those go wrong that a fault rule is waiting for. */
+export function faultHooks(app: FastifyInstance, platform: Platform): void {
+  app.decorateRequest('fault', null)
+
+  app.addHook('onRequest', async (request) => {
+    const { operation } = request.routeOptions.config
+    if (!operation) return
+    platform.counters.calls[operation] += 1
+    request.fault = takeFault(platform.knobs, operation) ?? null
+    // An upload goes wrong while its body is read.
+    if (request.fault && !request.fault.late && operation !== 'ingest') await strike(request.fault, request)
+  })
+
+  app.addHook('onSend', async (request, reply, payload) => {
+    const { fault } = request
+    if (!fault?.late) return payload
+    request.fault = null
+    try {
+      await strike(fault, request)
+    } catch (error) {
+      if (!(error instanceof InjectedAnswer)) throw error
+      const { status = 500, headers = {}, body = '' } = fault
+      reply.code(status).headers(headers).removeHeader('content-length')
+      return typeof body === 'string' ? body : JSON.stringify(body)
+    }
+    return payload
+  })
+}
+
+/** The fault that waits for this request. */
+export const faultOf = (request: FastifyRequest): FaultRule | null => request.fault
+
+/**
+ * Goes wrong: after the delay, hangs until the client leaves, cuts the connection, or throws the answer to give.
+ * Returns when the rule is a delay only.
+ */
+export async function strike(rule: FaultRule, request: FastifyRequest): Promise<void> {
+  if (rule.delay_ms) await delay(rule.delay_ms)
+  const { socket } = request.raw
+  if (rule.reset) socket.resetAndDestroy()
+  if (rule.reset || rule.hang) {
+    if (!socket.destroyed) await once(socket, 'close').catch(() => {})
+    throw new Error('the connection is gone')
+  }
+  if (rule.status !== undefined) throw new InjectedAnswer(rule)
+}

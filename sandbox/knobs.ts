@@ -1,0 +1,103 @@
+/** The calls of the platform's API that are counted and can be made to fail. */
+export const OPERATIONS = ['token', 'create', 'list', 'get', 'ingest', 'media', 'poster', 'delete'] as const
+export type Operation = (typeof OPERATIONS)[number]
+
+/** Something going wrong with the next `times` calls of one operation; without status, hang and reset, a delay only. */
+export interface FaultRule {
+  operation: Operation
+  times: number
+  /** Answer with this status, `headers` and `body` (an object is sent as JSON, a string as it is). */
+  status?: number
+  headers?: Record<string, string>
+  body?: unknown
+  /** Never answer. */
+  hang?: boolean
+  /** Cut the connection with a TCP reset. */
+  reset?: boolean
+  /** `ingest` only: read this many bytes of the body first. */
+  after_bytes?: number
+  delay_ms?: number
+  /** Do the work first, then go wrong: the client does not learn that it was done. */
+  late?: boolean
+}
+
+/** How the platform behaves; may be changed at any time and counts from the next call on. */
+export interface Knobs {
+  /** Time spent in each of `queued` and `transcoding`, before the real work. */
+  processing_delay_ms: number
+  token_lifetime_s: number
+  token_delay_ms: number
+  /** Refuse chunked uploads with 411. */
+  require_length: boolean
+  /** Read uploads no faster than this; 0 is as fast as can be. */
+  read_bytes_per_second: number
+  /** Let the next processing fail so. */
+  fail_processing: null | { kind: string; text: string }
+  /** Count the bytes of uploads, throw them away and pretend: for load tests. */
+  discard: boolean
+  /** Consumed in order, per operation. */
+  faults: FaultRule[]
+}
+
+export const defaultKnobs = (): Knobs => ({
+  processing_delay_ms: 300,
+  token_lifetime_s: 3600,
+  token_delay_ms: 0,
+  require_length: false,
+  read_bytes_per_second: 0,
+  fail_processing: null,
+  discard: false,
+  faults: [],
+})
+
+/** Takes the next fault for a call of `operation`, if one is due. */
+export function takeFault(knobs: Knobs, operation: Operation): FaultRule | undefined {
+  const rule = knobs.faults.find((candidate) => candidate.operation === operation && candidate.times > 0)
+  if (!rule) return undefined
+  rule.times -= 1
+  if (rule.times === 0) knobs.faults = knobs.faults.filter((other) => other !== rule)
+  return { ...rule }
+}
+
+const text = { type: 'string' }
+const count = { type: 'number', minimum: 0 }
+const flag = { type: 'boolean' }
+
+/** JSON Schema of a partial change of the knobs. */
+export const knobsSchema = {
+  type: 'object',
+  additionalProperties: false,
+  properties: {
+    processing_delay_ms: count,
+    token_lifetime_s: count,
+    token_delay_ms: count,
+    require_length: flag,
+    read_bytes_per_second: count,
+    fail_processing: {
+      type: ['object', 'null'],
+      required: ['kind', 'text'],
+      properties: { kind: text, text },
+    },
+    discard: flag,
+    faults: {
+      type: 'array',
+      items: {
+        type: 'object',
+        additionalProperties: false,
+        required: ['operation', 'times'],
+        properties: {
+          operation: { enum: OPERATIONS },
+          times: { type: 'integer', minimum: 1 },
+          status: { type: 'integer', minimum: 200, maximum: 599 },
+          headers: { type: 'object', additionalProperties: text },
+          body: {},
+          hang: flag,
+          reset: flag,
+          after_bytes: count,
+          delay_ms: count,
+          late: flag,
+        },
+      },
+    },
+  },
+}
