@@ -28,7 +28,7 @@ export function closeCutConnections(server: FastifyInstance): void {
   server.addHook('onResponse', async ({ raw }) => {
     if (raw.complete || raw.destroyed) return
     raw.resume()
-    const timer = setTimeout(() => raw.socket.destroy(), lingering)
+    const timer = setTimeout(() => raw.socket.destroy(), lingering).unref()
     raw.once('close', () => clearTimeout(timer)).once('end', () => clearTimeout(timer))
   })
 }

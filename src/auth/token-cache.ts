@@ -102,11 +102,12 @@ export function toToken(response: oauth.TokenEndpointResponse): Token {
 /** What a failed token request means; nothing of the answer's text is kept, for it may hold secrets. */
 function grantFailure(platform: string, error: unknown): GatewayError {
   if (error instanceof GatewayError) return error
-  if (error instanceof oauth.ResponseBodyError) {
-    const throttled = error.status === 429
-    return throttled
-      ? refusalOf(platform, 429, Object.fromEntries(error.response.headers))
-      : new GatewayError('platform-unauthorized', `${platform} refused our credentials (${error.error})`)
+  if (error instanceof oauth.ResponseBodyError || error instanceof oauth.WWWAuthenticateChallengeError) {
+    const { status, response } = error
+    if (status === 408 || status === 429 || status >= 500) {
+      return refusalOf(platform, status, Object.fromEntries(response.headers))
+    }
+    return new GatewayError('platform-unauthorized', `${platform} refused our credentials (${status})`)
   }
   const cause = error instanceof Error ? (error.cause ?? error) : error
   if (cause instanceof Response) {

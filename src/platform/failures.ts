@@ -2,6 +2,9 @@ import { errors } from 'undici'
 import { GatewayError } from '../errors.ts'
 import { VideoMissingError } from './platform.ts'
 
+/** The platform answered 401: other credentials may do. */
+export class CredentialsRefusedError extends GatewayError {}
+
 /**
  * What a platform's HTTP status means to our caller. Says nothing of the body: that is the vendor's text.
  * @returns the error to throw; `retryAfter` in seconds when the platform gave one
@@ -14,7 +17,8 @@ export function refusalOf(
   const retryAfter = retryAfterOf(headers)
   const hint = retryAfter === undefined ? {} : { retryAfter }
   const said = `${platform} answered ${status}`
-  if (status === 401 || status === 403) return new GatewayError('platform-unauthorized', said)
+  if (status === 401) return new CredentialsRefusedError('platform-unauthorized', said)
+  if (status === 403) return new GatewayError('platform-unauthorized', said)
   if (status === 404 || status === 410) return new VideoMissingError(platform)
   if (status === 408) return new GatewayError('platform-timeout', said)
   if (status === 429) return new GatewayError('platform-throttled', said, { retryAfter: retryAfter ?? 1 })

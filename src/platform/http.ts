@@ -12,7 +12,7 @@ import {
 } from 'cockatiel'
 import { Agent, request as dispatch } from 'undici'
 import { GatewayError } from '../errors.ts'
-import { failureOf, isDown, isPassing, refusalOf } from './failures.ts'
+import { CredentialsRefusedError, failureOf, isDown, isPassing, refusalOf } from './failures.ts'
 import type { PlatformTools } from './tools.ts'
 
 /** How a platform wants to be authorized. */
@@ -86,6 +86,14 @@ export function createPlatformHttp(options: PlatformHttpOptions): PlatformHttp {
     bodyTimeout: timeouts.answer,
     maxResponseSize: maxAnswerBytes,
   })
+  // A stream cannot be sent twice, so it must not meet a kept connection that the platform is just closing.
+  const streamAgent = new Agent({
+    connect: { timeout: timeouts.connect },
+    bodyTimeout: timeouts.answer,
+    headersTimeout: 0,
+    maxResponseSize: maxAnswerBytes,
+    pipelining: 0,
+  })
 
   const breaker = circuitBreaker(handleWhen(isDown), {
     halfOpenAfter: tools.circuit.halfOpenAfter,
@@ -117,12 +125,11 @@ export function createPlatformHttp(options: PlatformHttpOptions): PlatformHttp {
     const patience = stream && waitAfterEnd(stream, timeouts.afterUpload)
     try {
       const response = await dispatch(url, {
-        dispatcher: agent,
+        dispatcher: stream ? streamAgent : agent,
         method: request.method,
         headers: headersOf(request, authorizationHeader),
         body: request.json === undefined ? (request.body ?? null) : JSON.stringify(request.json),
         signal: patience ? AbortSignal.any([request.signal, patience.signal]) : request.signal,
-        ...(stream && { headersTimeout: 0 }),
       })
       const body = Buffer.from(await response.body.arrayBuffer())
       if (response.statusCode >= 300 && !request.accept?.includes(response.statusCode)) {
@@ -154,7 +161,7 @@ export function createPlatformHttp(options: PlatformHttpOptions): PlatformHttp {
     try {
       return await attempt(request, url, header)
     } catch (error) {
-      const refused = error instanceof GatewayError && error.code === 'platform-unauthorized'
+      const refused = error instanceof CredentialsRefusedError
       if (!refused || isStream(request.body) || !authorization.refused(header)) throw error
       return attempt(request, url, await authorization.header())
     }
@@ -202,7 +209,9 @@ export function createPlatformHttp(options: PlatformHttpOptions): PlatformHttp {
       return url.href
     },
 
-    close: () => agent.destroy(),
+    async close() {
+      await Promise.all([agent.destroy(), streamAgent.destroy()])
+    },
   }
 }
 

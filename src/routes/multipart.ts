@@ -116,6 +116,7 @@ function formError(error: unknown): unknown {
   if (code === 'FST_MP_PREMATURE_CLOSE' || /unexpected end|terminated early/i.test(message)) {
     return new GatewayError('incomplete-upload', 'the form was cut short', { cause: error })
   }
+  if (code === 'FST_FILES_LIMIT') return invalid('/file', 'there must be one file')
   return new GatewayError(
     'invalid-request',
     'the multipart body is malformed, or has too many or too large parts',

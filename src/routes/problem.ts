@@ -71,7 +71,7 @@ function toGatewayError(error: FastifyError | GatewayError): GatewayError {
   if (error.validation) {
     const context = error.validationContext === 'body' ? '' : undefined
     const errors = error.validation.map(({ instancePath, message }) => ({
-      path: context === undefined ? instancePath.slice(1) : instancePath || '/',
+      path: context === undefined ? instancePath.slice(1) : instancePath,
       message: message ?? 'is not valid',
     }))
     return new GatewayError('invalid-request', undefined, { errors: firstPerPath(errors), cause: undefined })

@@ -69,9 +69,7 @@ t.test('the life of a video, for every kind of mp4, raw and as a form', async (t
         t.match(playlist, /^#EXTM3U/)
 
         const { body: thumbnail } = await gateway.call('GET', `/v1/videos/${video.id}/thumbnail`)
-        const picture = imageSize(
-          new Uint8Array(await fetch(thumbnail.url).then((response) => response.arrayBuffer())),
-        )
+        const picture = imageSize(await fetch(thumbnail.url).then((response) => response.bytes()))
         t.strictSame(
           { width: picture.width, height: picture.height, type: picture.type },
           { width: thumbnail.width, height: thumbnail.height, type: 'jpg' },

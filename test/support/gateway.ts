@@ -136,6 +136,11 @@ export async function makeFiles(t: Test) {
   }
 }
 
+/** How many clips the platform holds. */
+export function clipsOn({ sandbox }: TestGateway): number {
+  return Object.values(sandbox.stats().clips).reduce((sum, count) => sum + count, 0)
+}
+
 /** Bytes that look like an mp4 to the gateway and to nobody else. */
 export function fakeMp4(length: number): Buffer {
   const file = Buffer.alloc(length, 0x5a)

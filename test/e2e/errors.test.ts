@@ -1,0 +1,261 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import t, { type Test } from 'tap'
+import { defaultTools } from '../../src/platform/tools.ts'
+import { type Answer, clipsOn, fakeMp4, form, key, startGateway } from '../support/gateway.ts'
+import { rawConnection, requestHead } from '../support/raw.ts'
+
+const authorization = `Bearer ${key}`
+const nobody = '0192f0c1-7a3e-7c43-8f1d-3a5b6c7d8e9f'
+
+/** Every problem has the same shape, and says nothing it should not. */
+function problem(t: Test, answer: Answer, status: number, code: string) {
+  t.equal(answer.status, status, code)
+  t.match(answer.headers.get('content-type'), /^application\/problem\+json/)
+  t.match(answer.body, {
+    type: `/problems/${code}`,
+    title: String,
+    status,
+    detail: String,
+    instance: /^\//,
+    code,
+    requestId: String,
+  })
+  t.equal(answer.headers.get('x-request-id'), answer.body.requestId)
+  t.notMatch(JSON.stringify(answer.body), /node_modules|\.ts|at \w+ \(|\/work\//)
+}
+
+t.test('input that is not valid', async (t) => {
+  const gateway = await startGateway(t)
+  const post = (json: unknown) => gateway.call('POST', '/v1/videos', { json })
+  for (const [json, path] of [
+    [{}, '/title'],
+    [{ title: '' }, '/title'],
+    [{ title: '   ' }, '/title'],
+    [{ title: 7 }, '/title'],
+    [{ title: 'x'.repeat(201) }, '/title'],
+    [{ title: 'x', description: 'x'.repeat(5001) }, '/description'],
+    [{ title: 'x', reference: null }, '/reference'],
+    [{ title: 'x', platform: 'vhs' }, '/platform'],
+    [{ title: 'x', extra: 1 }, '/extra'],
+    [[], ''],
+  ] as const) {
+    const answer = await post(json)
+    problem(t, answer, 400, 'invalid-request')
+    t.ok(
+      answer.body.errors.some((error: { path: string }) => error.path === path),
+      `${JSON.stringify(json).slice(0, 40)} names ${path}`,
+    )
+  }
+  const bad = (body: string, type: string) =>
+    gateway.call('POST', '/v1/videos', { body, headers: { 'content-type': type } })
+  problem(t, await bad('{"title":', 'application/json'), 400, 'invalid-request')
+  problem(t, await bad('', 'application/json'), 400, 'invalid-request')
+  problem(t, await bad('{"title":"x","__proto__":{"a":1}}', 'application/json'), 400, 'invalid-request')
+  problem(t, await bad('<title/>', 'application/xml'), 415, 'unsupported-media-type')
+  problem(t, await bad(`{"title":"${'x'.repeat(2_000_000)}"}`, 'application/json'), 413, 'content-too-large')
+  problem(t, await bad('no form', 'multipart/form-data; boundary=x'), 400, 'incomplete-upload')
+  problem(t, await bad('no form', 'multipart/form-data'), 400, 'invalid-request')
+  problem(t, await gateway.call('POST', '/v1/videos'), 415, 'unsupported-media-type')
+  t.equal(gateway.sandbox.stats().calls.create ?? 0, 0, 'the platform heard of none of it')
+})
+
+t.test('forms that are not valid', async (t) => {
+  const gateway = await startGateway(t)
+  const send = (body: FormData) => gateway.call('POST', '/v1/videos', { body })
+  const file = fakeMp4(3000)
+  const late = form({ title: 'x' }, file)
+  late.append('reference', 'after the file')
+  const second = form({ title: 'x' }, file)
+  second.append('file', new Blob([file as Uint8Array<ArrayBuffer>], { type: 'video/mp4' }), 'b.mp4')
+  const twice = new FormData()
+  twice.append('title', 'a')
+  twice.append('title', 'b')
+  const none = new FormData()
+  none.append('title', 'a')
+  for (const [body, path] of [
+    [late, '/file'],
+    [second, '/file'],
+    [twice, '/title'],
+    [none, '/file'],
+    [form({}, file), '/title'],
+    [form({ title: 'x', color: 'red' }, file), '/color'],
+    [form({ title: '' }, file), '/title'],
+  ] as const) {
+    const answer = await send(body)
+    problem(t, answer, 400, 'invalid-request')
+    t.match(answer.body.errors, [{ path }])
+  }
+  problem(t, await send(form({ title: 'x' }, file, 'image/png')), 415, 'unsupported-media-type')
+  problem(
+    t,
+    await send(form({ title: 'x' }, Buffer.from('GIF89a, certainly'))),
+    415,
+    'unsupported-media-type',
+  )
+  problem(t, await send(form({ title: 'x' }, Buffer.alloc(0))), 400, 'incomplete-upload')
+  t.equal(clipsOn(gateway), 0, 'nothing is left on the platform')
+  t.same((await gateway.call('GET', '/v1/videos')).body.items, [], 'nor here')
+})
+
+t.test('what is not there, or not allowed', async (t) => {
+  const gateway = await startGateway(t)
+  for (const id of [nobody, 'nope', '..%2f..%2fetc', '%00', 'a'.repeat(150)]) {
+    problem(
+      t,
+      await gateway.call('GET', `/v1/videos/${id}`),
+      id.length > 100 ? 400 : 404,
+      id.length > 100 ? 'invalid-request' : 'video-not-found',
+    )
+  }
+  problem(t, await gateway.call('DELETE', `/v1/videos/${nobody}`), 404, 'video-not-found')
+  problem(t, await gateway.put(nobody, fakeMp4(100)), 404, 'video-not-found')
+  problem(t, await gateway.call('GET', '/v2/videos'), 404, 'not-found')
+  const patch = await gateway.call('PATCH', '/v1/videos')
+  problem(t, patch, 405, 'method-not-allowed')
+  t.match(patch.headers.get('allow'), /GET.*POST/)
+  for (const header of [undefined, 'Bearer wrong', 'Basic dGVzdDp0ZXN0', 'Bearer']) {
+    const answer = await gateway.call('GET', '/v1/videos', {
+      headers: header === undefined ? { authorization: '' } : { authorization: header },
+    })
+    problem(t, answer, 401, 'unauthorized')
+    t.match(answer.headers.get('www-authenticate'), /^Bearer realm=/)
+  }
+  const page = await gateway.call('GET', '/problems/video-not-ready')
+  t.match(page, { status: 200, body: /409/ })
+})
+
+t.test('content that cannot be taken', async (t) => {
+  const gateway = await startGateway(t, { env: { UPLOAD_MAX_BYTES: '10000B', UPLOAD_IDLE_TIMEOUT: '200ms' } })
+  const video = await gateway.create()
+  const path = `/v1/videos/${video.id}/content`
+  const chunked = (...chunks: Uint8Array[]) => ReadableStream.from(chunks) as never
+  problem(t, await gateway.put(video.id, Buffer.from('GIF89a, certainly')), 415, 'unsupported-media-type')
+  problem(
+    t,
+    await gateway.put(video.id, fakeMp4(100), { 'content-type': 'video/quicktime' }),
+    415,
+    'unsupported-media-type',
+  )
+  problem(
+    t,
+    await gateway.put(video.id, fakeMp4(100), { 'content-type': 'application/json' }),
+    415,
+    'unsupported-media-type',
+  )
+  problem(t, await gateway.put(video.id, Buffer.alloc(0)), 400, 'incomplete-upload')
+  problem(t, await gateway.put(video.id, fakeMp4(10_001)), 413, 'content-too-large')
+  problem(t, await gateway.put(video.id, chunked(fakeMp4(9000), fakeMp4(2000))), 413, 'content-too-large')
+  problem(t, await gateway.call('POST', path, { body: form({}, fakeMp4(10_001)) }), 413, 'content-too-large')
+  problem(
+    t,
+    await gateway.call('POST', path, { body: form({ title: 'x' }, fakeMp4(100)) }),
+    400,
+    'invalid-request',
+  )
+  problem(
+    t,
+    await gateway.call('POST', path, { body: Buffer.from('x'), headers: { 'content-type': 'video/mp4' } }),
+    415,
+    'unsupported-media-type',
+  )
+
+  await t.test('a body that stands still', async (t) => {
+    const connection = await rawConnection(gateway.url)
+    connection.write(
+      requestHead('PUT', path, { authorization, 'content-type': 'video/mp4', 'content-length': 5000 }),
+    )
+    connection.write(fakeMp4(1000))
+    const answer = await connection.rest(1000)
+    t.match(answer, /^HTTP\/1\.1 408 /)
+    t.match(answer, /"code":"upload-timeout"/)
+    connection.socket.destroy()
+  })
+
+  await t.test('a body that is cut', async () => {
+    const connection = await rawConnection(gateway.url)
+    connection.write(
+      requestHead('PUT', path, { authorization, 'content-type': 'video/mp4', 'content-length': 5000 }),
+    )
+    connection.write(fakeMp4(1000))
+    await sleep(50)
+    connection.socket.destroy()
+    await gateway.until(video.id, ({ stage }) => stage === 'awaiting-upload')
+  })
+
+  t.match(await gateway.until(video.id, () => true), {
+    stage: 'awaiting-upload',
+    upload: { bytesReceived: 0, bytesTotal: null },
+  })
+  t.match(await gateway.put(video.id, fakeMp4(9999)), { status: 204 }, 'after all that it takes a new upload')
+  problem(t, await gateway.put(video.id, fakeMp4(100)), 409, 'content-already-uploaded')
+})
+
+t.test('a length that the platform needs', async (t) => {
+  const gateway = await startGateway(t)
+  const platform = gateway.app.gateway.platforms.get('sandbox') as { lengthRequired: boolean }
+  platform.lengthRequired = true
+  gateway.sandbox.knobs.require_length = true
+  const video = await gateway.create()
+  const path = `/v1/videos/${video.id}/content`
+  problem(
+    t,
+    await gateway.put(video.id, ReadableStream.from([fakeMp4(100)]) as never),
+    411,
+    'length-required',
+  )
+  t.equal(
+    (await gateway.call('POST', path, { body: form({}, fakeMp4(100_000)) })).status,
+    204,
+    'a form has one',
+  )
+})
+
+t.test('what the platform does wrong', async (t) => {
+  const tools = {
+    timeouts: { ...defaultTools.timeouts, answer: 200 },
+    retries: 0,
+    circuit: { failures: 100, halfOpenAfter: 100 },
+  }
+  const gateway = await startGateway(t, { tools })
+  for (const [fault, status, code, retryAfter] of [
+    [{ status: 422, body: { fault: { kind: 'bad', text: 'SECRET' } } }, 422, 'platform-rejected', null],
+    [{ status: 429, headers: { 'retry-after': '7' } }, 503, 'platform-throttled', '7'],
+    [{ status: 500 }, 503, 'platform-unavailable', '5'],
+    [{ status: 503, headers: { 'retry-after': '9' } }, 503, 'platform-unavailable', '9'],
+    [{ reset: true }, 503, 'platform-unavailable', '5'],
+    [{ hang: true }, 504, 'platform-timeout', null],
+    [{ status: 200, body: '<html>SECRET</html>' }, 502, 'platform-protocol-error', null],
+    [{ status: 201, body: { clip_id: 5 } }, 502, 'platform-protocol-error', null],
+    [{ status: 302, headers: { location: 'http://elsewhere/' } }, 502, 'platform-protocol-error', null],
+    [{ status: 403 }, 502, 'platform-unauthorized', null],
+  ] as const) {
+    gateway.sandbox.knobs.faults.push({ operation: 'create', times: 1, ...fault })
+    const answer = await gateway.call('POST', '/v1/videos', { json: { title: code } })
+    problem(t, answer, status, code)
+    t.equal(answer.headers.get('retry-after'), retryAfter)
+    t.notMatch(JSON.stringify(answer.body), /SECRET/)
+  }
+  t.same((await gateway.call('GET', '/v1/videos')).body.items, [], 'no half-made video')
+
+  for (const [fault, status, code] of [
+    [{ status: 400 }, 422, 'platform-rejected'],
+    [{ status: 507, after_bytes: 100_000 }, 503, 'platform-unavailable'],
+    [{ reset: true, after_bytes: 100_000 }, 503, 'platform-unavailable'],
+    [{ status: 429 }, 503, 'platform-throttled'],
+  ] as const) {
+    const video = await gateway.create()
+    gateway.sandbox.knobs.faults.push({ operation: 'ingest', times: 1, ...fault })
+    problem(t, await gateway.put(video.id, fakeMp4(3_000_000)), status, code)
+    t.match(await gateway.until(video.id, () => true), {
+      stage: 'awaiting-upload',
+      status: 'pending',
+      error: null,
+    })
+    t.equal((await gateway.put(video.id, fakeMp4(3000))).status, 204, 'it takes a new upload')
+  }
+})
+
+t.test('our credentials for the platform are refused', async (t) => {
+  const gateway = await startGateway(t, { env: { SANDBOX_CLIENT_SECRET: 'wrong' } })
+  problem(t, await gateway.call('POST', '/v1/videos', { json: { title: 'x' } }), 502, 'platform-unauthorized')
+})

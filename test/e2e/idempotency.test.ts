@@ -1,0 +1,79 @@
+import t from 'tap'
+import { clipsOn, fakeMp4, form, startGateway } from '../support/gateway.ts'
+
+const headers = { 'idempotency-key': 'cms-4711' }
+
+t.test('the same key and body get the first answer again', async (t) => {
+  const gateway = await startGateway(t)
+  const json = { title: 'news', reference: 'r' }
+  const first = await gateway.call('POST', '/v1/videos', { json, headers })
+  t.equal(first.status, 201)
+  t.equal(first.headers.get('idempotency-replayed'), null)
+  await gateway.put(first.body.id, fakeMp4(100))
+  const second = await gateway.call('POST', '/v1/videos', { json, headers })
+  t.equal(second.status, 201)
+  t.equal(second.headers.get('idempotency-replayed'), 'true')
+  t.equal(second.headers.get('location'), first.headers.get('location'))
+  t.strictSame(second.body, first.body, 'as it was answered then')
+  t.equal(gateway.sandbox.stats().calls.create, 1)
+  t.match(await gateway.call('POST', '/v1/videos', { json: { ...json, title: 'other' }, headers }), {
+    status: 422,
+    body: { code: 'idempotency-key-reused' },
+  })
+  t.match(await gateway.call('POST', '/v1/videos', { body: form(json, fakeMp4(50)), headers }), {
+    status: 422,
+  })
+  t.match(await gateway.call('POST', '/v1/videos', { json, headers: { 'idempotency-key': '' } }), {
+    status: 400,
+  })
+})
+
+t.test('while the first is under way, and after it failed', async (t) => {
+  const gateway = await startGateway(t)
+  gateway.sandbox.knobs.faults.push({ operation: 'create', times: 1, delay_ms: 200 })
+  const json = { title: 'news' }
+  const first = gateway.call('POST', '/v1/videos', { json, headers })
+  await new Promise((resolve) => setTimeout(resolve, 50))
+  t.match(await gateway.call('POST', '/v1/videos', { json, headers }), {
+    status: 409,
+    body: { code: 'idempotency-key-in-progress' },
+  })
+  t.equal((await first).status, 201)
+  t.equal(gateway.sandbox.stats().calls.create, 1)
+
+  const key = { 'idempotency-key': 'other' }
+  gateway.sandbox.knobs.faults.push({ operation: 'create', times: 1, status: 422 })
+  t.equal((await gateway.call('POST', '/v1/videos', { json, headers: key })).status, 422)
+  t.equal(
+    (await gateway.call('POST', '/v1/videos', { json, headers: key })).status,
+    201,
+    'a failed request may be repeated',
+  )
+})
+
+t.test('with the content in one call', async (t) => {
+  const gateway = await startGateway(t)
+  const file = fakeMp4(100_000)
+  const post = () => gateway.call('POST', '/v1/videos', { body: form({ title: 'news' }, file), headers })
+  gateway.sandbox.knobs.faults.push({ operation: 'ingest', times: 1, status: 500 })
+  t.equal((await post()).status, 503)
+  t.equal(clipsOn(gateway), 0, 'all or nothing')
+  const [first, again] = [await post(), await post()]
+  t.equal(first.status, 201)
+  t.equal(again.status, 201)
+  t.equal(again.headers.get('idempotency-replayed'), 'true')
+  t.equal(again.body.id, first.body.id)
+  t.equal(gateway.sandbox.stats().calls.create, 2)
+})
+
+t.test('fifty at once provision one', async (t) => {
+  const gateway = await startGateway(t)
+  const answers = await Promise.all(
+    Array.from({ length: 50 }, () => gateway.call('POST', '/v1/videos', { json: { title: 'x' }, headers })),
+  )
+  t.strictSame(
+    [...new Set(answers.map(({ status }) => status))].sort(),
+    answers.some(({ status }) => status === 409) ? [201, 409] : [201],
+  )
+  t.equal(gateway.sandbox.stats().calls.create, 1)
+})
