@@ -56,11 +56,14 @@ async function receive(platform: Platform, clip: Clip, request: FastifyRequest):
   const discard = knobs.discard
   const hangUp = () => request.raw.destroy()
   clip.gone.signal.addEventListener('abort', hangUp)
+  const lost = new AbortController()
+  const lose = () => lost.abort()
+  request.raw.socket.once('close', lose)
   counters.open_uploads += 1
   try {
     await mkdir(clip.directory, { recursive: true })
     await using file = discard ? null : await open(join(clip.directory, ORIGINAL), 'w')
-    for await (const chunk of body(platform, clip, request)) await file?.appendFile(chunk)
+    for await (const chunk of body(platform, clip, request, lost.signal)) await file?.appendFile(chunk)
     clip.gone.signal.throwIfAborted()
     if (clip.receivedBytes === 0) throw new Fault(422, 'empty_body', 'the upload holds no bytes')
     return discard
@@ -71,11 +74,17 @@ async function receive(platform: Platform, clip: Clip, request: FastifyRequest):
   } finally {
     counters.open_uploads -= 1
     clip.gone.signal.removeEventListener('abort', hangUp)
+    request.raw.socket.off('close', lose)
   }
 }
 
 /** The chunks of the body, counted, slowed down and cut off as the knobs and the next fault ask for. */
-async function* body(platform: Platform, clip: Clip, request: FastifyRequest): AsyncGenerator<Buffer> {
+async function* body(
+  platform: Platform,
+  clip: Clip,
+  request: FastifyRequest,
+  lost: AbortSignal,
+): AsyncGenerator<Buffer> {
   const fault = faultOf(request)
   const strikesAt = fault && !fault.late ? (fault.after_bytes ?? 0) : Number.POSITIVE_INFINITY
   for await (const chunk of chunks(request.raw)) {
@@ -83,7 +92,7 @@ async function* body(platform: Platform, clip: Clip, request: FastifyRequest): A
     platform.counters.received_bytes += chunk.length
     if (clip.receivedBytes >= strikesAt) await strike(fault!, request)
     const rate = platform.knobs.read_bytes_per_second
-    if (rate > 0) await delay((chunk.length / rate) * 1000, undefined, { signal: clip.gone.signal })
+    if (rate > 0) await delay((chunk.length / rate) * 1000, undefined, { signal: lost })
     yield chunk
   }
   if (strikesAt !== Number.POSITIVE_INFINITY && clip.receivedBytes < strikesAt) await strike(fault!, request)
