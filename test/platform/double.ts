@@ -36,6 +36,8 @@ export interface PlatformDouble {
   violations: string[]
   /** The next `times` requests for this operation fail so; several faults are taken in order. */
   fail(operation: Operation, fault: Fault, times?: number): void
+  /** Drops the faults that were not used up. */
+  forgive(): void
   /** Requests seen for an operation, failed ones included. */
   calls(operation: Operation): number
   /** Whether the slot is made by `upload`, not by `provision`. */
@@ -93,7 +95,8 @@ export interface Site {
 }
 
 /** The parts every double has: servers, injected faults, counts, and the brake for uploads. */
-export interface Kit extends Pick<PlatformDouble, 'violations' | 'fail' | 'calls' | 'holdUploads' | 'close'> {
+export interface Kit
+  extends Pick<PlatformDouble, 'violations' | 'fail' | 'forgive' | 'calls' | 'holdUploads' | 'close'> {
   /** Starts a server on a port of its own and resolves to its origin. Several make several origins. */
   listen(site: Site): Promise<string>
 }
@@ -131,6 +134,7 @@ export function createKit(): Kit {
   return {
     violations,
     fail: (operation, fault, times = 1) => void faults.push({ operation, fault, times }),
+    forgive: () => void faults.splice(0),
     calls: (operation) => counts.get(operation) ?? 0,
 
     holdUploads() {

@@ -1,0 +1,15 @@
+import type { Test } from 'tap'
+import { failureTests } from './conformance/failures.ts'
+import { lifeTests } from './conformance/life.ts'
+import type { StartDouble } from './conformance/setup.ts'
+import { uploadTests } from './conformance/uploads.ts'
+
+/**
+ * The platform contract as tests: what any adapter has to do in front of a double of its platform.
+ * Each test has a double of its own.
+ */
+export function conformanceTests(t: Test, startDouble: StartDouble): void {
+  lifeTests(t, startDouble)
+  failureTests(t, startDouble)
+  uploadTests(t, startDouble)
+}

@@ -1,0 +1,156 @@
+import { randomBytes } from 'node:crypto'
+import type { Test } from 'tap'
+import { VideoMissingError } from '../../../src/platform/platform.ts'
+import type { Fault, Operation } from '../double.ts'
+import { contentOf, type Publication, type Setup, type StartDouble, scenarios } from './setup.ts'
+
+/** What the contract makes of a platform that refuses, fails, lies or keeps silent. */
+export function failureTests(t: Test, start: StartDouble): void {
+  const scenario = scenarios(t, start)
+  /** A finished video, and every method that only reads it. */
+  async function published(setup: Setup) {
+    const video = setup.publication()
+    await video.publish()
+    await setup.platform.status(video.slot, video.call())
+    const { platform } = setup
+    const reads: [Operation, () => Promise<unknown>][] = [
+      ['status', () => platform.status(video.slot, video.call())],
+      ['info', () => platform.info(video.slot, video.call())],
+      ['thumbnail', () => platform.thumbnail(video.slot, video.call())],
+    ]
+    return { ...setup, video, reads, remove: () => platform.remove(video.slot, video.call()) }
+  }
+
+  scenario('404: the video is missing', async (t, setup) => {
+    const { double, failure, reads, remove } = await published(setup)
+    for (const [operation, read] of reads) {
+      double.fail(operation, { status: 404, body: '{}' })
+      t.type(await failure(read()), VideoMissingError, operation)
+    }
+    double.fail('remove', { status: 404, body: '{}' })
+    await remove().catch((error) => t.type(error, VideoMissingError))
+  })
+
+  scenario('5xx: an idempotent call is repeated once', async (t, setup) => {
+    const { double, failure, reads, remove } = await published(setup)
+    for (const [operation, read] of reads) {
+      double.fail(operation, { status: 503 })
+      await t.resolves(read(), operation)
+      double.fail(operation, { status: 502, body: '<html>' }, 2)
+      t.equal((await failure(read())).code, 'platform-unavailable', operation)
+    }
+    double.fail('remove', { status: 500 })
+    await t.resolves(remove())
+    t.equal(double.leftovers(), 0)
+  })
+
+  const refusals: [string, Fault, string][] = [
+    ['5xx', { status: 503 }, 'platform-unavailable'],
+    ['429', { status: 429, headers: { 'retry-after': '1' } }, 'platform-throttled'],
+    ['a 4xx', { status: 400, body: '{}' }, 'platform-rejected'],
+    ['a cut connection', { reset: { afterBytes: 0 } }, 'platform-unavailable'],
+    ['no answer', { hang: true }, 'platform-timeout'],
+    [
+      'HTML',
+      { status: 200, headers: { 'content-type': 'text/html' }, body: '<html>' },
+      'platform-protocol-error',
+    ],
+    ['JSON that does not fit', { status: 200, body: { surprise: true } }, 'platform-protocol-error'],
+  ]
+  for (const [what, fault, code] of refusals) {
+    scenario(
+      `${what} at the making of a slot: it is not asked for twice`,
+      async (t, { double, failure, publication }) => {
+        const video = publication()
+        double.fail('provision', fault)
+        t.equal((await failure(makeSlot(video, double.provisionsAtUpload))).code, code)
+        t.equal(double.calls('provision'), 1)
+        await t.resolves(makeSlot(video, double.provisionsAtUpload), 'the next try works')
+      },
+    )
+  }
+
+  scenario('429 with Retry-After tells the caller how long to wait', async (t, setup) => {
+    const { double, failure, reads } = await published(setup)
+    for (const [operation, read] of reads) {
+      double.fail(operation, { status: 429, headers: { 'retry-after': '7' } })
+      t.match(await failure(read()), { code: 'platform-throttled', retryAfter: 7 }, operation)
+    }
+  })
+
+  scenario('answers that make no sense', async (t, setup) => {
+    const { double, failure, reads } = await published(setup)
+    for (const [operation, read] of reads) {
+      for (const body of ['<html><h1>Welcome</h1>', '', 'null', '[]', '{"data":null}', '{"surprise":1}']) {
+        double.fail(operation, { status: 200, body })
+        t.equal((await failure(read())).code, 'platform-protocol-error', `${operation}: ${body}`)
+      }
+    }
+  })
+
+  scenario('silence, and cut connections', async (t, setup) => {
+    const { double, failure, reads } = await published(setup)
+    for (const [operation, read] of reads) {
+      double.fail(operation, { hang: true }, 2)
+      t.equal((await failure(read())).code, 'platform-timeout', operation)
+      double.fail(operation, { reset: { afterBytes: 0 } })
+      await t.resolves(read(), 'repeated')
+    }
+  })
+
+  scenario('a call that is aborted ends at once, with the reason', async (t, setup) => {
+    const { double, platform, video } = await published(setup)
+    double.fail('status', { hang: true })
+    const reason = new Error('enough')
+    const controller = new AbortController()
+    setTimeout(() => controller.abort(reason), 50)
+    await t.rejects(platform.status(video.slot, video.call(controller.signal)), reason)
+  })
+
+  scenario('credentials are refused', async (t, setup) => {
+    const { double, failure, reads, platform, video } = await published(setup)
+    for (const status of [401, 403]) {
+      for (const [operation, read] of reads) {
+        double.fail(operation, { status, body: '{}' }, 2)
+        t.equal((await failure(read())).code, 'platform-unauthorized', `${operation} ${status}`)
+      }
+      double.forgive()
+    }
+    await t.resolves(platform.status(video.slot, video.call()))
+  })
+
+  scenario('tokens', async (t, { double, failure, platform, publication }) => {
+    const { tokens } = double
+    if (!tokens) return t.pass('its credentials are permanent')
+    const video = publication()
+    double.fail('token', { status: 401, body: { error: 'invalid_client' } })
+    t.equal((await failure(makeSlot(video, double.provisionsAtUpload))).code, 'platform-unauthorized')
+    double.fail('token', { status: 503, body: 'down' })
+    t.equal((await failure(makeSlot(video, double.provisionsAtUpload))).code, 'platform-unavailable')
+    double.fail('token', { hang: true })
+    t.equal((await failure(makeSlot(video, double.provisionsAtUpload))).code, 'platform-timeout')
+
+    const asked = tokens.requests()
+    await video.publish()
+    await Promise.all(Array.from({ length: 100 }, () => platform.status(video.slot, video.call())))
+    t.equal(tokens.requests(), asked + 1, 'one token is enough')
+    tokens.revoke()
+    await Promise.all(Array.from({ length: 100 }, () => platform.status(video.slot, video.call())))
+    t.equal(tokens.requests(), asked + 2, 'a revoked one is replaced, once')
+    tokens.revoke()
+    await t.resolves(publication().publish(), 'and so it is where nothing is repeated otherwise')
+  })
+
+  scenario('100 first calls at once ask for one token', async (t, { double, publication }) => {
+    const { tokens } = double
+    if (!tokens) return t.pass('its credentials are permanent')
+    const videos = Array.from({ length: 100 }, () => publication())
+    await Promise.all(videos.map((video) => makeSlot(video, double.provisionsAtUpload)))
+    t.equal(tokens.requests(), 1)
+  })
+}
+
+async function makeSlot(video: Publication, atUpload: boolean): Promise<void> {
+  await video.provision()
+  if (atUpload) await video.upload(contentOf(randomBytes(100)))
+}

@@ -1,0 +1,149 @@
+import { randomBytes, randomUUIDv7 } from 'node:crypto'
+import { Readable } from 'node:stream'
+import { inspect } from 'node:util'
+import type { Test } from 'tap'
+import { loadConfig } from '../../../src/config.ts'
+import { GatewayError } from '../../../src/errors.ts'
+import type { Call, Content, Draft, Slot, VideoPlatform } from '../../../src/platform/platform.ts'
+import type { PlatformTools } from '../../../src/platform/tools.ts'
+import type { PlatformDouble } from '../double.ts'
+
+export type StartDouble = () => Promise<PlatformDouble>
+
+/** One video and its way through an adapter, as the domain takes it. */
+export interface Publication {
+  draft: Draft
+  /** The slot as it was kept last. */
+  slot: Slot
+  provision(): Promise<void>
+  upload(content: Content, signal?: AbortSignal): Promise<void>
+  /** Provisions, uploads some bytes and lets the platform finish. */
+  publish(): Promise<void>
+  call(signal?: AbortSignal): Call
+}
+
+export interface Setup {
+  double: PlatformDouble
+  platform: VideoPlatform
+  publication(title?: string): Publication
+  /** The error that the promise rejects with; fails the test when it does not, or when it tells a secret. */
+  failure(promise: Promise<unknown>): Promise<GatewayError>
+  /** Log lines so far. */
+  logged: string[]
+}
+
+export type Scenario = (name: string, run: (t: Test, setup: Setup) => Promise<unknown>) => void
+
+/**
+ * Makes tests of an adapter, with short timeouts, in front of a fresh double each. At the end of every one nothing
+ * may have been wrong with the requests, and no secret stands in the log.
+ */
+export function scenarios(t: Test, startDouble: StartDouble): Scenario {
+  return (name, run) =>
+    void t.test(name, async (t) => {
+      const setup = await setUp(t, startDouble)
+      const { double, platform, logged } = setup
+      try {
+        await run(t, setup)
+      } finally {
+        await platform.close()
+        await double.close()
+      }
+      t.strictSame(double.violations, [], 'nothing is wrong with what the platform was sent')
+      t.ok(
+        logged.every((line) => tellsNoSecret(double, line)),
+        'no secret in the log',
+      )
+    })
+}
+
+async function setUp(t: Test, startDouble: StartDouble): Promise<Setup> {
+  const double = await startDouble()
+  const logged: string[] = []
+  const log = (fields: object, message: string) =>
+    void logged.push(`${message} ${inspect(fields, { depth: 8 })}`)
+  const tools: PlatformTools = {
+    log: { info: log, warn: log, error: log },
+    observer: { call() {}, circuit() {}, tokenRequest() {} },
+    timeouts: { connect: 1_000, answer: 400, afterUpload: 400 },
+    retries: 1,
+    circuit: { failures: 1_000, halfOpenAfter: 1_000 },
+  }
+  const { definition } = double
+  const config = loadConfig({ PLATFORM: definition.name, ...double.variables })
+  const platform = definition.create(config.platforms[0]?.variables as never, tools)
+  return {
+    double,
+    platform,
+    logged,
+    publication: (title) => createPublication(double, platform, title),
+    async failure(promise) {
+      const error = await promise.then(
+        () => undefined,
+        (reason) => reason,
+      )
+      t.type(error, GatewayError, 'it fails with a GatewayError')
+      t.ok(tellsNoSecret(double, inspect(error, { depth: 8 })), 'no secret in the error')
+      return error
+    },
+  }
+}
+
+function tellsNoSecret(double: PlatformDouble, text: string): boolean {
+  return double.secrets().every((secret) => !text.includes(secret))
+}
+
+let made = 0
+
+function createPublication(double: PlatformDouble, platform: VideoPlatform, title?: string): Publication {
+  const draft = {
+    id: randomUUIDv7(),
+    title: title ?? `Evening news ${++made}`,
+    description: 'Of today: “Ümläute”',
+    reference: `cms-${made}`,
+  }
+  const publication: Publication = {
+    draft,
+    slot: { videoId: null, handle: null },
+    call: (signal = new AbortController().signal) => ({
+      signal,
+      keep: (slot) => {
+        publication.slot = slot
+      },
+    }),
+    async provision() {
+      publication.slot = await platform.provision(draft, publication.call())
+    },
+    upload: (content, signal) => platform.upload(publication.slot, draft, content, publication.call(signal)),
+    async publish() {
+      await publication.provision()
+      await publication.upload(contentOf(randomBytes(5_000)))
+      double.finish(draft.title)
+    },
+  }
+  return publication
+}
+
+/** Bytes as an upload's content, in pieces that fit no chunk. */
+export function contentOf(bytes: Buffer, size: number | null = bytes.length): Content {
+  function* pieces() {
+    for (let at = 0; at < bytes.length; at += 10_007) yield bytes.subarray(at, at + 10_007)
+  }
+  return { stream: Readable.from(pieces(), { objectMode: false }), size }
+}
+
+/** Content of `size` bytes that gives `until` of them and then waits; `pulled` is what was taken so far. */
+export function stuckContent(size: number, until: number): Content & { pulled(): number } {
+  const piece = Buffer.alloc(16_384, 'v')
+  let pulled = 0
+  const stream = new Readable({
+    highWaterMark: 0,
+    read() {
+      if (pulled >= until) return
+      const next = piece.subarray(0, Math.min(piece.length, until - pulled))
+      pulled += next.length
+      this.push(next)
+    },
+  })
+  return { stream, size, pulled: () => pulled }
+}
