@@ -56,7 +56,7 @@ export interface PlatformHttp {
   send(request: PlatformRequest): Promise<PlatformAnswer>
   /** Sends a request and validates the JSON answer; what does not fit is a `platform-protocol-error`. */
   json<T extends TSchema>(schema: T, request: PlatformRequest): Promise<Static<T>>
-  /** An upload URL that the platform gave, if it may be used: https on an allowed host, or the base origin. */
+  /** A URL that the platform gave, if it may be used: https on an allowed host, or the base origin. */
   uploadUrl(url: string): string
   close(): Promise<void>
 }
@@ -65,7 +65,7 @@ export interface PlatformHttpOptions {
   name: string
   baseUrl: string
   authorization: Authorization
-  /** Hosts beside the base origin that uploads may go to; `*.example.com` stands for any host below. */
+  /** Hosts beside the base origin that uploads may go to and images come from; `*.example.com` is any host below. */
   uploadHosts?: readonly string[]
   tools: PlatformTools
 }
@@ -130,6 +130,8 @@ export function createPlatformHttp(options: PlatformHttpOptions): PlatformHttp {
         headers: headersOf(request, authorizationHeader),
         body: request.json === undefined ? (request.body ?? null) : JSON.stringify(request.json),
         signal: patience ? AbortSignal.any([request.signal, patience.signal]) : request.signal,
+        // A chunk takes its time on the way, and the last one its time to be taken in.
+        ...(request.body instanceof Uint8Array && { headersTimeout: timeouts.afterUpload }),
       })
       const body = Buffer.from(await response.body.arrayBuffer())
       if (response.statusCode >= 300 && !request.accept?.includes(response.statusCode)) {
@@ -202,10 +204,7 @@ export function createPlatformHttp(options: PlatformHttpOptions): PlatformHttp {
         (url.origin === base.origin ||
           (url.protocol === 'https:' && allowed.some((host) => matches(url.hostname, host))))
       if (!trusted || url.username)
-        throw new GatewayError(
-          'platform-protocol-error',
-          `${name} gave an upload URL on a host that is not its own`,
-        )
+        throw new GatewayError('platform-protocol-error', `${name} gave a URL on a host that is not its own`)
       return url.href
     },
 
