@@ -1,4 +1,5 @@
 import { once } from 'node:events'
+import type { IncomingMessage } from 'node:http'
 import { setTimeout as delay } from 'node:timers/promises'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { type FaultRule, type Operation, takeFault } from './knobs.ts'
@@ -72,8 +73,17 @@ export async function strike(rule: FaultRule, request: FastifyRequest): Promise<
   const { socket } = request.raw
   if (rule.reset) socket.resetAndDestroy()
   if (rule.reset || rule.hang) {
-    if (!socket.destroyed) await once(socket, 'close').catch(() => {})
+    const closed = socket.destroyed ? undefined : once(socket, 'close').catch(() => {})
+    if (rule.hang) await Promise.race([delay(rule.stall_ms ?? 1000, undefined, { ref: false }), closed])
+    drain(request.raw)
+    await closed
     throw new Error('the connection is gone')
   }
   if (rule.status !== undefined) throw new InjectedAnswer(rule)
+}
+
+/** Reads on, to nowhere: a connection that is not read from does not tell that the client has left. */
+function drain(raw: IncomingMessage): void {
+  raw.on('readable', () => raw.read())
+  raw.read()
 }

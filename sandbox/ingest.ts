@@ -1,5 +1,5 @@
-import { timingSafeEqual } from 'node:crypto'
-import { mkdir, open, rm } from 'node:fs/promises'
+import { randomUUID, timingSafeEqual } from 'node:crypto'
+import { mkdir, open, rename, rm } from 'node:fs/promises'
 import type { IncomingMessage } from 'node:http'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
@@ -60,16 +60,21 @@ async function receive(platform: Platform, clip: Clip, request: FastifyRequest):
   const lose = () => lost.abort()
   request.raw.socket.once('close', lose)
   counters.open_uploads += 1
+  // Under a name of its own: the next upload may begin while this one is still being cleaned up.
+  const part = join(clip.directory, `${randomUUID()}.part`)
   try {
     await mkdir(clip.directory, { recursive: true })
-    await using file = discard ? null : await open(join(clip.directory, ORIGINAL), 'w')
+    await using file = discard ? null : await open(part, 'w')
     for await (const chunk of body(platform, clip, request, lost.signal)) await file?.appendFile(chunk)
+    if (!discard) await rename(part, join(clip.directory, ORIGINAL))
     clip.gone.signal.throwIfAborted()
     if (clip.receivedBytes === 0) throw new Fault(422, 'empty_body', 'the upload holds no bytes')
     return discard
   } catch (error) {
     Object.assign(clip, { state: 'empty', receivedBytes: 0 })
-    await rm(clip.directory, { recursive: true, force: true })
+    await rm(part, { force: true })
+    // What is left of the body is read away, or the next request on this connection would wait behind it.
+    request.raw.resume()
     throw error
   } finally {
     counters.open_uploads -= 1

@@ -10,8 +10,9 @@ export interface FaultRule {
   status?: number
   headers?: Record<string, string>
   body?: unknown
-  /** Never answer. */
+  /** Never answer. Nothing is read for `stall_ms`, 1000 if not given; then the body is read and ignored. */
   hang?: boolean
+  stall_ms?: number
   /** Cut the connection with a TCP reset. */
   reset?: boolean
   /** `ingest` only: read this many bytes of the body first. */
@@ -92,6 +93,7 @@ export const knobsSchema = {
           headers: { type: 'object', additionalProperties: text },
           body: {},
           hang: flag,
+          stall_ms: count,
           reset: flag,
           after_bytes: count,
           delay_ms: count,

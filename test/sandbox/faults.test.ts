@@ -81,7 +81,7 @@ t.test('uploads that go wrong on the way', async (t) => {
   await t.rejects(put(ingest_url, body))
   await until(clip_id, 'empty')
 
-  fault({ hang: true, after_bytes: 100_000 })
+  fault({ hang: true, stall_ms: 150, after_bytes: 100_000 })
   const abort = AbortSignal.timeout(100)
   await t.rejects(fetch(ingest_url, { method: 'PUT', body, signal: abort }), { name: 'TimeoutError' })
   await until(clip_id, 'empty')
