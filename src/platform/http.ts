@@ -202,6 +202,7 @@ export function createPlatformHttp(options: PlatformHttpOptions): PlatformHttp {
       const trusted =
         url &&
         (url.origin === base.origin ||
+          (isLoopback(base.hostname) && url.protocol === base.protocol && url.hostname === base.hostname) ||
           (url.protocol === 'https:' && allowed.some((host) => matches(url.hostname, host))))
       if (!trusted || url.username)
         throw new GatewayError('platform-protocol-error', `${name} gave a URL on a host that is not its own`)
@@ -263,6 +264,10 @@ function waitAfterEnd(stream: Readable, ms: number) {
 
 function isStream(body: PlatformRequest['body']): body is Readable {
   return typeof body === 'object' && 'pipe' in body
+}
+
+function isLoopback(hostname: string): boolean {
+  return hostname === 'localhost' || hostname === '[::1]' || /^127(\.\d+){3}$/.test(hostname)
 }
 
 function matches(hostname: string, pattern: string): boolean {
