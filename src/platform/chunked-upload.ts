@@ -13,7 +13,7 @@ export interface Chunk {
 }
 
 export interface ChunkedUpload {
-  /** Exact size of every chunk but the last, in bytes. */
+  /** Exact size of every chunk but the last, in bytes. Unless `where` says otherwise, they lie side by side. */
   chunkSize: number
   signal: AbortSignal
   /** Sends what is given. @returns the offset at which the platform stands then: `chunk.end` when it took all */
@@ -23,9 +23,9 @@ export interface ChunkedUpload {
    * which is right where the platform takes a chunk twice.
    */
   where?(): Promise<number>
-  /** How often a chunk is tried. */
+  /** How often the platform is tried without getting any further. */
   attempts?: number
-  /** Delay before a chunk's second attempt in ms; it doubles with each further one. */
+  /** Delay before the second attempt in ms; it doubles with each further one. */
   firstDelay?: number
 }
 
@@ -33,18 +33,22 @@ export interface ChunkedUpload {
 const longestRetryAfter = 30_000
 
 /**
- * Uploads the content piece by piece, with one chunk in memory. A chunk that fails for a passing reason (connection
- * lost, 408, 429, 5xx) is sent again after a back-off, from where the platform says it stands: inside the chunk, at
- * its start, or at its end when only the answer was lost. Empty content sends nothing. Destroys `content.stream`
- * when it fails.
- * @throws the failure of the last attempt, the reason of `signal`, or `platform-protocol-error` for an offset that
- *   cannot be
+ * Uploads the content piece by piece, with one chunk in memory. What fails for a passing reason (connection lost, 408,
+ * 429, 5xx) is tried again after a back-off, from where the platform says it stands: at the chunk's start, at its end
+ * when only the answer was lost, or inside of it; then the next chunk begins there and is of full size again, for a
+ * platform may refuse a short one in the middle. Empty content sends nothing. Destroys `content.stream` when it fails.
+ * @throws the failure of the last attempt, the reason of `signal`, `platform-protocol-error` for an offset that cannot
+ *   be, `incomplete-upload` when the stream does not hold `content.size` bytes
  */
 export async function uploadInChunks(content: Content, upload: ChunkedUpload): Promise<void> {
   try {
-    for await (const chunk of chunksOf(content, upload.chunkSize)) {
+    const nextChunk = chunksOf(content, upload.chunkSize)
+    let chunk = await nextChunk(0, new Uint8Array())
+    while (chunk.bytes.length > 0) {
       upload.signal.throwIfAborted()
-      await persist(chunk, upload)
+      const reached = await persist(chunk, upload)
+      if (chunk.last && reached === chunk.end) return
+      chunk = await nextChunk(reached, chunk.bytes.subarray(reached - chunk.start))
     }
   } catch (error) {
     content.stream.destroy()
@@ -53,57 +57,55 @@ export async function uploadInChunks(content: Content, upload: ChunkedUpload): P
 }
 
 /**
- * Cuts a stream into chunks of exactly `chunkSize` bytes, the last one shorter or equal. Copies each byte once, and
- * reads one piece of the source ahead, for that tells which chunk is the last.
- * @throws `incomplete-upload` when the stream does not hold `content.size` bytes
+ * Cuts a stream into chunks. Copies each byte once, and reads one piece of the source ahead, for that tells which
+ * chunk is the last.
  */
-export async function* chunksOf({ stream, size }: Content, chunkSize: number): AsyncGenerator<Chunk> {
-  const room = (start: number) => Buffer.allocUnsafe(Math.min(chunkSize, (size ?? Infinity) - start))
-  let start = 0
-  let filled = 0
-  let bytes: Buffer | undefined
-  for await (const piece of stream as AsyncIterable<Buffer>) {
-    if (size !== null && start + filled + piece.length > size) throw wrongLength(size)
-    for (let rest = piece; rest.length > 0; ) {
-      if (bytes && filled === chunkSize) {
-        yield { bytes, start, end: start + chunkSize, last: false }
-        start += chunkSize
-        filled = 0
-        bytes = undefined
+function chunksOf({ stream, size }: Content, chunkSize: number) {
+  const source: AsyncIterator<Buffer> = stream[Symbol.asyncIterator]()
+  let piece = Buffer.alloc(0)
+  let ended = false
+
+  /** The chunk at `start`; its first bytes are those of the chunk before that the platform did not take. */
+  return async (start: number, leftOver: Uint8Array): Promise<Chunk> => {
+    // Never the memory of the chunk before: a lost connection may still hold on to it.
+    const bytes = Buffer.allocUnsafe(Math.min(chunkSize, (size ?? Number.POSITIVE_INFINITY) - start))
+    bytes.set(leftOver)
+    let filled = leftOver.length
+    while (!ended && (filled < bytes.length || piece.length === 0)) {
+      if (piece.length === 0) {
+        const read = await source.next()
+        ended = read.done === true
+        if (!ended) piece = read.value
       }
-      // Never the same memory again: a lost connection may still hold on to the chunk before.
-      bytes ??= room(start)
-      const copied = rest.copy(bytes, filled)
+      const copied = piece.copy(bytes, filled)
       filled += copied
-      rest = rest.subarray(copied)
+      piece = piece.subarray(copied)
     }
+    const end = start + filled
+    if (size !== null && (ended ? end !== size : end + piece.length > size))
+      throw new GatewayError('incomplete-upload', `the file does not have the announced ${size} bytes`)
+    return { bytes: bytes.subarray(0, filled), start, end, last: ended }
   }
-  if (size !== null && start + filled !== size) throw wrongLength(size)
-  if (bytes) yield { bytes: bytes.subarray(0, filled), start, end: start + filled, last: true }
 }
 
-/** Brings one chunk to its place, in as many attempts as it takes. */
-async function persist(chunk: Chunk, upload: ChunkedUpload): Promise<void> {
+/** Gets the platform further than the chunk's start. @returns where it stands then */
+async function persist(chunk: Chunk, upload: ChunkedUpload): Promise<number> {
   const { signal, attempts = 6, firstDelay = 500 } = upload
-  let offset = chunk.start
-  let failed = false
-  for (let attempt = 1; offset < chunk.end; ) {
+  for (let attempt = 1; ; ) {
     try {
-      if (failed) offset = upload.where ? within(chunk, await upload.where()) : chunk.start
-      failed = false
-      if (offset === chunk.end) return
-      const bytes = chunk.bytes.subarray(offset - chunk.start)
-      const reached = within(chunk, await upload.send({ ...chunk, bytes, start: offset }))
-      if (reached <= offset)
-        throw new GatewayError('platform-unavailable', 'the platform took nothing of what was sent')
-      offset = reached
+      if (attempt > 1 && upload.where) {
+        const standing = within(chunk, await upload.where())
+        if (standing > chunk.start) return standing
+      }
+      const reached = within(chunk, await upload.send(chunk))
+      if (reached > chunk.start) return reached
+      throw new GatewayError('platform-unavailable', 'the platform took nothing of what was sent')
     } catch (error) {
       signal.throwIfAborted()
       const delay = delayBefore(++attempt, firstDelay, error)
       if (!isPassing(error) || attempt > attempts || delay > longestRetryAfter) throw error
       // It only rejects when the signal aborts, and then the signal's reason counts.
       await sleep(delay, undefined, { signal }).catch(() => signal.throwIfAborted())
-      failed = true
     }
   }
 }
@@ -117,8 +119,4 @@ function within(chunk: Chunk, offset: number): number {
 function delayBefore(attempt: number, firstDelay: number, error: unknown): number {
   const asked = error instanceof GatewayError ? (error.retryAfter ?? 0) * 1000 : 0
   return Math.max(asked, firstDelay * 2 ** (attempt - 2) * (0.5 + Math.random() / 2))
-}
-
-function wrongLength(size: number): GatewayError {
-  return new GatewayError('incomplete-upload', `the file does not have the announced ${size} bytes`)
 }

@@ -43,9 +43,11 @@ t.test('whatever a failure leaves on the platform, every byte arrives once and i
         signal,
         attempts: 40,
         firstDelay: 0,
-        async send({ bytes, start, end }) {
+        async send({ bytes, start, end, last }) {
           equal(start, arrived.length)
           equal(bytes.length, end - start)
+          equal(last, end === data.length)
+          if (!last) equal(bytes.length, chunkSize)
           const fault = faults.shift() ?? { taken: bytes.length, lost: false }
           arrived.push(...bytes.subarray(0, fault.taken))
           if (fault.lost) throw new GatewayError('platform-unavailable')
