@@ -28,6 +28,8 @@ export interface PlatformTools {
   }
   /** How often an idempotent call is repeated after it failed. */
   retries: number
+  /** How often a chunk of an upload is tried, and the delay after the first failure; both have their defaults. */
+  chunks?: { attempts: number; firstDelay: number }
   /** So many failures in a row open the circuit; a trial call follows after `halfOpenAfter`. */
   circuit: { failures: number; halfOpenAfter: number }
 }

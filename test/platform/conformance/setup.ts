@@ -67,6 +67,7 @@ async function setUp(t: Test, startDouble: StartDouble): Promise<Setup> {
     observer: { call() {}, circuit() {}, tokenRequest() {} },
     timeouts: { connect: 1_000, answer: 400, afterUpload: 400 },
     retries: 1,
+    chunks: { attempts: 3, firstDelay: 50 },
     circuit: { failures: 1_000, halfOpenAfter: 1_000 },
   }
   const { definition } = double
