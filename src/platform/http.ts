@@ -56,7 +56,10 @@ export interface PlatformHttp {
   send(request: PlatformRequest): Promise<PlatformAnswer>
   /** Sends a request and validates the JSON answer; what does not fit is a `platform-protocol-error`. */
   json<T extends TSchema>(schema: T, request: PlatformRequest): Promise<Static<T>>
-  /** A URL that the platform gave, if it may be used: https on an allowed host, or the base origin. */
+  /**
+   * A URL that the platform gave, if it may be used: https on an allowed host, or the base origin. A base on
+   * loopback is a double: its uploads may go to another port there, as they go to another origin at the vendor.
+   */
   uploadUrl(url: string): string
   close(): Promise<void>
 }
