@@ -96,12 +96,16 @@ function watchHead(request: FastifyRequest) {
   }
 }
 
-/** Where the content of the part with this index begins. */
+/** Where the content of the part with this index begins: after its delimiter line and its headers. */
 function startOfPart(head: Buffer, delimiter: string, index: number): number | undefined {
-  let at = head.indexOf(delimiter) === 0 ? 0 : head.indexOf(`\r\n${delimiter}`)
-  for (let part = 0; part < index && at >= 0; part++)
-    at = head.indexOf(`\r\n${delimiter}`, at + delimiter.length)
-  const end = at < 0 ? -1 : head.indexOf('\r\n\r\n', at + delimiter.length)
+  const text = head.toString('latin1')
+  const line = new RegExp(`(?:^|\\r\\n)${RegExp.escape(delimiter)}[ \\t]*\\r\\n`, 'g')
+  for (let part = 0; part <= index; part++) {
+    if (!line.exec(text)) return undefined
+    // The line end of one delimiter may be the beginning of the next.
+    line.lastIndex -= 2
+  }
+  const end = text.indexOf('\r\n\r\n', line.lastIndex)
   return end < 0 ? undefined : end + 4
 }
 
