@@ -200,7 +200,7 @@ export function createPlatformHttp(options: PlatformHttpOptions): PlatformHttp {
     },
 
     uploadUrl(text) {
-      const url = URL.canParse(text, base.href) ? new URL(text, base) : undefined
+      const url = text && URL.canParse(text, base.href) ? new URL(text, base) : undefined
       const allowed = options.uploadHosts ?? []
       const trusted =
         url &&
