@@ -1,5 +1,6 @@
+import { mux } from './mux.ts'
 import { sandbox } from './sandbox.ts'
 import type { PlatformDefinition } from './tools.ts'
 
 /** Every platform the gateway knows. */
-export const platformDefinitions: readonly PlatformDefinition[] = [sandbox]
+export const platformDefinitions: readonly PlatformDefinition[] = [sandbox, mux]
