@@ -1,0 +1,138 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import t, { type Test } from 'tap'
+import { startSandbox } from '../../sandbox/server.ts'
+import { fakeMp4, key, temporaryDirectory } from '../support/gateway.ts'
+import { type GatewayProcess, startProcess } from '../support/process.ts'
+import { rawConnection, requestHead } from '../support/raw.ts'
+
+async function until(gateway: GatewayProcess, id: string, wanted: string) {
+  for (const deadline = Date.now() + 30_000; Date.now() < deadline; await sleep(20)) {
+    const { body } = await gateway.call('GET', `/v1/videos/${id}/status`)
+    if (body.stage === wanted) return body
+  }
+  throw new Error(`never ${wanted}`)
+}
+
+async function setUp(t: Test, knobs: object = {}) {
+  const sandbox = await startSandbox({ knobs: { discard: true, processing_delay_ms: 10, ...knobs } })
+  t.teardown(() => sandbox.close())
+  const env = {
+    SANDBOX_BASE_URL: sandbox.url,
+    DATABASE_URL: `sqlite:${await temporaryDirectory(t)}/gateway.db`,
+  }
+  return { sandbox, env }
+}
+
+/** Begins an upload of 100,000 bytes and waits until half of it is there. */
+async function beginUpload(gateway: GatewayProcess, id: string) {
+  const connection = await rawConnection(gateway.url)
+  const headers = {
+    authorization: `Bearer ${key}`,
+    'content-type': 'video/mp4',
+    'content-length': 100_000,
+    connection: 'close',
+  }
+  connection.write(requestHead('PUT', `/v1/videos/${id}/content`, headers))
+  connection.write(fakeMp4(50_000))
+  while ((await gateway.call('GET', `/v1/videos/${id}`)).body.upload.bytesReceived < 50_000) await sleep(10)
+  return connection
+}
+
+t.test('killed while a video is processing: it becomes ready by itself after the restart', async (t) => {
+  const { env } = await setUp(t, { processing_delay_ms: 400 })
+  const first = await startProcess(t, env)
+  const { body: video } = await first.call('POST', '/v1/videos', { title: 'x' })
+  t.equal((await first.call('PUT', `/v1/videos/${video.id}/content`, fakeMp4(1000))).status, 204)
+  t.equal(await first.kill('SIGKILL'), 'SIGKILL')
+  const second = await startProcess(t, env)
+  t.match(await until(second, video.id, 'ready'), { status: 'ready', error: null })
+  t.match(await second.call('GET', `/v1/videos/${video.id}/info`), {
+    status: 200,
+    body: { width: 1280, height: 720 },
+  })
+})
+
+t.test('killed in the middle of an upload: the slot frees itself and takes a new upload', async (t) => {
+  const { env } = await setUp(t)
+  const first = await startProcess(t, env)
+  const { body: video } = await first.call('POST', '/v1/videos', { title: 'x' })
+  await beginUpload(first, video.id)
+  await first.kill('SIGKILL')
+  const second = await startProcess(t, env)
+  t.match(await second.call('PUT', `/v1/videos/${video.id}/content`, fakeMp4(1000)), {
+    status: 409,
+    body: { code: 'upload-in-progress' },
+  })
+  await until(second, video.id, 'awaiting-upload')
+  t.equal((await second.call('PUT', `/v1/videos/${video.id}/content`, fakeMp4(1000))).status, 204)
+  await until(second, video.id, 'ready')
+})
+
+t.test('SIGTERM: readiness goes, the upload under way finishes, exit 0', async (t) => {
+  const { env } = await setUp(t)
+  const gateway = await startProcess(t, env)
+  const { body: video } = await gateway.call('POST', '/v1/videos', { title: 'x' })
+  const connection = await beginUpload(gateway, video.id)
+  const ended = gateway.kill('SIGTERM')
+  for (let status = 200; status !== 503; await sleep(10))
+    status = (await gateway.call('GET', '/health/ready')).status
+  t.equal((await gateway.call('GET', '/health/live')).status, 200)
+  t.match(await gateway.call('POST', '/v1/videos', { title: 'late' }), {
+    status: 503,
+    body: { code: 'shutting-down' },
+  })
+  connection.write(Buffer.alloc(50_000))
+  t.match(await connection.rest(), /^HTTP\/1\.1 204 /)
+  t.equal(await ended, 0)
+})
+
+t.test('SIGTERM: an upload that takes too long is cut cleanly', async (t) => {
+  const { env, sandbox } = await setUp(t)
+  const gateway = await startProcess(t, { ...env, SHUTDOWN_TIMEOUT: '200ms' })
+  const { body: video } = await gateway.call('POST', '/v1/videos', { title: 'x' })
+  const connection = await beginUpload(gateway, video.id)
+  t.equal(await gateway.kill('SIGTERM'), 0)
+  t.match(await connection.rest(), /"code":"shutting-down"/)
+  const next = await startProcess(t, env)
+  t.match(await next.call('GET', `/v1/videos/${video.id}`), {
+    body: { stage: 'awaiting-upload', upload: { bytesReceived: 0 } },
+  })
+  t.equal(sandbox.stats().open_uploads, 0)
+})
+
+t.test('what is wrong with the environment is said in one line', async (t) => {
+  const db = { DATABASE_URL: 'memory:' }
+  for (const [env, line] of [
+    [{ ...db, PLATFORM: 'sandbox' }, 'SANDBOX_BASE_URL: is missing'],
+    [{ ...db, PLATFORM: 'vhs' }, /PLATFORM: vhs is not one of .*sandbox/],
+    [{ ...db, PLATFORM: '', NODE_ENV: 'production' }, 'PLATFORM: is missing'],
+    [
+      { ...db, SANDBOX_BASE_URL: 'http://127.0.0.1:1', NODE_ENV: 'production', API_KEYS: '' },
+      /API_KEYS: is missing/,
+    ],
+    [{ ...db, SANDBOX_BASE_URL: 'http://127.0.0.1:1', POLL_FACTOR: 'fast' }, /POLL_FACTOR: expected number/],
+    [
+      { ...db, SANDBOX_BASE_URL: 'http://127.0.0.1:1', UPLOAD_MAX_BYTES: '5 apples' },
+      /UPLOAD_MAX_BYTES: expected a size/,
+    ],
+    [
+      { SANDBOX_BASE_URL: 'http://127.0.0.1:1', DATABASE_URL: 'sqlite:/proc/none/gateway.db' },
+      /DATABASE_URL: cannot use/,
+    ],
+    [{ ...db, SANDBOX_BASE_URL: 'http://127.0.0.1:1', OAUTH_SIGNING_KEY: '{}' }, /OAUTH_SIGNING_KEY: /],
+  ] as [Record<string, string>, string | RegExp][]) {
+    const failure = await startProcess(t, env).then(
+      () => 'it started',
+      (error: Error) => error.message,
+    )
+    t.match(failure, /^ended with 1: video-gateway cannot start: [^\n]*\n$/)
+    t.match(failure, line)
+  }
+})
+
+t.test('without a platform and a key, a try-out has both', async (t) => {
+  const gateway = await startProcess(t, { PLATFORM: '', API_KEYS: '', DATABASE_URL: 'memory:' })
+  t.match(gateway.output(), /embedded sandbox platform at http/)
+  while (!/key works until the process ends: vgk_/.test(gateway.output())) await sleep(10)
+  t.equal(await gateway.kill('SIGTERM'), 0)
+})

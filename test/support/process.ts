@@ -1,0 +1,68 @@
+import { type ChildProcess, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import type { Test } from 'tap'
+import { hashSecret } from '../../src/auth/credentials.ts'
+import { type Json, key } from './gateway.ts'
+
+export interface GatewayProcess {
+  url: string
+  child: ChildProcess
+  /** Everything it wrote so far. */
+  output(): string
+  call(method: string, path: string, body?: object | Uint8Array): Promise<{ status: number; body: Json }>
+  /** Sends the signal and waits for the end. @returns the exit code, or the signal that ended it */
+  kill(signal: NodeJS.Signals): Promise<number | NodeJS.Signals>
+}
+
+/** Starts the real process, `node src/server.ts`, and waits until it listens (or ends: then it throws its output). */
+export async function startProcess(t: Test, env: Record<string, string>): Promise<GatewayProcess> {
+  const child = spawn(process.execPath, ['src/server.ts'], {
+    env: {
+      PATH: process.env.PATH,
+      PORT: '0',
+      PLATFORM: 'sandbox',
+      API_KEYS: `test:${hashSecret(key).toString('hex')}`,
+      POLL_INITIAL_DELAY: '50ms',
+      POLL_MAX_DELAY: '200ms',
+      ...env,
+    },
+    stdio: ['ignore', 'pipe', 'pipe'],
+  })
+  t.teardown(() => child.kill('SIGKILL'))
+  let output = ''
+  const listening = Promise.withResolvers<string>()
+  for (const stream of [child.stdout, child.stderr]) {
+    stream.on('data', (chunk) => {
+      output += chunk
+      const url = /listening at (http:[^"\s]+)/.exec(output)?.[1]
+      if (url) listening.resolve(url)
+    })
+  }
+  child.once('close', (code) => listening.reject(new Error(`ended with ${code}: ${output}`)))
+  const url = await listening.promise
+
+  return {
+    url,
+    child,
+    output: () => output,
+    async call(method, path, body) {
+      const binary = body instanceof Uint8Array
+      const response = await fetch(url + path, {
+        method,
+        ...(body && { body: (binary ? body : JSON.stringify(body)) as never }),
+        headers: {
+          authorization: `Bearer ${key}`,
+          ...(body && { 'content-type': binary ? 'video/mp4' : 'application/json' }),
+        },
+      })
+      const text = await response.text()
+      return { status: response.status, body: text.startsWith('{') ? JSON.parse(text) : text }
+    },
+    async kill(signal) {
+      const ended = once(child, 'close')
+      child.kill(signal)
+      const [code, by] = await ended
+      return code ?? by
+    },
+  }
+}
