@@ -5,8 +5,16 @@ import { createTokenIssuer } from './auth/access-tokens.ts'
 import { createAuthenticator, createScopeGuard } from './auth/authenticate.ts'
 import { createExternalIssuer } from './auth/external-issuer.ts'
 import type { Config } from './config.ts'
-import { answerBrokenRequests, closeCutConnections, continueWhenRead } from './connections.ts'
+import {
+  answerBrokenRequests,
+  closeCutConnections,
+  cutSlowBodies,
+  expectOneHost,
+  requestDeadline,
+  routeExpectations,
+} from './connections.ts'
 import { GatewayError } from './errors.ts'
+import { limitClients, registerLimits } from './limits.ts'
 import { createMetrics } from './metrics.ts'
 import { defaultTools, type PlatformTools } from './platform/tools.ts'
 import type { Gateway } from './publication/gateway.ts'
@@ -20,6 +28,7 @@ import { registerProblems } from './routes/problem.ts'
 import { validatorCompiler } from './routes/validation.ts'
 import { videoRoutes } from './routes/videos.ts'
 import { watchingRoutes } from './routes/watching.ts'
+import { registerSecurityHeaders } from './security-headers.ts'
 import { openStore } from './store/sqlite.ts'
 
 export interface App {
@@ -48,8 +57,15 @@ export async function buildApp(config: Config, options: AppOptions = {}): Promis
     },
     clientErrorHandler: answerBrokenRequests,
     routerOptions: { maxParamLength: 200 },
-    // Only the headers have a deadline: an upload takes as long as bytes keep coming.
-    http: { headersTimeout: 10_000, connectionsCheckingInterval: 2_000 },
+    ...(config.trustedProxies && { trustProxy: config.trustedProxies }),
+    // Only the headers have a deadline here: an upload takes as long as bytes keep coming.
+    http: {
+      headersTimeout: requestDeadline,
+      connectionsCheckingInterval: 1_000,
+      insecureHTTPParser: false,
+      // Node would answer without a problem document; `expectOneHost` does it instead.
+      requireHostHeader: false,
+    },
   }).withTypeProvider<TypeBoxTypeProvider>()
 
   const store = openStore(config.databaseUrl)
@@ -84,14 +100,17 @@ export async function buildApp(config: Config, options: AppOptions = {}): Promis
   })
   const external =
     config.externalIssuer && createExternalIssuer({ ...config.externalIssuer, log: server.log })
-  const requireScope = createScopeGuard(createAuthenticator({ apiKeys: config.apiKeys, issuer, external }))
+  const authenticate = createAuthenticator({ apiKeys: config.apiKeys, issuer, external })
   let draining = false
 
   server.setValidatorCompiler(validatorCompiler)
-  continueWhenRead(server)
+  routeExpectations(server)
   closeCutConnections(server)
+  await registerSecurityHeaders(server, config.publicUrl)
+  await registerLimits(server)
   server.addHook('onRequest', async (request, reply) => {
     reply.header('x-request-id', request.id)
+    expectOneHost(request)
     const upload = draining && request.method !== 'GET'
     if (upload) throw new GatewayError('shutting-down', undefined, { retryAfter: 5 })
   })
@@ -111,9 +130,11 @@ export async function buildApp(config: Config, options: AppOptions = {}): Promis
     request.log[quiet ? 'debug' : 'info'](fields, 'request')
   })
 
+  cutSlowBodies(server)
   registerProblems(server)
   await registerDocs(server)
   const present = createPresenter(gateway, publicUrl)
+  const requireScope = limitClients(server, createScopeGuard(authenticate), config.rateLimit)
   const routes = { gateway, present, requireScope }
   await server.register(videoRoutes, routes)
   await server.register(contentRoutes, routes)

@@ -1,3 +1,4 @@
+import { isIP } from 'node:net'
 import { FormatRegistry, type StaticDecode, type TSchema, Type } from '@sinclair/typebox'
 import {
   TransformDecodeCheckError,
@@ -12,6 +13,7 @@ import type { PlatformDefinition } from './platform/tools.ts'
 import type { Policy } from './publication/gateway.ts'
 
 FormatRegistry.Set('url', (text) => /^https?:\/\//.test(text) && URL.canParse(text))
+FormatRegistry.Set('addresses', (text) => text.split(',').every((part) => isAddress(part.trim())))
 FormatRegistry.Set('store', (text) => text === 'memory:' || /^sqlite:./.test(text))
 
 /** Every variable of the gateway itself; a platform's own stand in its adapter. The docs are made from this. */
@@ -54,6 +56,20 @@ export const variables = Type.Object({
     Type.String({ format: 'url', description: 'an external issuer whose tokens are accepted too' }),
   ),
   OAUTH_AUDIENCE: Type.Optional(Type.String({ description: 'the audience that its tokens must name' })),
+  RATE_LIMIT: Type.Optional(
+    Type.Integer({
+      minimum: 1,
+      description:
+        'requests a minute that each client may make, counted by each process; no limit if not set',
+    }),
+  ),
+  TRUSTED_PROXIES: Type.Optional(
+    Type.String({
+      format: 'addresses',
+      description:
+        'addresses or networks of the proxies in front, comma-separated: their `X-Forwarded-For` tells the client’s address',
+    }),
+  ),
   PLATFORM: Type.Optional(Type.String({ description: 'the platform to publish on' })),
   PLATFORMS: Type.Optional(
     Type.String({ description: 'several platforms, comma-separated; the first is the default' }),
@@ -85,6 +101,9 @@ export interface Config {
   oauthClients: Credential[]
   oauthSigningKey: string | undefined
   externalIssuer: { issuerUrl: string; audience: string } | undefined
+  /** Requests a minute and client. */
+  rateLimit: number | undefined
+  trustedProxies: string | undefined
   /** The first is the default; `variables` are checked against the definition's schema. */
   platforms: { definition: PlatformDefinition; variables: Record<string, unknown> }[]
   policy: Policy
@@ -109,6 +128,8 @@ export function loadConfig(env: NodeJS.ProcessEnv): Config {
     oauthClients: values.OAUTH_CLIENTS,
     oauthSigningKey: values.OAUTH_SIGNING_KEY,
     externalIssuer: externalIssuer(values),
+    rateLimit: values.RATE_LIMIT,
+    trustedProxies: values.TRUSTED_PROXIES,
     platforms: choosePlatforms(values, env),
     policy: {
       backoff: {
@@ -121,7 +142,7 @@ export function loadConfig(env: NodeJS.ProcessEnv): Config {
       processingTimeout: values.PROCESSING_TIMEOUT,
       uploadMaxBytes: values.UPLOAD_MAX_BYTES,
       uploadIdleTimeout: values.UPLOAD_IDLE_TIMEOUT,
-      uploadLease: 15_000,
+      uploadLease: 10_000,
       claim: 60_000,
     },
     shutdownTimeout: values.SHUTDOWN_TIMEOUT,
@@ -171,6 +192,17 @@ function complaint({ value, schema, message }: ValueError): string {
   if (value === undefined) return 'is missing'
   if (!schema.anyOf) return message.toLowerCase()
   return `expected one of ${schema.anyOf.map((literal: { const: string }) => literal.const).join(', ')}`
+}
+
+/** An IP address, or a network such as `10.0.0.0/8`. */
+function isAddress(text: string): boolean {
+  const [address = '', bits, ...rest] = text.split('/')
+  const longest = { 0: -1, 4: 32, 6: 128 }[isIP(address)] ?? -1
+  return (
+    longest > 0 &&
+    rest.length === 0 &&
+    (bits === undefined || (/^\d{1,3}$/.test(bits) && Number(bits) <= longest))
+  )
 }
 
 /** A duration in text, milliseconds once read. */

@@ -13,6 +13,7 @@ export const problems = {
   'not-found': { status: 404, title: 'There is nothing at this path' },
   'video-not-found': { status: 404, title: 'No video has this id' },
   'method-not-allowed': { status: 405, title: 'This path does not support the method' },
+  'request-timeout': { status: 408, title: 'The request did not arrive in time' },
   'upload-timeout': { status: 408, title: 'No byte of the body arrived in time' },
   'upload-in-progress': { status: 409, title: 'The video is being uploaded' },
   'content-already-uploaded': { status: 409, title: 'The video already has its content' },

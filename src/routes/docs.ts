@@ -2,6 +2,7 @@ import swagger from '@fastify/swagger'
 import swaggerUi from '@fastify/swagger-ui'
 import type { FastifyInstance } from 'fastify'
 import type { allScopes } from '../auth/credentials.ts'
+import { docsPolicy } from '../security-headers.ts'
 import { version } from '../version.ts'
 import { ProblemDocument, VideoResource } from './schemas.ts'
 
@@ -50,6 +51,7 @@ export async function registerDocs(app: FastifyInstance): Promise<void> {
 
   await app.register(swaggerUi, {
     routePrefix: '/docs',
+    staticCSP: docsPolicy,
     uiConfig: {
       deepLinking: true,
       displayRequestDuration: true,

@@ -1,5 +1,6 @@
 import type { MultipartFile, MultipartValue } from '@fastify/multipart'
 import type { FastifyRequest } from 'fastify'
+import { lateRequest, requestDeadline } from '../connections.ts'
 import { GatewayError } from '../errors.ts'
 import type { Incoming } from '../publication/upload.ts'
 
@@ -18,7 +19,7 @@ const limits = {
 
 /**
  * Reads a form up to its file: the named fields, each at most once, then the part `file` of `video/mp4`, which is
- * the last. The file itself is not read yet. Its exact size follows from the Content-Length and the framing.
+ * the last. The file itself is not read yet; what stands before it has to be there soon. Its exact size follows from the Content-Length and the framing.
  * @throws GatewayError `invalid-request` or `unsupported-media-type`
  */
 export async function readForm(
@@ -27,11 +28,13 @@ export async function readForm(
 ): Promise<{ fields: Record<string, string>; incoming: Incoming }> {
   if (!request.isMultipart()) throw new GatewayError('unsupported-media-type', 'send multipart/form-data')
   const head = watchHead(request)
+  const late = Promise.withResolvers<never>()
+  const timer = setTimeout(() => late.reject(lateRequest()), requestDeadline).unref()
   const parts = request.parts({ limits })
   const fields: Record<string, string> = {}
   try {
     for (let count = 0; ; count++) {
-      const { value: part, done } = await parts.next()
+      const { value: part, done } = await Promise.race([parts.next(), late.promise])
       if (done || !part) throw invalid('/file', 'the part `file` is missing')
       if (part.type === 'field') {
         addField(fields, part, names)
@@ -44,6 +47,7 @@ export async function readForm(
   } catch (error) {
     throw formError(error)
   } finally {
+    clearTimeout(timer)
     head.stop()
   }
 }

@@ -66,6 +66,11 @@ export const tokenSchema = {
       'invalid_client',
       'Client authentication failed',
     ),
+    429: oauthError(
+      'Too many attempts from this address; `Retry-After` says when to try again',
+      'temporarily_unavailable',
+      'Try again later',
+    ),
   },
 }
 

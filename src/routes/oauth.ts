@@ -6,6 +6,7 @@ import type { TokenIssuer } from '../auth/access-tokens.ts'
 import { createTokenGrant, type TokenRequest } from '../auth/client-credentials.ts'
 import { allScopes, type Credential } from '../auth/credentials.ts'
 import { GatewayError, problems } from '../errors.ts'
+import { tokenAttempts } from '../limits.ts'
 import { jwksSchema, metadataSchema, tokenSchema } from './oauth-schemas.ts'
 
 export interface OAuthRoutesOptions {
@@ -47,7 +48,8 @@ const tokenEndpoint: FastifyPluginAsyncTypebox<OAuthRoutesOptions> = async (app,
   await app.register(formbody)
   app.setErrorHandler(answerError)
 
-  app.post('/oauth2/token', { schema: tokenSchema, bodyLimit: 8 * 1024 }, async (request, reply) => {
+  const options = { schema: tokenSchema, bodyLimit: 8 * 1024, config: { rateLimit: tokenAttempts } }
+  app.post('/oauth2/token', options, async (request, reply) => {
     reply.header('cache-control', 'no-store').header('pragma', 'no-cache')
     return grant(request.headers.authorization, request.body as TokenRequest)
   })

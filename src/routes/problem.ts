@@ -6,7 +6,7 @@ import { firstPerPath } from './validation.ts'
 const codesByStatus: Record<number, ProblemCode> = {
   404: 'not-found',
   405: 'method-not-allowed',
-  408: 'upload-timeout',
+  408: 'request-timeout',
   413: 'content-too-large',
   415: 'unsupported-media-type',
   429: 'too-many-requests',

@@ -1,9 +1,15 @@
-import { type TSchema, Type } from '@sinclair/typebox'
+import { FormatRegistry, type TSchema, Type } from '@sinclair/typebox'
 import type { Scope } from '../auth/credentials.ts'
 import { type ProblemCode, problems } from '../errors.ts'
 
 const nullable = <T extends TSchema>(schema: T) => Type.Union([schema, Type.Null()])
 const time = (description: string) => Type.String({ format: 'date-time', description })
+
+/** A replacement character is what is left of bytes that were no UTF-8. */
+const isText = (text: string) => text.isWellFormed() && !/[\0\uFFFD]/.test(text)
+FormatRegistry.Set('text', isText)
+// biome-ignore lint/suspicious/noControlCharactersInRegex: they are what it is about
+FormatRegistry.Set('line', (text) => isText(text) && !/[\x00-\x1f\x7f]/.test(text))
 
 const id = '0192f0c1-7a3e-7c43-8f1d-3a5b6c7d8e9f'
 
@@ -12,14 +18,16 @@ const title = Type.String({
   minLength: 1,
   maxLength: 200,
   pattern: '\\S',
-  description: 'shown by the platform',
+  format: 'line',
+  description: 'shown by the platform; one line, without control characters',
   examples: ['Evening news'],
 })
-const description = Type.String({ maxLength: 5000, description: 'shown by the platform' })
+const description = Type.String({ maxLength: 5000, format: 'text', description: 'shown by the platform' })
 const reference = Type.String({
   minLength: 1,
   maxLength: 200,
-  description: 'the caller’s own id of the publication',
+  format: 'line',
+  description: 'the caller’s own id of the publication; one line',
   examples: ['cms-4711'],
 })
 const platform = Type.String({
@@ -191,6 +199,7 @@ export const IdParams = Type.Object({
 /** Any route may answer these. */
 const everywhere: ProblemCode[] = [
   'invalid-request',
+  'request-timeout',
   'too-many-requests',
   'internal-error',
   'store-unavailable',
