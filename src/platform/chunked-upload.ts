@@ -41,7 +41,11 @@ const longestRetryAfter = 30_000
  *   be, `incomplete-upload` when the stream does not hold `content.size` bytes
  */
 export async function uploadInChunks(content: Content, upload: ChunkedUpload): Promise<void> {
+  // Whoever waits for the next bytes hears of it too.
+  const stop = () => content.stream.destroy()
+  upload.signal.addEventListener('abort', stop, { once: true })
   try {
+    upload.signal.throwIfAborted()
     const nextChunk = chunksOf(content, upload.chunkSize)
     let chunk = await nextChunk(0, new Uint8Array())
     while (chunk.bytes.length > 0) {
@@ -52,7 +56,10 @@ export async function uploadInChunks(content: Content, upload: ChunkedUpload): P
     }
   } catch (error) {
     content.stream.destroy()
+    upload.signal.throwIfAborted()
     throw error
+  } finally {
+    upload.signal.removeEventListener('abort', stop)
   }
 }
 
