@@ -1,6 +1,8 @@
+import { apiVideo } from './api-video.ts'
+import { cloudflareStream } from './cloudflare-stream.ts'
 import { mux } from './mux.ts'
 import { sandbox } from './sandbox.ts'
 import type { PlatformDefinition } from './tools.ts'
 
 /** Every platform the gateway knows. */
-export const platformDefinitions: readonly PlatformDefinition[] = [sandbox, mux]
+export const platformDefinitions: readonly PlatformDefinition[] = [sandbox, mux, apiVideo, cloudflareStream]
