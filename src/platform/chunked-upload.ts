@@ -41,25 +41,26 @@ const longestRetryAfter = 30_000
  *   be, `incomplete-upload` when the stream does not hold `content.size` bytes
  */
 export async function uploadInChunks(content: Content, upload: ChunkedUpload): Promise<void> {
-  // Whoever waits for the next bytes hears of it too.
-  const stop = () => content.stream.destroy()
-  upload.signal.addEventListener('abort', stop, { once: true })
+  const { stream } = content
+  const { signal } = upload
+  // Waiting for the source has to end with the signal, too.
+  const stop = () => void stream.destroy()
+  signal.addEventListener('abort', stop, { once: true })
   try {
-    upload.signal.throwIfAborted()
     const nextChunk = chunksOf(content, upload.chunkSize)
     let chunk = await nextChunk(0, new Uint8Array())
     while (chunk.bytes.length > 0) {
-      upload.signal.throwIfAborted()
+      signal.throwIfAborted()
       const reached = await persist(chunk, upload)
       if (chunk.last && reached === chunk.end) return
       chunk = await nextChunk(reached, chunk.bytes.subarray(reached - chunk.start))
     }
   } catch (error) {
-    content.stream.destroy()
-    upload.signal.throwIfAborted()
+    stream.destroy()
+    signal.throwIfAborted()
     throw error
   } finally {
-    upload.signal.removeEventListener('abort', stop)
+    signal.removeEventListener('abort', stop)
   }
 }
 

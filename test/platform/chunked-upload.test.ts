@@ -149,6 +149,18 @@ t.test('an abort ends the wait between two attempts', async (t) => {
   t.ok(content.stream.destroyed)
 })
 
+t.test('an abort ends the wait for the source', async (t) => {
+  const controller = new AbortController()
+  const stream = new Readable({ read() {} })
+  stream.push(Buffer.alloc(6))
+  const reason = new GatewayError('shutting-down')
+  setTimeout(() => controller.abort(reason), 10)
+  const send = async ({ end }: Chunk) => end
+  const upload = { chunkSize: 4, signal: controller.signal, send }
+  await t.rejects(uploadInChunks({ stream, size: null }, upload), reason)
+  t.ok(stream.destroyed)
+})
+
 t.test('content that does not hold what was announced is never sent as if it were whole', async (t) => {
   for (const size of [7, 9]) {
     const chunks: Chunk[] = []
