@@ -1,0 +1,30 @@
+import { type Static, Type } from '@sinclair/typebox'
+
+/** A video file as PeerTube lists it, for download or inside of a playlist. */
+export const VideoFile = Type.Object({
+  resolution: Type.Object({ id: Type.Integer() }),
+  fileUrl: Type.Optional(Type.Union([Type.String(), Type.Null()])),
+  width: Type.Optional(Type.Union([Type.Number(), Type.Null()])),
+  height: Type.Optional(Type.Union([Type.Number(), Type.Null()])),
+})
+/**
+ * The file of the best resolution, with its pixels. Before 6.1 a file has no width and height: the resolution's id is
+ * the shorter side then, and without an aspect ratio 16:9 is assumed. A resolution of 0 is sound only.
+ */
+export function largest(files: Static<typeof VideoFile>[], aspectRatio: number | null | undefined) {
+  const ratio = aspectRatio || 16 / 9
+  const [best] = files
+    .filter(({ resolution }) => resolution.id > 0)
+    .sort((one, other) => other.resolution.id - one.resolution.id)
+  if (!best) return undefined
+  const { width, height, fileUrl, resolution } = best
+  if (width && height && width > 0 && height > 0) return { width, height, fileUrl }
+  const longer = even(resolution.id * Math.max(ratio, 1 / ratio))
+  return ratio >= 1
+    ? { width: longer, height: resolution.id, fileUrl }
+    : { width: resolution.id, height: longer, fileUrl }
+}
+
+function even(pixels: number): number {
+  return Math.round(pixels / 2) * 2
+}

@@ -1,0 +1,178 @@
+import { Type } from '@sinclair/typebox'
+import { GatewayError } from '../errors.ts'
+import { uploadInChunks } from './chunked-upload.ts'
+import { type PlatformAnswer, type PlatformHttp, parseJson } from './http.ts'
+import { type Content, VideoMissingError } from './platform.ts'
+import type { PlatformTools } from './tools.ts'
+
+/** What stands in a slot's handle: an upload session, and by what its video can be told apart afterwards. */
+export interface Session {
+  uploadId: string
+  /** The source file's name, made of the gateway's id. */
+  file: string
+  /** In bytes. */
+  size: number
+}
+
+/** Where an upload session stands: at an offset, at its video, still at work, or no more known to PeerTube. */
+export type Standing = { offset: number } | { video: string } | 'busy' | 'gone'
+
+const Id = Type.Object({ uuid: Type.String({ minLength: 1 }) })
+const Uploaded = Type.Object({ video: Id })
+const Listed = Type.Object({ data: Type.Array(Id) })
+const Source = Type.Object({
+  inputFilename: Type.Optional(Type.String()),
+  filename: Type.Optional(Type.String()),
+})
+
+const path = '/api/v1/videos/upload-resumable'
+/** How many of the account's newest videos are looked at for one whose last answer was lost. */
+const newest = 25
+
+/**
+ * The resumable upload of PeerTube, which is node-uploadx's protocol
+ * (https://github.com/kukhariev/node-uploadx/blob/master/proto.md).
+ */
+export function resumableUpload(http: PlatformHttp, patience: PlatformTools['chunks']) {
+  const at = ({ uploadId }: Session) => `${path}?upload_id=${encodeURIComponent(uploadId)}`
+
+  /** Makes a session for a video. */
+  async function open(video: { filename: string }, size: number, signal: AbortSignal): Promise<Session> {
+    for (let attempt = 1; ; attempt++) {
+      const { status, headers } = await http.send({
+        operation: 'provision',
+        method: 'POST',
+        url: path,
+        headers: { 'x-upload-content-length': String(size), 'x-upload-content-type': 'video/mp4' },
+        json: video,
+        signal,
+      })
+      const session = { uploadId: uploadIdOf(headers.location), file: video.filename, size }
+      if (status === 201) return session
+      // 200: there is such a session with bytes of another time in it.
+      if (attempt > 1)
+        throw new GatewayError('platform-protocol-error', 'peertube makes no new upload session')
+      await cancel(session, signal)
+    }
+  }
+
+  /** Sends the content. @returns the video's id */
+  async function transfer(session: Session, content: Content, chunkSize: number, signal: AbortSignal) {
+    const { size } = session
+    let video: string | undefined
+
+    async function where(): Promise<number> {
+      const standing = await stand(session, signal)
+      if (standing === 'gone') throw new VideoMissingError('peertube')
+      if (standing === 'busy') throw stillBusy()
+      if ('offset' in standing) return standing.offset
+      video = standing.video
+      return size
+    }
+
+    await uploadInChunks(content, {
+      ...patience,
+      chunkSize,
+      signal,
+      where,
+      async send({ bytes, start, end }) {
+        const answer = await http.send({
+          operation: 'upload',
+          method: 'PUT',
+          url: at(session),
+          headers: {
+            'content-type': 'application/octet-stream',
+            'content-range': `bytes ${start}-${end - 1}/${size}`,
+          },
+          body: bytes,
+          accept: [308, 409],
+          signal,
+        })
+        if (answer.status === 409) return where()
+        if (answer.status === 308) return offsetOf(answer)
+        video = parseJson('peertube', Uploaded, answer.body).video.uuid
+        return end
+      },
+    })
+    if (video === undefined)
+      throw new GatewayError('platform-protocol-error', 'peertube took the upload and named no video')
+    return video
+  }
+
+  /** Asks where a session stands. Once its video exists the session is gone, so the video is looked for then. */
+  async function stand(session: Session, signal: AbortSignal): Promise<Standing> {
+    const answer = await http.send({
+      operation: 'upload',
+      method: 'PUT',
+      url: at(session),
+      headers: { 'content-length': '0', 'content-range': `bytes */${session.size}` },
+      accept: [308, 404, 503],
+      idempotent: true,
+      signal,
+    })
+    if (answer.status === 308) return { offset: offsetOf(answer) }
+    if (answer.status === 503) {
+      // With Retry-After PeerTube says that it is at work on the complete file; without it is down.
+      if (answer.headers['retry-after'] !== undefined) return 'busy'
+      throw new GatewayError('platform-unavailable', 'peertube answered 503')
+    }
+    if (answer.status !== 404) return { video: parseJson('peertube', Uploaded, answer.body).video.uuid }
+    const video = await findBySource(session, signal)
+    return video === undefined ? 'gone' : { video }
+  }
+
+  async function findBySource({ file }: Session, signal: AbortSignal): Promise<string | undefined> {
+    const call = { operation: 'find', method: 'GET', signal } as const
+    const url = `/api/v1/users/me/videos?sort=-createdAt&count=${newest}`
+    const { data } = await http.json(Listed, { ...call, url })
+    for (const { uuid } of data) {
+      const { status, body } = await http.send({
+        ...call,
+        url: `/api/v1/videos/${uuid}/source`,
+        accept: [404],
+      })
+      if (status === 404) continue
+      const source = parseJson('peertube', Source, body)
+      if ((source.inputFilename ?? source.filename) === file) return uuid
+    }
+    return undefined
+  }
+
+  /** Drops a session and its bytes; that it is gone already is fine. */
+  async function cancel(session: Session, signal: AbortSignal): Promise<void> {
+    await http.send({
+      operation: 'remove',
+      method: 'DELETE',
+      url: at(session),
+      accept: [404],
+      signal,
+    })
+  }
+
+  return { open, transfer, stand, cancel }
+}
+
+/** Only the id is taken from the Location: the path is known, and the host (`//host/…`) is the proxy's idea of it. */
+function uploadIdOf(location: PlatformAnswer['headers'][string]): string {
+  const base = 'http://instance'
+  const url =
+    typeof location === 'string' && URL.canParse(location, base) ? new URL(location, base) : undefined
+  const id = url?.searchParams.get('upload_id')
+  if (!id) throw new GatewayError('platform-protocol-error', 'peertube gave no upload session')
+  return id
+}
+
+/** The offset behind what has arrived: `Range: bytes=0-99` is 100, no Range is 0. */
+function offsetOf({ headers }: PlatformAnswer): number {
+  const range = headers.range
+  if (range === undefined) return 0
+  const last = /^bytes=0-(-?\d+)$/.exec(String(range))?.[1]
+  if (last === undefined)
+    throw new GatewayError('platform-protocol-error', 'peertube gave a range that makes no sense')
+  return Number(last) + 1
+}
+
+/** PeerTube asks for 300 s here, but reading a complete file mostly takes it a moment. */
+export function stillBusy(): GatewayError {
+  return new GatewayError('platform-unavailable', 'peertube is still at work on the upload')
+}

@@ -1,0 +1,124 @@
+import { randomBytes } from 'node:crypto'
+import type { Exchange } from '../double.ts'
+
+interface Session {
+  size: number
+  video: Record<string, unknown>
+  bytes: Buffer
+}
+
+export interface NewVideo {
+  name: string
+  filename: string
+}
+
+/** The resumable uploads of PeerTube's double: node-uploadx with its storage on a disk. */
+export function createUploads(instance: {
+  channelId: number
+  wrong(complaint: string): void
+  /** An upload is complete. @returns what the answer says of the video */
+  finished(video: NewVideo, content: Buffer): object
+}) {
+  const { channelId, wrong, finished } = instance
+  const sessions = new Map<string, Session>()
+
+  async function handle(exchange: Exchange) {
+    const { method, url } = exchange
+    if (method === 'POST') return openSession(exchange)
+    const id = url.searchParams.get('upload_id') ?? ''
+    const session = sessions.get(id)
+    if (!session) return exchange.answer(404, problem(404, 'upload not found'))
+    if (method === 'DELETE') {
+      sessions.delete(id)
+      return exchange.answer(204)
+    }
+    await receive(exchange, id, session)
+  }
+
+  async function openSession(exchange: Exchange) {
+    const { headers, url } = exchange
+    const video = await exchange.json()
+    const size = Number(headers['x-upload-content-length'])
+    if (!Number.isInteger(size) || size < 1) wrong(`X-Upload-Content-Length: ${size}`)
+    if (headers['x-upload-content-type'] !== 'video/mp4') wrong('X-Upload-Content-Type is not video/mp4')
+    if (headers['content-type'] !== 'application/json') wrong('a session is not asked for with JSON')
+    for (const complaint of complaintsOf(video, channelId)) wrong(complaint)
+    const id = `1-${randomBytes(8).toString('hex')}.mp4`
+    sessions.set(id, { size, video, bytes: Buffer.alloc(0) })
+    const location = `//${headers.host}${url.pathname}?upload_id=${id}`
+    exchange.answer(201, undefined, { location })
+  }
+
+  async function receive(exchange: Exchange, id: string, session: Session) {
+    const { headers } = exchange
+    if (headers['transfer-encoding'] || headers['content-length'] === undefined)
+      wrong('a chunk without Content-Length')
+    const { bytes, complete } = await exchange.body()
+    const [, from, to, total] = /^bytes (?:(\d+)-(\d+)|\*)\/(\d+)$/.exec(headers['content-range'] ?? '') ?? []
+    if (Number(total) !== session.size) wrong(`Content-Range: ${headers['content-range']}`)
+    if (from === undefined) {
+      if (bytes.length > 0) wrong('bytes in a question')
+      return answerProgress(exchange, id, session)
+    }
+    if (headers['content-type'] !== 'application/octet-stream')
+      return exchange.answer(413, problem(413, 'a chunk of another type'))
+    if (Number(headers['content-length']) !== Number(to) - Number(from) + 1)
+      wrong(`Content-Length ${headers['content-length']} for ${headers['content-range']}`)
+    if (!write(exchange, bytes)) return exchange.answer(409, problem(409, 'chunk does not match range'))
+    if (complete) answerProgress(exchange, id, session)
+  }
+
+  /** Writes a chunk where it says it belongs. @returns false when that is behind a gap */
+  function write({ url, headers }: Exchange, bytes: Buffer): boolean {
+    const session = sessions.get(url.searchParams.get('upload_id') ?? '')
+    const from = /^bytes (\d+)-/.exec(headers['content-range'] ?? '')?.[1]
+    if (!session || from === undefined) return true
+    if (Number(from) > session.bytes.length) return false
+    session.bytes = Buffer.concat([session.bytes.subarray(0, Number(from)), bytes])
+    return true
+  }
+
+  function answerProgress(exchange: Exchange, id: string, { size, video, bytes }: Session) {
+    if (bytes.length < size) return exchange.answer(308, undefined, { range: `bytes=0-${bytes.length - 1}` })
+    sessions.delete(id)
+    exchange.answer(200, { video: finished(video as unknown as NewVideo, bytes) })
+  }
+
+  return {
+    handle,
+    open: () => sessions.size,
+    /** What arrived of a chunk before the connection broke is on the disk. */
+    cut(exchange: Exchange, bytes: Buffer) {
+      if (exchange.method === 'PUT') write(exchange, bytes)
+    },
+  }
+}
+
+/** What PeerTube's validators would refuse in a new video. */
+function complaintsOf(video: Record<string, unknown>, channelId: number): string[] {
+  const { name, description, channelId: channel, privacy, waitTranscoding, filename, ...rest } = video
+  const checks: [boolean, string][] = [
+    [isText(name, 3, 120), `name ${name}`],
+    [description === undefined || isText(description, 3, 10_000), `description ${description}`],
+    [channel === channelId, `channelId ${channel}`],
+    [Number.isInteger(privacy), `privacy ${privacy}`],
+    [waitTranscoding === true, `waitTranscoding ${waitTranscoding}`],
+    [/^[^/]+\.mp4$/.test(String(filename)), `filename ${filename}`],
+    [Object.keys(rest).length === 0, `unknown fields ${Object.keys(rest)}`],
+  ]
+  return checks.filter(([fine]) => !fine).map(([, what]) => `a new video with ${what}`)
+}
+
+function isText(value: unknown, min: number, max: number): boolean {
+  return typeof value === 'string' && value.trim().length >= min && value.trim().length <= max
+}
+
+export const problemType = { 'content-type': 'application/problem+json' }
+/** PeerTube's problem documents, which carry their text once more as `error`. */
+export const problem = (status: number, code: string) => ({
+  type: `https://docs.joinpeertube.org/api-rest-reference.html#section/Errors/${code}`,
+  detail: code,
+  error: code,
+  status,
+  code,
+})
