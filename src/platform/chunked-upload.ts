@@ -47,6 +47,7 @@ export async function uploadInChunks(content: Content, upload: ChunkedUpload): P
   const stop = () => void stream.destroy()
   signal.addEventListener('abort', stop, { once: true })
   try {
+    signal.throwIfAborted()
     const nextChunk = chunksOf(content, upload.chunkSize)
     let chunk = await nextChunk(0, new Uint8Array())
     while (chunk.bytes.length > 0) {
