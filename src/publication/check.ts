@@ -7,7 +7,7 @@ import { finishRemoval } from './remove.ts'
 import type { Stage, Video } from './video.ts'
 
 /** A platform that asks for more patience than this is asked again all the same. Milliseconds. */
-const longestRetryAfter = 3_600_000
+export const longestRetryAfter = 600_000
 
 /**
  * Looks after one row that is due: asks the platform where it stands, or carries on what a crash or a failure

@@ -1,4 +1,4 @@
-import { check } from './check.ts'
+import { check, longestRetryAfter } from './check.ts'
 import type { Gateway } from './gateway.ts'
 import type { Video } from './video.ts'
 
@@ -11,15 +11,14 @@ export interface Poller {
 
 /** How long the poller sleeps at most, for rows that another process planned; also after a failing store. In ms. */
 const longestSleep = 1_000
-/** No check is planned further ahead than this, in ms; one that is was planned before the clock was set back. */
-const horizon = 2 * 3_600_000
-
 /**
  * Watches the videos. There is no queue beside the store: rows that are due are claimed there, at most
  * `pollConcurrency` are checked at once, and in between the poller sleeps until the next one is due.
  */
 export function startPoller(gateway: Gateway): Poller {
-  const { pollConcurrency, claim } = gateway.policy
+  const { pollConcurrency, claim, backoff } = gateway.policy
+  // No check is planned further ahead than this; one that is was planned before the clock was set back.
+  const horizon = Math.max(claim, backoff.max * (1 + backoff.jitter), longestRetryAfter) + 10_000
   const running = new Set<Promise<void>>()
   let timer: NodeJS.Timeout | undefined
   let plannedAt = 0

@@ -68,87 +68,104 @@ function createStore(db: DatabaseSync): VideoStore {
     }
   }
 
-  return guarded({
-    insert: (video, record) =>
-      transaction(() => {
-        const holder = record && findKey(record.client, record.key)
-        if (holder) return holder
-        if (record) {
-          const { client, key, fingerprint, videoId, response, createdAt } = record
-          statements.insertKey.run(client, key, fingerprint, videoId, response, createdAt)
+  // Writes the header page: the smallest write that reaches the disk.
+  const probeWrite = () => {
+    const { user_version } = db.prepare('PRAGMA user_version').get() as { user_version: number }
+    transaction(() => db.exec(`PRAGMA user_version = ${user_version}`))
+  }
+
+  return guarded(
+    {
+      insert: (video, record) =>
+        transaction(() => {
+          const holder = record && findKey(record.client, record.key)
+          if (holder) return holder
+          if (record) {
+            const { client, key, fingerprint, videoId, response, createdAt } = record
+            statements.insertKey.run(client, key, fingerprint, videoId, response, createdAt)
+          }
+          statements.insert.run(video.id, JSON.stringify(video))
+        }),
+
+      find,
+
+      list({ stages, platform, reference, before, limit }) {
+        const where = [`stage IN (${stages.map(() => '?').join()})`]
+        const values: string[] = [...stages]
+        const also = (condition: string, value: string | undefined) => {
+          if (value === undefined) return
+          where.push(condition)
+          values.push(value)
         }
-        statements.insert.run(video.id, JSON.stringify(video))
-      }),
+        also('platform = ?', platform)
+        also('reference = ?', reference)
+        also('id < ?', before)
+        // Ids are UUIDv7: their order is the order of creation (RFC 9562 §5.7).
+        const sql = `SELECT document FROM videos WHERE ${where.join(' AND ')} ORDER BY id DESC LIMIT ?`
+        return db
+          .prepare(sql)
+          .all(...values, limit)
+          .map((row) => parse(row) as Video)
+      },
 
-    find,
+      update(id, change) {
+        for (;;) {
+          const current = find(id)
+          if (!current) return undefined
+          const changed = change(current)
+          if (changed === current) return current
+          const next = { ...changed, version: current.version + 1 }
+          if (statements.update.run(JSON.stringify(next), id, current.version).changes) return next
+        }
+      },
 
-    list({ stages, platform, reference, before, limit }) {
-      const where = [`stage IN (${stages.map(() => '?').join()})`]
-      const values: string[] = [...stages]
-      const also = (condition: string, value: string | undefined) => {
-        if (value === undefined) return
-        where.push(condition)
-        values.push(value)
-      }
-      also('platform = ?', platform)
-      also('reference = ?', reference)
-      also('id < ?', before)
-      // Ids are UUIDv7: their order is the order of creation (RFC 9562 §5.7).
-      const sql = `SELECT document FROM videos WHERE ${where.join(' AND ')} ORDER BY id DESC LIMIT ?`
-      return db
-        .prepare(sql)
-        .all(...values, limit)
-        .map((row) => parse(row) as Video)
+      claimDue(now, until, horizon, limit) {
+        const select = () => statements.due.all(now, horizon, limit).map((row) => parse(row) as Video)
+        if (select().length === 0) return []
+        return transaction(() => {
+          const due = select()
+          statements.claim.run(until, JSON.stringify(due.map((video) => video.id)))
+          return due
+        })
+      },
+      nextDueAt: () => (statements.nextDue.get() as { at: number | null }).at ?? undefined,
+      countByStage: () =>
+        Object.fromEntries(
+          (statements.count.all() as { stage: Stage; n: number }[]).map((row) => [row.stage, row.n]),
+        ),
+
+      findKey,
+      answerKey: (client, key, response) => void statements.answerKey.run(response, client, key),
+      releaseKey: (client, key) => void statements.releaseKey.run(client, key),
+      expireKeys: (before) => void statements.expireKeys.run(before),
+      ping: () => void statements.ping.get(),
+      close: () => db.close(),
     },
-
-    update(id, change) {
-      for (;;) {
-        const current = find(id)
-        if (!current) return undefined
-        const changed = change(current)
-        if (changed === current) return current
-        const next = { ...changed, version: current.version + 1 }
-        if (statements.update.run(JSON.stringify(next), id, current.version).changes) return next
-      }
-    },
-
-    claimDue(now, until, horizon, limit) {
-      const select = () => statements.due.all(now, horizon, limit).map((row) => parse(row) as Video)
-      if (select().length === 0) return []
-      return transaction(() => {
-        const due = select()
-        statements.claim.run(until, JSON.stringify(due.map((video) => video.id)))
-        return due
-      })
-    },
-    nextDueAt: () => (statements.nextDue.get() as { at: number | null }).at ?? undefined,
-    countByStage: () =>
-      Object.fromEntries(
-        (statements.count.all() as { stage: Stage; n: number }[]).map((row) => [row.stage, row.n]),
-      ),
-
-    findKey,
-    answerKey: (client, key, response) => void statements.answerKey.run(response, client, key),
-    releaseKey: (client, key) => void statements.releaseKey.run(client, key),
-    expireKeys: (before) => void statements.expireKeys.run(before),
-    ping: () => void statements.ping.get(),
-    close: () => db.close(),
-  })
+    probeWrite,
+  )
 }
 
 function parse(row: Record<string, unknown> | undefined): Video | undefined {
   return row && (JSON.parse(row.document as string) as Video)
 }
 
-/** Turns what SQLite throws (locked, full, gone) into the one error that callers know. */
-function guarded(store: VideoStore): VideoStore {
+/**
+ * Turns what SQLite throws (locked, full, gone) into the one error that callers know. After a failure `ping` tries
+ * a real write, so that readiness comes back when writing does.
+ */
+function guarded(store: VideoStore, probeWrite: () => void): VideoStore {
+  let failing = false
   const entries = Object.entries(store).map(([name, method]) => [
     name,
     (...args: unknown[]) => {
       try {
-        return (method as (...args: unknown[]) => unknown)(...args)
+        if (name === 'ping' && failing) probeWrite()
+        const result = (method as (...args: unknown[]) => unknown)(...args)
+        if (name === 'ping') failing = false
+        return result
       } catch (error) {
         if ((error as NodeJS.ErrnoException).code !== 'ERR_SQLITE_ERROR') throw error
+        failing = true
         throw new GatewayError('store-unavailable', undefined, { retryAfter: 5, cause: error })
       }
     },
