@@ -1,0 +1,148 @@
+import { randomBytes } from 'node:crypto'
+import t from 'tap'
+import { largest } from '../../src/platform/peertube-files.ts'
+import { contentOf, scenarios } from './conformance/setup.ts'
+import { startDouble } from './doubles/peertube.ts'
+
+/** What PeerTube has beyond the conformance suite: its login, and slots that are upload sessions. */
+const scenario = scenarios(t, startDouble)
+const withoutChannel = scenarios(t, async () => {
+  const double = await startDouble()
+  const { PEERTUBE_CHANNEL_ID: _, ...variables } = double.variables
+  return { ...double, variables: variables as Record<string, string> }
+})
+
+scenario('a token is renewed; only a refused renewal leads to a new login', async (t, setup) => {
+  const { double, failure, platform, publication } = setup
+  const video = publication()
+  await video.publish()
+  const read = () => platform.status(video.slot, video.call())
+  const asked = double.calls('token')
+  double.tokens!.revoke()
+  await read()
+  t.equal(double.calls('token'), asked + 1)
+
+  double.tokens!.revoke()
+  double.fail('token', { status: 400, body: { status: 400, code: 'invalid_grant', error: 'invalid_grant' } })
+  await read()
+  t.equal(double.calls('token'), asked + 3, 'the renewal and the login')
+
+  double.tokens!.revoke()
+  double.fail('token', { status: 429, headers: { 'retry-after': '9' } })
+  t.match(await failure(read()), { code: 'platform-throttled', retryAfter: 9 })
+  t.equal(double.calls('token'), asked + 4, 'no login after anything else')
+})
+
+scenario('a refused login', async (t, { double, failure, publication }) => {
+  double.fail('token', {
+    status: 400,
+    headers: { 'content-type': 'application/problem+json' },
+    body: JSON.stringify({
+      status: 400,
+      code: 'invalid_grant',
+      error: 'Invalid grant: user credentials are invalid',
+    }),
+  })
+  const error = await failure(publication().publish())
+  t.match(error, { code: 'platform-unauthorized', message: 'peertube refused our credentials (400)' })
+  t.equal(double.calls('token'), 1)
+})
+
+withoutChannel('the account’s first channel is looked up once', async (t, { double, publication }) => {
+  await publication().publish()
+  const lookUps = double.calls('find')
+  await publication().publish()
+  t.equal(double.calls('find'), lookUps)
+})
+
+scenario('titles and descriptions that PeerTube refuses are refused at once', async (t, setup) => {
+  const { double, failure, publication } = setup
+  for (const title of ['', 'ab', '  ab  ', 'x'.repeat(121)]) {
+    const error = await failure(publication(title).provision())
+    t.match(error, { code: 'platform-rejected', message: /title of 3 to 120 characters/ })
+  }
+  for (const title of ['abc', 'x'.repeat(120), '🎬'.repeat(120)])
+    await t.resolves(publication(title).provision())
+  const video = publication()
+  video.draft.description = 'ab'
+  t.match(await failure(video.provision()), { code: 'platform-rejected', message: /description/ })
+  t.equal(double.calls('provision') + double.calls('token'), 0)
+})
+
+scenario('the last answer is lost: the video is found again', async (t, setup) => {
+  const { double, platform, publication } = setup
+  await publication().publish()
+  const video = publication()
+  await video.provision()
+  double.fail('upload', { reset: { afterBytes: 0 }, late: true })
+  const bytes = randomBytes(100)
+  await video.upload(contentOf(bytes))
+  t.equal(double.leftovers(), 2, 'and it is there once')
+  t.strictSame(await platform.status(video.slot, video.call()), { state: 'processing' })
+  await platform.remove(video.slot, video.call())
+  t.equal(double.content(video.draft.title), undefined, 'it was the right one')
+})
+
+scenario('the process died before the last answer: status finds the video', async (t, setup) => {
+  const { double, platform, publication } = setup
+  const video = publication()
+  await video.provision()
+  let session = video.slot
+  const { keep, ...call } = video.call()
+  const first = (slot: typeof session) => {
+    if (slot.videoId === null) session = slot
+    keep(slot)
+  }
+  await platform.upload(video.slot, video.draft, contentOf(randomBytes(100)), { ...call, keep: first })
+  t.equal(session.videoId, null)
+  t.type(session.handle, 'string')
+
+  double.fail('upload', { status: 503, headers: { 'retry-after': '300' } })
+  t.strictSame(
+    await platform.status(session, video.call()),
+    { state: 'processing' },
+    'PeerTube is at work on it',
+  )
+  video.slot = session
+  t.strictSame(await platform.status(session, video.call()), { state: 'processing' })
+  t.type(video.slot.videoId, 'string', 'kept')
+  await platform.remove(session, video.call())
+  t.equal(double.leftovers(), 0, 'it is removed by its session as well')
+})
+
+scenario('a session that PeerTube forgot awaits an upload', async (t, { platform, publication }) => {
+  const video = publication()
+  video.slot = {
+    videoId: null,
+    handle: JSON.stringify({ uploadId: '1-gone.mp4', file: 'gone.mp4', size: 9 }),
+  }
+  t.strictSame(await platform.status(video.slot, video.call()), { state: 'awaiting-upload' })
+  await video.upload(contentOf(randomBytes(100)))
+  t.strictSame(await platform.status(video.slot, video.call()), { state: 'processing' })
+})
+
+scenario('a session with old bytes in it is not continued', async (t, { double, publication }) => {
+  const video = publication()
+  await video.provision()
+  const location = '/api/v1/videos/upload-resumable?upload_id=1-old.mp4'
+  double.fail('provision', { status: 200, headers: { location }, body: '' })
+  const bytes = randomBytes(70_000)
+  await video.upload(contentOf(bytes))
+  t.ok(double.content(video.draft.title)?.equals(bytes))
+  t.equal(double.calls('remove'), 1)
+})
+
+t.test('sizes in pixels, with and without width and height', async (t) => {
+  const file = (id: number, size: object = {}) => ({ resolution: { id, label: `${id}p` }, ...size })
+  t.match(
+    largest([file(240, { width: 426, height: 240 }), file(720, { width: 1280, height: 720 })], 1.7778),
+    {
+      width: 1280,
+      height: 720,
+    },
+  )
+  t.match(largest([file(0, { width: 0, height: 0 }), file(480)], undefined), { width: 854, height: 480 })
+  t.match(largest([file(480)], 0.5625), { width: 480, height: 854 }, 'portrait: the id is the shorter side')
+  t.match(largest([file(480, { width: null, height: null })], 4 / 3), { width: 640, height: 480 })
+  t.equal(largest([file(0)], 1), undefined, 'sound only')
+})
