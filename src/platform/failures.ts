@@ -34,10 +34,7 @@ export function failureOf(platform: string, error: unknown): GatewayError {
   const late = [errors.ConnectTimeoutError, errors.HeadersTimeoutError, errors.BodyTimeoutError]
   if (late.some((type) => cause instanceof type) || cause.name === 'TimeoutError')
     return new GatewayError('platform-timeout', `${platform} did not answer in time`, { cause })
-  if (
-    cause instanceof errors.ResponseExceededMaxSizeError ||
-    (cause as { code?: string }).code?.startsWith('HPE_')
-  )
+  if (cause instanceof errors.ResponseExceededMaxSizeError || cause.name === 'HTTPParserError')
     return new GatewayError('platform-protocol-error', `${platform} gave an answer that is no proper HTTP`, {
       cause,
     })

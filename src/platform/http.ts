@@ -1,15 +1,8 @@
 import type { Readable } from 'node:stream'
+import { setTimeout as sleep } from 'node:timers/promises'
 import type { Static, TSchema } from '@sinclair/typebox'
 import { Value } from '@sinclair/typebox/value'
-import {
-  BrokenCircuitError,
-  CircuitState,
-  ConsecutiveBreaker,
-  circuitBreaker,
-  DelegateBackoff,
-  handleWhen,
-  retry,
-} from 'cockatiel'
+import { BrokenCircuitError, CircuitState, ConsecutiveBreaker, circuitBreaker, handleWhen } from 'cockatiel'
 import { Agent, request as dispatch } from 'undici'
 import { GatewayError } from '../errors.ts'
 import { CredentialsRefusedError, failureOf, isDown, isPassing, refusalOf } from './failures.ts'
@@ -110,16 +103,6 @@ export function createPlatformHttp(options: PlatformHttpOptions): PlatformHttp {
     tools.log.warn({ platform: name, circuit: CircuitState[state] }, 'circuit of the platform changed')
   })
 
-  const retries = retry(
-    handleWhen((error) => isPassing(error) && retryDelay(error, 1) <= longestRetryAfter),
-    {
-      maxAttempts: tools.retries,
-      backoff: new DelegateBackoff((context) =>
-        retryDelay('error' in context.result ? context.result.error : undefined, context.attempt),
-      ),
-    },
-  )
-
   /** One attempt. A stream's progress is watched by who made it; here only the wait for the answer is. */
   async function attempt(request: PlatformRequest, url: URL, authorizationHeader: string | undefined) {
     const started = performance.now()
@@ -187,8 +170,16 @@ export function createPlatformHttp(options: PlatformHttpOptions): PlatformHttp {
 
   async function send(request: PlatformRequest): Promise<PlatformAnswer> {
     const repeatable = request.idempotent ?? ['GET', 'HEAD', 'DELETE'].includes(request.method)
-    if (!repeatable || isStream(request.body)) return guarded(request)
-    return retries.execute(() => guarded(request), request.signal)
+    const retries = repeatable && !isStream(request.body) ? tools.retries : 0
+    for (let attempt = 1; ; attempt++) {
+      try {
+        return await guarded(request)
+      } catch (error) {
+        const delay = retryDelay(error, attempt)
+        if (attempt > retries || !isPassing(error) || delay > longestRetryAfter) throw error
+        await sleep(delay, undefined, { signal: request.signal }).catch(() => request.signal.throwIfAborted())
+      }
+    }
   }
 
   return {
