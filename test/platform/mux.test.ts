@@ -1,0 +1,96 @@
+import { randomBytes } from 'node:crypto'
+import t from 'tap'
+import { contentOf, scenarios, stuckContent } from './conformance/setup.ts'
+import { startDouble } from './doubles/mux.ts'
+
+/** What Mux has beyond the conformance suite: two ids, and uploads that expire or are used up. */
+const scenario = scenarios(t, startDouble)
+
+scenario('an upload that expired, was cancelled or is unknown is made anew', async (t, setup) => {
+  const { double, platform, publication } = setup
+  for (const status of ['timed_out', 'cancelled', 'unknown']) {
+    const video = publication()
+    await video.provision()
+    const { handle } = video.slot
+    if (status === 'unknown') double.fail('status', { status: 404, body: '{}' })
+    else double.setStatus(video.draft.title, `upload ${status}`)
+    if (status !== 'unknown')
+      t.strictSame(await platform.status(video.slot, video.call()), { state: 'awaiting-upload' })
+    const bytes = randomBytes(100)
+    await video.upload(contentOf(bytes))
+    t.not(video.slot.handle, handle)
+    t.ok(double.content(video.draft.title)?.equals(bytes))
+    await platform.remove(video.slot, video.call())
+    t.equal(double.leftovers(), 0, status)
+  }
+})
+
+scenario('an upload that was cut is not used again', async (t, { double, publication }) => {
+  const video = publication()
+  await video.provision()
+  const content = stuckContent(100_000, 50_000)
+  setTimeout(() => content.stream.destroy(new Error('cut')), 100)
+  await t.rejects(video.upload(content))
+  await video.upload(contentOf(randomBytes(100)))
+  t.equal(double.calls('provision'), 2)
+  t.equal(double.leftovers(), 1, 'the first one is cancelled')
+})
+
+scenario('the asset’s id is kept as soon as it is known', async (t, { double, platform, publication }) => {
+  const video = publication()
+  await video.provision()
+  t.equal(video.slot.videoId, null)
+  await video.upload(contentOf(randomBytes(100)))
+  t.equal(video.slot.videoId, null)
+  double.finish(video.draft.title)
+  double.fail('info', { status: 503 }, 2)
+  await t.rejects(platform.status(video.slot, video.call()), { code: 'platform-unavailable' })
+  t.type(video.slot.videoId, 'string', 'even when the asset cannot be asked for')
+})
+
+scenario('an asset that nobody has asked for yet is removed too', async (t, setup) => {
+  const { double, platform, publication } = setup
+  const video = publication()
+  await video.publish()
+  t.equal(video.slot.videoId, null)
+  await platform.remove(video.slot, video.call())
+  t.equal(double.leftovers(), 0)
+})
+
+scenario('sound without a picture has failed', async (t, { double, platform, publication }) => {
+  const video = publication()
+  await video.publish()
+  await platform.status(video.slot, video.call())
+  const asset = { id: 'a', status: 'ready', duration: 4, tracks: [{ type: 'audio' }], playback_ids: [] }
+  double.fail('status', { status: 200, body: { data: asset } })
+  t.match(await platform.status(video.slot, video.call()), { state: 'failed', message: /picture/ })
+})
+
+scenario('metadata in every form of not yet', async (t, { double, failure, platform, publication }) => {
+  const video = publication()
+  await video.publish()
+  await platform.status(video.slot, video.call())
+  const whole = {
+    id: 'a',
+    status: 'ready',
+    duration: 4,
+    playback_ids: [{ id: 'p', policy: 'public' }],
+    tracks: [{ type: 'video', max_width: 405, max_height: 2_160 }],
+  }
+  const gaps = [
+    { duration: -1 },
+    { duration: null },
+    { playback_ids: [] },
+    { playback_ids: [{ id: 'p', policy: 'signed' }] },
+    { tracks: [] },
+    { tracks: [{ type: 'video', max_width: -1, max_height: -1 }] },
+    { tracks: [{ type: 'video', max_width: null }] },
+  ]
+  for (const gap of gaps) {
+    double.fail('info', { status: 200, body: { data: { ...whole, ...gap } } })
+    const { code } = await failure(platform.info(video.slot, video.call()))
+    t.equal(code, 'platform-protocol-error', JSON.stringify(gap))
+  }
+  double.fail('thumbnail', { status: 200, body: { data: whole } })
+  t.match(await platform.thumbnail(video.slot, video.call()), { width: 240, height: 1_280 }, 'upright')
+})
