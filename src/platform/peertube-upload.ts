@@ -85,10 +85,12 @@ export function resumableUpload(http: PlatformHttp, patience: PlatformTools['chu
             'content-range': `bytes ${start}-${end - 1}/${size}`,
           },
           body: bytes,
-          accept: [308, 409],
+          accept: [308, 409, 423],
           signal,
         })
         if (answer.status === 409) return where()
+        // Locked: the end of a chunk that was cut has not come through yet.
+        if (answer.status === 423) throw stillBusy()
         if (answer.status === 308) return offsetOf(answer)
         video = parseJson('peertube', Uploaded, answer.body).video.uuid
         return end
@@ -106,17 +108,18 @@ export function resumableUpload(http: PlatformHttp, patience: PlatformTools['chu
       method: 'PUT',
       url: at(session),
       headers: { 'content-length': '0', 'content-range': `bytes */${session.size}` },
-      accept: [308, 404, 503],
+      accept: [308, 404, 409, 410, 423, 503],
       idempotent: true,
       signal,
     })
     if (answer.status === 308) return { offset: offsetOf(answer) }
+    if (answer.status === 409 || answer.status === 423) throw stillBusy()
     if (answer.status === 503) {
       // With Retry-After PeerTube says that it is at work on the complete file; without it is down.
       if (answer.headers['retry-after'] !== undefined) return 'busy'
       throw new GatewayError('platform-unavailable', 'peertube answered 503')
     }
-    if (answer.status !== 404) return { video: parseJson('peertube', Uploaded, answer.body).video.uuid }
+    if (answer.status === 200) return { video: parseJson('peertube', Uploaded, answer.body).video.uuid }
     const video = await findBySource(session, signal)
     return video === undefined ? 'gone' : { video }
   }

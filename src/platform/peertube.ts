@@ -119,6 +119,8 @@ function createPeertube(variables: Variables, tools: PlatformTools): VideoPlatfo
           privacy: variables.PEERTUBE_PRIVACY,
           waitTranscoding: true,
           filename: `${draft.id}.mp4`,
+          // Sessions are told apart by account, name, size and this: two uploads must never share one.
+          lastModified: draft.id,
         }
         const session = await uploads.open(video, content.size, signal)
         keep({ videoId: null, handle: JSON.stringify(session) })

@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto'
 import t from 'tap'
 import { largest } from '../../src/platform/peertube-files.ts'
-import { contentOf, scenarios } from './conformance/setup.ts'
+import { contentOf, scenarios, stuckContent } from './conformance/setup.ts'
 import { startDouble } from './doubles/peertube.ts'
 
 /** What PeerTube has beyond the conformance suite: its login, and slots that are upload sessions. */
@@ -121,16 +121,46 @@ scenario('a session that PeerTube forgot awaits an upload', async (t, { platform
   t.strictSame(await platform.status(video.slot, video.call()), { state: 'processing' })
 })
 
-scenario('a session with old bytes in it is not continued', async (t, { double, publication }) => {
+scenario('a session whose making nobody kept is met again, and not continued', async (t, setup) => {
+  const { double, publication } = setup
   const video = publication()
   await video.provision()
-  const location = '/api/v1/videos/upload-resumable?upload_id=1-old.mp4'
-  double.fail('provision', { status: 200, headers: { location }, body: '' })
+  const nothing = video.slot
+  const content = stuckContent(70_000, 66_000)
+  setTimeout(() => content.stream.destroy(new Error('cut')), 100)
+  await t.rejects(video.upload(content))
+  t.equal(double.leftovers(), 1)
+
+  video.slot = nothing
   const bytes = randomBytes(70_000)
   await video.upload(contentOf(bytes))
   t.ok(double.content(video.draft.title)?.equals(bytes))
-  t.equal(double.calls('remove'), 1)
+  t.equal(double.leftovers(), 1)
 })
+
+scenario('uploads of the same title and size at once do not meet', async (t, { double, publication }) => {
+  const videos = Array.from({ length: 20 }, () => publication('The same'))
+  const contents = await Promise.all(
+    videos.map(async (video) => {
+      const bytes = randomBytes(70_000)
+      await video.provision()
+      await video.upload(contentOf(bytes))
+      return video.slot.videoId
+    }),
+  )
+  t.equal(new Set(contents).size, 20)
+  t.equal(double.leftovers(), 20)
+})
+
+scenario(
+  'a chunk that meets the lock of the one before is sent again',
+  async (t, { double, publication }) => {
+    const video = publication()
+    await video.provision()
+    double.fail('upload', { status: 423, body: '{}' })
+    await t.resolves(video.upload(contentOf(randomBytes(100))))
+  },
+)
 
 t.test('sizes in pixels, with and without width and height', async (t) => {
   const file = (id: number, size: object = {}) => ({ resolution: { id, label: `${id}p` }, ...size })

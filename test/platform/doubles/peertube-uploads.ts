@@ -1,4 +1,4 @@
-import { randomBytes } from 'node:crypto'
+import { createHash } from 'node:crypto'
 import type { Exchange } from '../double.ts'
 
 interface Session {
@@ -43,10 +43,12 @@ export function createUploads(instance: {
     if (headers['x-upload-content-type'] !== 'video/mp4') wrong('X-Upload-Content-Type is not video/mp4')
     if (headers['content-type'] !== 'application/json') wrong('a session is not asked for with JSON')
     for (const complaint of complaintsOf(video, channelId)) wrong(complaint)
-    const id = `1-${randomBytes(8).toString('hex')}.mp4`
-    sessions.set(id, { size, video, bytes: Buffer.alloc(0) })
+    const traits = [video.name, size, video.lastModified ?? Date.now()]
+    const id = `1-${createHash('md5').update(traits.join()).digest('hex')}.mp4`
+    const session = sessions.get(id) ?? { size, video, bytes: Buffer.alloc(0) }
+    sessions.set(id, session)
     const location = `//${headers.host}${url.pathname}?upload_id=${id}`
-    exchange.answer(201, undefined, { location })
+    exchange.answer(session.bytes.length > 0 ? 200 : 201, undefined, { location })
   }
 
   async function receive(exchange: Exchange, id: string, session: Session) {
@@ -96,7 +98,16 @@ export function createUploads(instance: {
 
 /** What PeerTube's validators would refuse in a new video. */
 function complaintsOf(video: Record<string, unknown>, channelId: number): string[] {
-  const { name, description, channelId: channel, privacy, waitTranscoding, filename, ...rest } = video
+  const {
+    name,
+    description,
+    channelId: channel,
+    privacy,
+    waitTranscoding,
+    filename,
+    lastModified,
+    ...rest
+  } = video
   const checks: [boolean, string][] = [
     [isText(name, 3, 120), `name ${name}`],
     [description === undefined || isText(description, 3, 10_000), `description ${description}`],
@@ -104,6 +115,7 @@ function complaintsOf(video: Record<string, unknown>, channelId: number): string
     [Number.isInteger(privacy), `privacy ${privacy}`],
     [waitTranscoding === true, `waitTranscoding ${waitTranscoding}`],
     [/^[^/]+\.mp4$/.test(String(filename)), `filename ${filename}`],
+    [isText(lastModified, 1, 50), `lastModified ${lastModified}`],
     [Object.keys(rest).length === 0, `unknown fields ${Object.keys(rest)}`],
   ]
   return checks.filter(([fine]) => !fine).map(([, what]) => `a new video with ${what}`)
