@@ -1,5 +1,4 @@
 import * as oauth from 'openid-client'
-import { errors } from 'undici'
 import { GatewayError } from '../errors.ts'
 import { failureOf, refusalOf, retryAfterOf } from '../platform/failures.ts'
 import type { Authorization } from '../platform/http.ts'
@@ -118,11 +117,9 @@ function grantFailure(platform: string, error: unknown): GatewayError {
       retryAfter === undefined ? {} : { 'retry-after': String(retryAfter) },
     )
   }
-  if (cause instanceof errors.UndiciError || (cause as { code?: string })?.code)
-    return failureOf(platform, cause)
-  if ((cause as Error)?.name === 'TimeoutError' || (error as Error).name === 'TimeoutError')
+  if ((cause as Error)?.name === 'TimeoutError')
     return new GatewayError('platform-timeout', `${platform} did not give a token in time`)
   if (error instanceof oauth.ClientError)
     return new GatewayError('platform-protocol-error', `${platform} gave a token answer that makes no sense`)
-  return failureOf(platform, error)
+  return failureOf(platform, cause)
 }
