@@ -2,11 +2,21 @@ import { writeFileSync } from 'node:fs'
 import { arch, availableParallelism, cpus, platform, release, totalmem } from 'node:os'
 import { parseArgs } from 'node:util'
 import { figure, print, type Scale, type Table } from './support/report.ts'
+import { pollerTable } from './tables/poller.ts'
+import { provisioningTable } from './tables/provisioning.ts'
+import { readsTable } from './tables/reads.ts'
+import { slowTable } from './tables/slow.ts'
+import { startTable } from './tables/start.ts'
 import { uploadTables } from './tables/uploads.ts'
 
 /** Every table by its name, in the order of printing. Each starts and stops what it needs. */
 const tables: Record<string, (scale: Scale) => Promise<Table[]>> = {
   uploads: uploadTables,
+  slow: slowTable,
+  reads: readsTable,
+  provisioning: provisioningTable,
+  poller: pollerTable,
+  start: startTable,
 }
 
 const { values, positionals } = parseArgs({
