@@ -1,0 +1,46 @@
+import { readFile } from 'node:fs/promises'
+import { validate } from 'dockerfile-utils'
+import t from 'tap'
+import { parse } from 'yaml'
+import { hashSecret } from '../../src/auth/credentials.ts'
+import type { Json } from '../support/gateway.ts'
+
+const read = (path: string) => readFile(new URL(`../../${path}`, import.meta.url), 'utf8')
+const dockerfile = await read('Dockerfile')
+const compose: Json = parse(await read('compose.yaml'))
+
+t.test('the Dockerfile passes its linter', async (t) => {
+  t.strictSame(
+    validate(dockerfile).map(({ message, range }) => `${range.start.line + 1}: ${message}`),
+    [],
+  )
+  t.ok(validate('FROM x\nCMD a\nCMD b\nCOPPY . .').length >= 2, 'which does find mistakes')
+})
+
+t.test('the gateway is the default image and has no sandbox', async (t) => {
+  const stages = dockerfile.split(/^FROM /m).slice(1)
+  const last = stages.at(-1)!
+  t.match(last, /^\S+ AS gateway\n/)
+  t.notMatch(last, 'COPY sandbox')
+  t.match(last, /^USER \d+:\d+$/m)
+  t.match(last, /^HEALTHCHECK .*\n? +CMD \["node"/m)
+  t.match(last, /^CMD \["node", "src\/server\.ts"\]$/m)
+  t.match(await read('.dockerignore'), /^\*$/m, 'only what is named reaches the builder')
+})
+
+t.test('compose.yaml names stages, volumes and a key that fit', async (t) => {
+  const { gateway, sandbox } = compose.services
+  for (const { build } of [gateway, sandbox])
+    t.match(dockerfile, new RegExp(`^FROM \\S+ AS ${build.target}$`, 'm'))
+  const [volume] = gateway.volumes[0].split(':')
+  t.ok(volume in compose.volumes)
+  t.equal(gateway.environment.API_KEYS, `demo:${hashSecret('vgk_demo').toString('hex')}`)
+  t.equal(gateway.environment.SANDBOX_BASE_URL, sandbox.environment.PUBLIC_URL)
+  for (const port of sandbox.ports) t.match(port, /^127\.0\.0\.1:/, 'open to this machine alone')
+})
+
+t.test('the production example in compose.yaml is YAML too', async (t) => {
+  const text = await read('compose.yaml')
+  const example: Json = parse(text.slice(text.indexOf('# services:')).replaceAll(/^# ?/gm, ''))
+  t.equal(example.services.gateway.environment.PLATFORM, 'mux')
+})
