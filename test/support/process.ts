@@ -9,14 +9,23 @@ export interface GatewayProcess {
   child: ChildProcess
   /** Everything it wrote so far. */
   output(): string
-  call(method: string, path: string, body?: object | Uint8Array): Promise<{ status: number; body: Json }>
+  call(
+    method: string,
+    path: string,
+    body?: object | Uint8Array,
+    headers?: Record<string, string>,
+  ): Promise<{ status: number; body: Json }>
   /** Sends the signal and waits for the end. @returns the exit code, or the signal that ended it */
   kill(signal: NodeJS.Signals): Promise<number | NodeJS.Signals>
 }
 
-/** Starts the real process, `node src/server.ts`, and waits until it listens (or ends: then it throws its output). */
-export async function startProcess(t: Test, env: Record<string, string>): Promise<GatewayProcess> {
-  const child = spawn(process.execPath, ['src/server.ts'], {
+/** Starts the gateway as a process, `node src/server.ts` or another script, and waits until it listens (or ends: then it throws its output). */
+export async function startProcess(
+  t: Test,
+  env: Record<string, string>,
+  script = 'src/server.ts',
+): Promise<GatewayProcess> {
+  const child = spawn(process.execPath, [script], {
     env: {
       PATH: process.env.PATH,
       PORT: '0',
@@ -45,7 +54,7 @@ export async function startProcess(t: Test, env: Record<string, string>): Promis
     url,
     child,
     output: () => output,
-    async call(method, path, body) {
+    async call(method, path, body, headers) {
       const binary = body instanceof Uint8Array
       const response = await fetch(url + path, {
         method,
@@ -53,6 +62,7 @@ export async function startProcess(t: Test, env: Record<string, string>): Promis
         headers: {
           authorization: `Bearer ${key}`,
           ...(body && { 'content-type': binary ? 'video/mp4' : 'application/json' }),
+          ...headers,
         },
       })
       const text = await response.text()

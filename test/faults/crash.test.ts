@@ -1,0 +1,146 @@
+import { DatabaseSync } from 'node:sqlite'
+import { setTimeout as sleep } from 'node:timers/promises'
+import t, { type Test } from 'tap'
+import { startSandbox } from '../../sandbox/server.ts'
+import { type Line, type Publication, publishThroughCrashes } from '../support/back-office.ts'
+import { fakeMp4, type Json, temporaryDirectory } from '../support/gateway.ts'
+import { type GatewayProcess, startProcess } from '../support/process.ts'
+
+/** How often the process is killed at a random moment; `npm run soak` asks for more. */
+const kills = Number(process.env.CRASH_KILLS ?? 8)
+const script = 'test/support/crash-gateway.ts'
+
+async function setUp(t: Test) {
+  const sandbox = await startSandbox({ knobs: { discard: true, processing_delay_ms: 10 } })
+  t.teardown(() => sandbox.close())
+  const file = `${await temporaryDirectory(t)}/gateway.db`
+  const start = () =>
+    startProcess(t, { SANDBOX_BASE_URL: sandbox.url, DATABASE_URL: `sqlite:${file}` }, script)
+  const clips = () => Object.values(sandbox.stats().clips).reduce((sum, count) => sum + count, 0)
+  /** Stages of all rows, as the file has them. */
+  const stages = () => {
+    const db = new DatabaseSync(file, { readOnly: true })
+    const rows = db.prepare('SELECT stage, count(*) AS n FROM videos GROUP BY stage').all() as {
+      stage: string
+      n: number
+    }[]
+    db.close()
+    return Object.fromEntries(rows.map(({ stage, n }) => [stage, n])) as Record<string, number>
+  }
+  /** Waits until no row is in the middle of something. */
+  const settled = async () => {
+    for (const deadline = Date.now() + 20_000; Date.now() < deadline; await sleep(30)) {
+      const { provisioning = 0, uploading = 0, processing = 0, deleting = 0 } = stages()
+      if (provisioning + uploading + processing + deleting === 0) return
+    }
+    throw new Error(`rows are stuck: ${JSON.stringify(stages())}`)
+  }
+  return { sandbox, start, clips, stages, settled }
+}
+
+/** The video that the back office finds by its own reference, if there is one. */
+async function byReference(gateway: GatewayProcess): Promise<Json> {
+  return (await gateway.call('GET', '/v1/videos?reference=r')).body.items[0]
+}
+
+const create = (gateway: GatewayProcess) =>
+  gateway.call('POST', '/v1/videos', { title: 'x', reference: 'r' }, { 'idempotency-key': 'k' })
+
+/** Every step of a video's life: the call of the platform during which the process dies, before or after its effect. */
+const steps = [
+  { name: 'before the platform made the slot', operation: 'create', late: false },
+  { name: 'after the platform made the slot', operation: 'create', late: true },
+  { name: 'after the last byte of the upload, before its answer', operation: 'ingest', late: true },
+  { name: 'in the middle of a poll', operation: 'get', late: false },
+  { name: 'in the middle of collecting the metadata', operation: 'media', late: false },
+  { name: 'while the thumbnail is collected', operation: 'poster', late: true },
+  { name: 'before the platform deleted', operation: 'delete', late: false },
+  { name: 'after the platform deleted', operation: 'delete', late: true },
+] as const
+
+for (const { name, operation, late } of steps) {
+  t.test(`killed ${name}`, async (t) => {
+    const { sandbox, start, clips, stages, settled } = await setUp(t)
+    const first = await start()
+    const hold = () =>
+      sandbox.knobs.faults.push({ operation, times: 1, delay_ms: 400, ...(late && { late, reset: true }) })
+    const reached = async () => {
+      for (const calls = sandbox.stats().calls[operation]; sandbox.stats().calls[operation] === calls; )
+        await sleep(5)
+      await sleep(late ? 150 : 50)
+      await first.kill('SIGKILL')
+    }
+    const ignore = () => undefined
+    if (operation === 'create') hold()
+    const creation = create(first).catch(ignore)
+    if (operation === 'create') await reached()
+    const video = (await creation)?.body
+    if (video) {
+      const path = `/v1/videos/${video.id}`
+      hold()
+      const killed = operation === 'delete' ? undefined : reached()
+      const upload = first.call('PUT', `${path}/content`, fakeMp4(200_000)).catch(ignore)
+      if (killed) await killed
+      await upload
+      if (operation === 'delete') await Promise.all([reached(), first.call('DELETE', path).catch(ignore)])
+    }
+
+    const second = await start()
+    await settled()
+    if (operation === 'create') {
+      for (let answer = await create(second); ; answer = await create(second)) {
+        if (answer.status === 201) break
+        t.equal(answer.status, 409, JSON.stringify(answer.body))
+        await sleep(50)
+      }
+      t.match(await byReference(second), { stage: 'awaiting-upload' })
+      t.equal(clips(), 1, 'one slot, however often it was asked for')
+    } else if (operation === 'delete') {
+      t.match(await second.call('GET', `/v1/videos/${video.id}`), { status: 410 })
+      t.equal(clips(), 0)
+    } else {
+      t.match(await byReference(second), { id: video.id, status: 'ready' })
+      t.equal((await second.call('GET', `/v1/videos/${video.id}/thumbnail`)).status, 200)
+    }
+    t.equal(stages().failed, undefined)
+  })
+}
+
+t.test(`${kills} kills at random moments lose nothing`, { timeout: 60_000 + kills * 10_000 }, async (t) => {
+  const { sandbox, start, clips, stages, settled } = await setUp(t)
+  const line: Line = { gateway: await start() }
+  const publications: Publication[] = []
+  const failures: unknown[] = []
+  let going = true
+  const callers = Array.from({ length: 4 }, async (_, caller) => {
+    for (let count = 0; going; count++) {
+      const publication: Publication = { key: `p-${caller}-${count}` }
+      publications.push(publication)
+      await publishThroughCrashes(line, publication, count % 2 === 1).catch((error) => failures.push(error))
+    }
+  })
+
+  for (let count = 0; count < kills; count++) {
+    await sleep(50 + Math.random() * 600)
+    const victim = line.gateway
+    line.gateway = undefined
+    await victim?.kill('SIGKILL')
+    line.gateway = await start()
+  }
+  going = false
+  await Promise.all(callers)
+  await settled()
+
+  t.same(failures, [], 'every caller got what it asked for')
+  t.ok(
+    publications.every(({ ready }) => ready),
+    `${publications.length} publications became ready`,
+  )
+  t.equal(sandbox.stats().calls.create, publications.length, 'nothing was provisioned twice')
+  const kept = publications.filter(({ deleted }) => !deleted)
+  t.equal(clips(), kept.length, 'the platform holds what was not deleted, and nothing else')
+  const { deleted = 0, ...others } = stages()
+  t.strictSame(others, { ready: kept.length }, 'no row is left in the middle')
+  t.ok(deleted >= publications.length - kept.length, 'an interrupted creation may leave a tombstone')
+  t.comment(`${kills} kills, ${publications.length} publications, 0 lost`)
+})

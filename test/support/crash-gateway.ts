@@ -1,0 +1,11 @@
+/**
+ * The gateway as `src/server.ts` starts it, but with leases and claims short enough for a test of crashes that
+ * does not want to wait for them.
+ */
+import { buildApp } from '../../src/app.ts'
+import { loadConfig } from '../../src/config.ts'
+
+const config = loadConfig(process.env)
+Object.assign(config.policy, { uploadLease: 600, claim: 600 })
+const app = await buildApp(config, { logger: { level: 'warn' } })
+console.log(`listening at ${await app.server.listen({ port: 0 })}`)
