@@ -6,4 +6,10 @@ import { sandbox } from './sandbox.ts'
 import type { PlatformDefinition } from './tools.ts'
 
 /** Every platform the gateway knows. */
-export const platformDefinitions: readonly PlatformDefinition[] = [sandbox, mux, apiVideo, peertube, cloudflareStream]
+export const platformDefinitions: readonly PlatformDefinition[] = [
+  sandbox,
+  mux,
+  apiVideo,
+  peertube,
+  cloudflareStream,
+]
