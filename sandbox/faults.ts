@@ -84,6 +84,7 @@ export async function strike(rule: FaultRule, request: FastifyRequest): Promise<
 
 /** Reads on, to nowhere: a connection that is not read from does not tell that the client has left. */
 function drain(raw: IncomingMessage): void {
-  raw.on('readable', () => raw.read())
-  raw.read()
+  // The upload's loop waits by this listener, under which a stream does not flow.
+  raw.removeAllListeners('readable')
+  setImmediate(() => raw.resume())
 }

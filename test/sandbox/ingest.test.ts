@@ -1,7 +1,5 @@
-import { readdir } from 'node:fs/promises'
+import { readdir, realpath } from 'node:fs/promises'
 import { request } from 'node:http'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import t from 'tap'
 import { kindOf, slowly, startClient } from './client.ts'
@@ -56,21 +54,25 @@ t.test('an upload that is cut short leaves the clip empty', async (t) => {
 })
 
 t.test('partial files are removed, and all files at the end', async (t) => {
-  const before = await readdir(tmpdir())
+  const directory = await realpath(t.testdir({}))
+  const { TMPDIR } = process.env
+  process.env.TMPDIR = directory
   const { sandbox, create, until } = await startClient(t)
-  const mine = (await readdir(tmpdir())).filter((n) => n.startsWith('sandbox-') && !before.includes(n))
-  const files = async () => (await Promise.all(mine.map((n) => readdir(join(tmpdir(), n))))).flat()
+  if (TMPDIR === undefined) delete process.env.TMPDIR
+  else process.env.TMPDIR = TMPDIR
+  const partial = async () =>
+    (await readdir(directory, { recursive: true })).filter((name) => name.endsWith('.part'))
   const { clip_id, ingest_url } = await create()
   const put = startPut(ingest_url)
   await until(clip_id, 'receiving')
-  t.ok((await files()).includes(clip_id))
+  while ((await partial()).length === 0) await sleep(5)
   put.destroy()
   await until(clip_id, 'empty')
-  await sleep(20)
-  t.notOk((await files()).includes(clip_id))
+  for (const deadline = Date.now() + 5000; (await partial()).length > 0 && Date.now() < deadline; )
+    await sleep(5)
+  t.same(await partial(), [])
   await sandbox.close()
-  t.ok(mine.some((name) => !before.includes(name)))
-  t.notOk((await readdir(tmpdir())).some((name) => name === mine[0]))
+  t.same(await readdir(directory), [])
 })
 
 t.test('a deletion aborts the upload', async (t) => {
