@@ -24,7 +24,7 @@ import { registerDocs } from './routes/docs.ts'
 import { oauthRoutes } from './routes/oauth.ts'
 import { operationsRoutes } from './routes/operations.ts'
 import { createPresenter } from './routes/presentation.ts'
-import { registerProblems } from './routes/problem.ts'
+import { refusePath, registerProblems } from './routes/problem.ts'
 import { validatorCompiler } from './routes/validation.ts'
 import { videoRoutes } from './routes/videos.ts'
 import { watchingRoutes } from './routes/watching.ts'
@@ -56,6 +56,8 @@ export async function buildApp(config: Config, options: AppOptions = {}): Promis
       return typeof given === 'string' && /^[\w.:-]{1,128}$/.test(given) ? given : randomUUID()
     },
     clientErrorHandler: answerBrokenRequests,
+    frameworkErrors: refusePath,
+    bodyLimit: 128 * 1024,
     routerOptions: { maxParamLength: 200 },
     ...(config.trustedProxies && { trustProxy: config.trustedProxies }),
     // Only the headers have a deadline here: an upload takes as long as bytes keep coming.

@@ -1,6 +1,6 @@
 import type { Socket } from 'node:net'
 import type { ConnectionError, FastifyInstance, FastifyRequest } from 'fastify'
-import { GatewayError, type ProblemCode, problems } from './errors.ts'
+import { GatewayError, problems } from './errors.ts'
 import { document } from './routes/problem.ts'
 import { streamedTypes } from './routes/validation.ts'
 
@@ -78,14 +78,14 @@ export function closeCutConnections(server: FastifyInstance): void {
 
 /** Answers what is no proper HTTP, where no route is reached (Node's `clientError`). */
 export function answerBrokenRequests(error: ConnectionError, socket: Socket): void {
-  const codes: Record<string, ProblemCode> = {
-    HPE_HEADER_OVERFLOW: 'headers-too-large',
-    ERR_HTTP_REQUEST_TIMEOUT: 'request-timeout',
+  const known: Record<string, GatewayError> = {
+    HPE_HEADER_OVERFLOW: new GatewayError('headers-too-large'),
+    ERR_HTTP_REQUEST_TIMEOUT: lateRequest(),
   }
   // The answer to an earlier request may be half sent: nothing can be said in the middle of it.
   const answering = (socket as { _httpMessage?: { headersSent: boolean } | null })._httpMessage?.headersSent
   if (error.code === 'ECONNRESET' || !socket.writable || answering) return void socket.destroy()
-  const problem = new GatewayError(codes[error.code] ?? 'invalid-request', 'the request is no proper HTTP')
+  const problem = known[error.code] ?? new GatewayError('invalid-request', 'the request is no proper HTTP')
   const body = JSON.stringify(document(problem))
   const { status } = problems[problem.code]
   socket.end(

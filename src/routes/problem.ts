@@ -30,7 +30,9 @@ export function registerProblems(app: FastifyInstance): void {
     const methods = app.supportedMethods.filter(
       (method) => app.hasRoute({ url: pathOf(request), method }) || matches(app, request, method),
     )
-    if (methods.length === 0) return sendProblem(new GatewayError('not-found'), request, reply)
+    // A route that has the method, but not this file (those of Swagger UI), means the path.
+    if (methods.length === 0 || methods.includes(request.method))
+      return sendProblem(new GatewayError('not-found'), request, reply)
     reply.header('allow', methods.join(', '))
     return sendProblem(new GatewayError('method-not-allowed'), request, reply)
   })
@@ -43,6 +45,12 @@ export function registerProblems(app: FastifyInstance): void {
       .type('text/plain; charset=utf-8')
       .send(`${code}\n\n${title}.\nIt is answered with status ${status}.\n`)
   })
+}
+
+/** Answers a path that cannot be read; Fastify finds that out before any route or hook. */
+export function refusePath(_error: FastifyError, request: FastifyRequest, reply: FastifyReply): void {
+  reply.header('x-request-id', request.id)
+  sendProblem(new GatewayError('invalid-request', 'the path is malformed or too long'), request, reply)
 }
 
 /** Answers with a problem document; `detail` must hold nothing that the caller should not see. */

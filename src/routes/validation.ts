@@ -1,5 +1,5 @@
-import { TypeBoxValidatorCompiler } from '@fastify/type-provider-typebox'
 import type { Static, TSchema } from '@sinclair/typebox'
+import { TypeCompiler } from '@sinclair/typebox/compiler'
 import { Value } from '@sinclair/typebox/value'
 import type { FastifySchemaCompiler } from 'fastify'
 import { GatewayError } from '../errors.ts'
@@ -7,23 +7,36 @@ import { GatewayError } from '../errors.ts'
 /** Bodies of these types are read as streams: their schemas are there for the document only. */
 export const streamedTypes = ['multipart/form-data', 'video/mp4']
 
-/** Validates with TypeBox whatever is not a stream. */
-export const validatorCompiler: FastifySchemaCompiler<TSchema> = (route) => {
+/** Nobody mends more at once, and a body with thousands of wrong fields shall not cost more than one. */
+const maxErrors = 20
+
+/** Validates with TypeBox whatever is not a stream. All but bodies is text at first, and is converted. */
+export const validatorCompiler: FastifySchemaCompiler<TSchema> = ({ schema, httpPart, ...route }) => {
   const { contentType } = route as { contentType?: string }
   if (contentType && streamedTypes.includes(contentType)) return () => true
-  return TypeBoxValidatorCompiler(route)
+  const compiled = TypeCompiler.Compile(schema)
+  return (given: unknown) => {
+    const value = httpPart === 'body' ? given : Value.Convert(schema, given)
+    if (compiled.Check(value)) return { value }
+    const errors = firstPerPath(compiled.Errors(value))
+    return { error: errors.map(({ path, message }) => ({ instancePath: path, message })) as never }
+  }
 }
 
-/** @throws GatewayError `invalid-request` that names every wrong field */
+/** @throws GatewayError `invalid-request` that names the wrong fields */
 export function validate<T extends TSchema>(schema: T, value: unknown): Static<T> {
   if (Value.Check(schema, value)) return value
-  const errors = [...Value.Errors(schema, value)].map(({ path, message }) => ({ path, message }))
-  throw new GatewayError('invalid-request', undefined, { errors: firstPerPath(errors) })
+  throw new GatewayError('invalid-request', undefined, { errors: firstPerPath(Value.Errors(schema, value)) })
 }
 
-/** TypeBox tells several things of one missing field; the first says it. */
+/** TypeBox tells several things of one missing field; the first says it. Stops when there are enough. */
 export function firstPerPath(
-  errors: { path: string; message: string }[],
+  errors: Iterable<{ path: string; message: string }>,
 ): { path: string; message: string }[] {
-  return errors.filter(({ path }, index) => errors.findIndex((other) => other.path === path) === index)
+  const messages = new Map<string, string>()
+  for (const { path, message } of errors) {
+    if (!messages.has(path)) messages.set(path, message)
+    if (messages.size === maxErrors) break
+  }
+  return [...messages].map(([path, message]) => ({ path, message }))
 }
