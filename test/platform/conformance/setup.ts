@@ -32,16 +32,21 @@ export interface Setup {
   logged: string[]
 }
 
-export type Scenario = (name: string, run: (t: Test, setup: Setup) => Promise<unknown>) => void
+/** `patience`: how long the adapter waits for an answer, in ms; more of it for tests with many calls at once. */
+export type Scenario = (
+  name: string,
+  run: (t: Test, setup: Setup) => Promise<unknown>,
+  patience?: number,
+) => void
 
 /**
  * Makes tests of an adapter, with short timeouts, in front of a fresh double each. At the end of every one nothing
  * may have been wrong with the requests, and no secret stands in the log.
  */
 export function scenarios(t: Test, startDouble: StartDouble): Scenario {
-  return (name, run) =>
-    void t.test(name, async (t) => {
-      const setup = await setUp(t, startDouble)
+  return (name, run, patience = 600) =>
+    void t.test(name, { buffered: true }, async (t) => {
+      const setup = await setUp(t, startDouble, patience)
       const { double, platform, logged } = setup
       try {
         await run(t, setup)
@@ -57,7 +62,7 @@ export function scenarios(t: Test, startDouble: StartDouble): Scenario {
     })
 }
 
-async function setUp(t: Test, startDouble: StartDouble): Promise<Setup> {
+async function setUp(t: Test, startDouble: StartDouble, patience: number): Promise<Setup> {
   const double = await startDouble()
   const logged: string[] = []
   const log = (fields: object, message: string) =>
@@ -65,7 +70,7 @@ async function setUp(t: Test, startDouble: StartDouble): Promise<Setup> {
   const tools: PlatformTools = {
     log: { info: log, warn: log, error: log },
     observer: { call() {}, circuit() {}, tokenRequest() {} },
-    timeouts: { connect: 1_000, answer: 400, afterUpload: 400 },
+    timeouts: { connect: 5_000, answer: patience, afterUpload: patience },
     retries: 1,
     chunks: { attempts: 3, firstDelay: 50 },
     circuit: { failures: 1_000, halfOpenAfter: 1_000 },
