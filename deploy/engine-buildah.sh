@@ -1,4 +1,4 @@
-# shellcheck shell=bash disable=SC2154
+# shellcheck shell=bash disable=SC2154,SC2034,SC2016
 # How deploy/try-image.sh builds and runs without an engine, with buildah alone; sourced by it. Everything lies in
 # $work: storage, logs, the id of each process.
 base=${NODE_IMAGE:-docker.io/library/node:26-bookworm-slim}

@@ -1,4 +1,4 @@
-# shellcheck shell=bash disable=SC2154
+# shellcheck shell=bash disable=SC2154,SC2034,SC2016
 # How deploy/try-image.sh builds and runs with Docker or Podman; sourced by it.
 base=${NODE_IMAGE:-docker.io/library/node:26-bookworm-slim}
 run_id=video-gateway-try-$$
@@ -33,8 +33,8 @@ start() { # NAME IMAGE [VARIABLE=VALUE...]
 inside() { local name=$1; shift; "$engine" exec "$run_id-$name" "$@"; }
 
 health_check() { # The command of the image, as the shell would write it
-  "$engine" image inspect --format '{{range $i, $word := .Config.Healthcheck.Test}}{{if $i}} {{printf "%s" $word}}{{"\n"}}{{end}}{{end}}' "$image" |
-    sed 's/^ //' | while IFS= read -r word; do [ -z "$word" ] || printf '%q ' "$word"; done
+  "$engine" image inspect --format '{{range $i, $word := .Config.Healthcheck.Test}}{{if $i}}{{$word}}{{"\n"}}{{end}}{{end}}' "$image" |
+    while IFS= read -r word; do [ -z "$word" ] || printf '%q ' "$word"; done
 }
 
 stop() { # NAME; prints the exit code

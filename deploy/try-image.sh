@@ -2,7 +2,7 @@
 # Builds the two images, publishes sandbox/sample.mp4 through the gateway's container on the sandbox's, stops it by
 # SIGTERM and says in one line whether all of it went well (exit code 0) or what did not (1).
 #
-#   deploy/try-image.sh            with Docker or Podman, if there is an engine that runs, else with buildah
+#   deploy/try-image.sh            with Docker, if its engine answers, else with buildah; ENGINE=podman is Podman
 #   deploy/try-image.sh --install  first installs what the way without an engine needs (Debian, as root)
 #   deploy/try-image.sh --keep     leaves the images (buildah: under $WORK) when it is done
 #
@@ -38,11 +38,10 @@ trap 'leave' EXIT
 # --- the engine ------------------------------------------------------------------------------------------------
 engine=${ENGINE:-}
 if [ -z "$engine" ]; then
-  for candidate in docker podman; do
-    if command -v $candidate > /dev/null && $candidate info > /dev/null 2>&1; then engine=$candidate; break; fi
-  done
-  engine=${engine:-buildah}
+  # The client alone also answers `info`; only an engine has a version of its own.
+  if docker version --format '{{.Server.Version}}' > /dev/null 2>&1; then engine=docker; else engine=buildah; fi
 fi
+# shellcheck source=/dev/null
 if [ "$engine" = buildah ]; then . deploy/engine-buildah.sh; else . deploy/engine-docker.sh; fi
 leave() { clean_up > /dev/null 2>&1 || true; }
 
@@ -63,6 +62,7 @@ above="$((above / 10)).$((above % 10))"
 # --- look inside -----------------------------------------------------------------------------------------------
 step='the look inside the image'
 say 'inside'
+# shellcheck disable=SC2016 # that shell's variables
 once "$image" sh -ec '
   [ "$(id -u)" = 1000 ] || { echo "runs as $(id -u), not 1000"; exit 1; }
   [ ! -e sandbox ] || { echo "the sandbox is in the image"; exit 1; }
