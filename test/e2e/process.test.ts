@@ -116,7 +116,7 @@ t.test('what is wrong with the environment is said in one line', async (t) => {
       /UPLOAD_MAX_BYTES: expected a size/,
     ],
     [
-      { SANDBOX_BASE_URL: 'http://127.0.0.1:1', DATABASE_URL: 'sqlite:/proc/none/gateway.db' },
+      { SANDBOX_BASE_URL: 'http://127.0.0.1:1', DATABASE_URL: 'sqlite:/etc/passwd/gateway.db' },
       /DATABASE_URL: cannot use/,
     ],
     [{ ...db, SANDBOX_BASE_URL: 'http://127.0.0.1:1', OAUTH_SIGNING_KEY: '{}' }, /OAUTH_SIGNING_KEY: /],
