@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# shellcheck disable=SC2034,SC2154 # variables that it shares with the file of the engine
 # Builds the two images, publishes sandbox/sample.mp4 through the gateway's container on the sandbox's, stops it by
 # SIGTERM and says in one line whether all of it went well (exit code 0) or what did not (1).
 #
@@ -17,7 +18,7 @@ for argument in "$@"; do
   case $argument in
     --install) install=true ;;
     --keep) keep=true ;;
-    *) sed -n '2,11s/^# \{0,1\}//p' "$0"; exit 2 ;;
+    *) sed -n '3,12s/^# \{0,1\}//p' "$0"; exit 2 ;;
   esac
 done
 

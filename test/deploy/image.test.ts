@@ -1,4 +1,5 @@
-import { readFile } from 'node:fs/promises'
+import { spawnSync } from 'node:child_process'
+import { readdir, readFile } from 'node:fs/promises'
 import { validate } from 'dockerfile-utils'
 import t from 'tap'
 import { parse } from 'yaml'
@@ -43,4 +44,13 @@ t.test('the production example in compose.yaml is YAML too', async (t) => {
   const text = await read('compose.yaml')
   const example: Json = parse(text.slice(text.indexOf('# services:')).replaceAll(/^# ?/gm, ''))
   t.equal(example.services.gateway.environment.PLATFORM, 'mux')
+})
+
+const shellcheck = spawnSync('shellcheck', ['--version']).status === 0
+const skip = shellcheck ? false : 'shellcheck is missing: apt-get install shellcheck'
+t.test('the scripts pass shellcheck', { skip }, async (t) => {
+  const cwd = new URL('../../deploy/', import.meta.url)
+  const scripts = (await readdir(cwd)).filter((name) => name.endsWith('.sh'))
+  const { status, stdout } = spawnSync('shellcheck', scripts, { cwd, encoding: 'utf8' })
+  t.equal(status, 0, stdout)
 })
