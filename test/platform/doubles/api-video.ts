@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto'
 import { apiVideo } from '../../../src/platform/api-video.ts'
 import { jpeg } from '../../support/image.ts'
+import { fileOf } from '../../support/multipart.ts'
 import { createKit, type Exchange, type PlatformDouble } from '../double.ts'
 
 interface Video {
@@ -239,20 +240,6 @@ export async function startDouble(): Promise<PlatformDouble> {
     chunkSize: smallestPart,
     secrets: () => [apiKey, ...issued],
   }
-}
-
-/** The bytes of the one part of a multipart body (RFC 7578), when it is a file named `file`. */
-function fileOf(body: Buffer, contentType: string): Buffer | undefined {
-  const boundary = /^multipart\/form-data; boundary="?([^";]+)"?$/.exec(contentType)?.[1]
-  if (!boundary) return undefined
-  const end = body.lastIndexOf(`\r\n--${boundary}--`)
-  const head = body.indexOf('\r\n\r\n')
-  const start = head + 4
-  const fields = body.subarray(0, head).toString()
-  const proper =
-    fields.startsWith(`--${boundary}\r\n`) && /form-data; name="file"; filename="[^"]+"/.test(fields)
-  if (!proper || head < 0 || end < start || body.indexOf(`--${boundary}\r\n`, start) >= 0) return undefined
-  return body.subarray(start, end)
 }
 
 const problem = (status: number, title: string) => ({
