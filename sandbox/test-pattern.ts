@@ -89,7 +89,7 @@ function graph({ width, height, seconds, audio = true, video = true, sampleAspec
 async function videoEncoder(decoder: Decoder, { bitrate = '300k' }: PatternOptions) {
   const common = { decoder, bitrate, gopSize: 25 }
   return Codec.findEncoderByName('libx264' as never)
-    ? Encoder.create('libx264' as never, { ...common, options: { preset: 'veryfast' } as never })
+    ? Encoder.create('libx264' as never, { ...common, options: { preset: 'ultrafast' } as never })
     : Encoder.create('mpeg4' as never, common)
 }
 
