@@ -87,12 +87,11 @@ function createMux(variables: Variables, tools: PlatformTools): VideoPlatform {
     async upload(slot, draft, { stream, size }, call) {
       try {
         const { id, url } = await openUpload(slot, draft, call)
-        const target = http.uploadUrl(url ?? '')
         call.keep(slotOf({ upload: id, stage: 'started' }))
         await http.send({
           operation: 'upload',
           method: 'PUT',
-          url: target,
+          url: http.uploadUrl(url ?? ''),
           headers: { 'content-type': 'video/mp4' },
           body: stream,
           length: size,
@@ -166,9 +165,7 @@ function createMux(variables: Variables, tools: PlatformTools): VideoPlatform {
       if (upload?.status === 'waiting') return upload
     }
     await discard(slot, call).catch(missingIsUndefined)
-    const upload = await createUpload(draft, call)
-    call.keep(slotOf({ upload: upload.id, stage: 'fresh' }))
-    return upload
+    return createUpload(draft, call)
   }
 
   /** Deletes the asset; before there is one, cancels the upload, which is possible only while it waits for bytes. */

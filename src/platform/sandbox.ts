@@ -81,16 +81,21 @@ function createSandbox(variables: Variables, tools: PlatformTools): VideoPlatfor
     },
 
     async upload({ handle }, _draft, { stream, size }, { signal }) {
-      await http.send({
-        operation: 'upload',
-        method: 'PUT',
-        url: http.uploadUrl(handle ?? ''),
-        headers: { 'content-type': 'video/mp4' },
-        body: stream,
-        length: size,
-        authorized: false,
-        signal,
-      })
+      try {
+        await http.send({
+          operation: 'upload',
+          method: 'PUT',
+          url: http.uploadUrl(handle ?? ''),
+          headers: { 'content-type': 'video/mp4' },
+          body: stream,
+          length: size,
+          authorized: false,
+          signal,
+        })
+      } catch (error) {
+        stream.destroy()
+        throw error
+      }
     },
 
     async status({ videoId }, { signal }) {

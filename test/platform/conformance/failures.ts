@@ -99,12 +99,26 @@ export function failureTests(t: Test, start: StartDouble): void {
   })
 
   scenario('a call that is aborted ends at once, with the reason', async (t, setup) => {
-    const { double, platform, video } = await published(setup)
-    double.fail('status', { hang: true })
-    const reason = new Error('enough')
-    const controller = new AbortController()
-    setTimeout(() => controller.abort(reason), 50)
-    await t.rejects(platform.status(video.slot, video.call(controller.signal)), reason)
+    const { double, platform, publication, video } = await published(setup)
+    const { slot } = video
+    const calls: [Operation, (signal: AbortSignal) => Promise<unknown>][] = [
+      ['status', (signal) => platform.status(slot, video.call(signal))],
+      ['info', (signal) => platform.info(slot, video.call(signal))],
+      ['thumbnail', (signal) => platform.thumbnail(slot, video.call(signal))],
+      ['remove', (signal) => platform.remove(slot, video.call(signal))],
+      ['provision', (signal) => makeSlot(publication(), double.provisionsAtUpload, signal)],
+    ]
+    for (const [operation, run] of calls) {
+      for (const fault of [{ hang: true }, { status: 503, headers: { 'retry-after': '5' } }]) {
+        if (operation === 'provision' && fault.status) continue
+        double.fail(operation, fault)
+        const reason = new Error('enough')
+        const controller = new AbortController()
+        setTimeout(() => controller.abort(reason), 50)
+        await t.rejects(run(controller.signal), reason, `${operation} ${JSON.stringify(fault)}`)
+        double.forgive()
+      }
+    }
   })
 
   scenario('credentials are refused', async (t, setup) => {
@@ -151,7 +165,7 @@ export function failureTests(t: Test, start: StartDouble): void {
   scenario('100 first calls at once ask for one token', firstCalls, patience)
 }
 
-async function makeSlot(video: Publication, atUpload: boolean): Promise<void> {
-  await video.provision()
-  if (atUpload) await video.upload(contentOf(randomBytes(100)))
+async function makeSlot(video: Publication, atUpload: boolean, signal?: AbortSignal): Promise<void> {
+  await video.provision(signal)
+  if (atUpload) await video.upload(contentOf(randomBytes(100)), signal)
 }

@@ -15,7 +15,7 @@ export interface Publication {
   draft: Draft
   /** The slot as it was kept last. */
   slot: Slot
-  provision(): Promise<void>
+  provision(signal?: AbortSignal): Promise<void>
   upload(content: Content, signal?: AbortSignal): Promise<void>
   /** Provisions, uploads some bytes and lets the platform finish. */
   publish(): Promise<void>
@@ -117,8 +117,8 @@ function createPublication(double: PlatformDouble, platform: VideoPlatform, titl
         publication.slot = slot
       },
     }),
-    async provision() {
-      publication.slot = await platform.provision(draft, publication.call())
+    async provision(signal) {
+      publication.slot = await platform.provision(draft, publication.call(signal))
     },
     upload: (content, signal) => platform.upload(publication.slot, draft, content, publication.call(signal)),
     async publish() {

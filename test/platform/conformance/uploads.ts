@@ -162,8 +162,13 @@ export function uploadTests(t: Test, start: StartDouble): void {
       double.giveUploadUrl(url)
       const video = publication()
       const content = contentOf(randomBytes(1_000))
-      const uploading = video.provision().then(() => video.upload(content))
+      let provisioned = false
+      const uploading = video.provision().then(() => {
+        provisioned = true
+        return video.upload(content)
+      })
       t.equal((await failure(uploading)).code, 'platform-protocol-error', url)
+      t.equal(content.stream.destroyed, provisioned)
     }
     t.equal(double.calls('upload'), 0)
   })
