@@ -25,7 +25,8 @@ export async function startProcess(
   env: Record<string, string>,
   script = 'src/server.ts',
 ): Promise<GatewayProcess> {
-  const child = spawn(process.execPath, [script], {
+  // Without what tap would load into it: the process is to be the one that operators run.
+  const child = spawn('env', ['-u', 'NODE_OPTIONS', process.execPath, script], {
     env: {
       PATH: process.env.PATH,
       PORT: '0',

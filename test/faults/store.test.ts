@@ -1,0 +1,64 @@
+import { spawnSync } from 'node:child_process'
+import { DatabaseSync } from 'node:sqlite'
+import { setTimeout as sleep } from 'node:timers/promises'
+import t from 'tap'
+import { startSandbox } from '../../sandbox/server.ts'
+import { fakeMp4, startGateway, temporaryDirectory } from '../support/gateway.ts'
+import { startProcess } from '../support/process.ts'
+
+t.test('another process holds the database: writes answer 503, reads go on, readiness follows', async (t) => {
+  const file = `${await temporaryDirectory(t)}/gateway.db`
+  const gateway = await startGateway(t, { env: { DATABASE_URL: `sqlite:${file}` } })
+  const video = await gateway.create()
+  const locker = new DatabaseSync(file)
+  locker.exec('BEGIN IMMEDIATE')
+  t.match(await gateway.call('POST', '/v1/videos', { json: { title: 'x' } }), {
+    status: 503,
+    body: { code: 'store-unavailable' },
+  })
+  t.match(await gateway.call('GET', `/v1/videos/${video.id}`), { status: 200, body: { id: video.id } })
+  t.equal((await gateway.call('GET', '/health/ready')).status, 503)
+  t.equal((await gateway.call('GET', '/health/live')).status, 200)
+  locker.exec('COMMIT')
+  locker.close()
+  t.equal((await gateway.call('GET', '/health/ready')).status, 200, 'without a restart')
+  t.equal((await gateway.put(video.id, fakeMp4(1000))).status, 204)
+  t.equal(gateway.sandbox.stats().calls.create, 1, 'nothing was provisioned that could not be stored')
+})
+
+t.test(
+  'the disk is full: a clear error, no orphan, no corruption, and it goes on when there is room',
+  async (t) => {
+    const sandbox = await startSandbox({ knobs: { discard: true, processing_delay_ms: 10 } })
+    t.teardown(() => sandbox.close())
+    const file = `${await temporaryDirectory(t)}/gateway.db`
+    const gateway = await startProcess(t, {
+      SANDBOX_BASE_URL: sandbox.url,
+      DATABASE_URL: `sqlite:${file}`,
+    })
+    const { body: video } = await gateway.call('POST', '/v1/videos', { title: 'before' })
+    // A file size limit stands for the full disk: to the process both are a write that fails.
+    const limit = (bytes: string) =>
+      spawnSync('prlimit', ['--pid', String(gateway.child.pid), `--fsize=${bytes}`]).status
+    t.equal(limit('50000:'), 0)
+    let answer = { status: 201, body: {} }
+    for (let tries = 0; answer.status === 201 && tries < 200; tries++)
+      answer = await gateway.call('POST', '/v1/videos', {
+        title: 'x'.repeat(150),
+        description: 'x'.repeat(5000),
+      })
+    t.match(answer, { status: 503, body: { code: 'store-unavailable' } })
+    t.equal((await gateway.call('GET', '/health/ready')).status, 503)
+    t.equal((await gateway.call('GET', `/v1/videos/${video.id}`)).status, 200)
+    t.equal(limit('unlimited:'), 0)
+    for (let tries = 0; tries < 100 && (await gateway.call('GET', '/health/ready')).status !== 200; tries++)
+      await sleep(50)
+    t.equal((await gateway.call('POST', '/v1/videos', { title: 'after' })).status, 201)
+    const { body } = await gateway.call('GET', '/v1/videos?limit=200')
+    t.equal(sandbox.stats().clips.empty, body.items.length, 'the platform holds what the store knows')
+    t.equal(await gateway.kill('SIGTERM'), 0)
+    const db = new DatabaseSync(file)
+    t.same({ ...db.prepare('PRAGMA integrity_check').get() }, { integrity_check: 'ok' })
+    db.close()
+  },
+)
