@@ -111,7 +111,7 @@ function reschedule(gateway: Gateway, video: Video, retryAfter: number | undefin
   const now = Date.now()
   const asked = retryAfter === undefined ? 0 : Math.min(retryAfter * 1000, longestRetryAfter)
   const delay = Math.max(backoffDelay(gateway.policy.backoff, video.checks + 1), asked)
-  gateway.store.update(video.id, (current) => {
+  gateway.store.plan(video.id, (current) => {
     const moved =
       current.stage !== video.stage ||
       current.stageSince !== video.stageSince ||

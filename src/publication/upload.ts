@@ -121,7 +121,7 @@ function renewLease(gateway: Gateway, id: string, lease: string, content: Incomi
   try {
     const nextCheckAt = Date.now() + gateway.policy.uploadLease
     const bytesReceived = content.received()
-    const current = gateway.store.update(id, (video) =>
+    const current = gateway.store.plan(id, (video) =>
       video.lease === lease ? { ...video, nextCheckAt, bytesReceived, updatedAt: Date.now() } : video,
     )
     if (current?.lease === lease) return

@@ -12,6 +12,7 @@ const busyTimeout = 1000
 /**
  * Opens the store of `DATABASE_URL`: `sqlite:PATH` (made if missing) or `memory:` (gone with the process).
  * Both are SQLite. WAL with `synchronous=FULL`: what was acknowledged survives `kill -9` and loss of power.
+ * Only plans of the poller do not wait for the disk: a lost one is made again.
  * @throws Error with one clear line when the file cannot be used
  */
 export function openStore(url: string): VideoStore {
@@ -56,6 +57,16 @@ function createStore(db: DatabaseSync): VideoStore {
   const findKey = (client: string, key: string) =>
     statements.findKey.get(client, key) as IdempotencyRecord | undefined
   const find = (id: string) => parse(statements.find.get(id))
+  const update: VideoStore['update'] = (id, change) => {
+    for (;;) {
+      const current = find(id)
+      if (!current) return undefined
+      const changed = change(current)
+      if (changed === current) return current
+      const next = { ...changed, version: current.version + 1 }
+      if (statements.update.run(JSON.stringify(next), id, current.version).changes) return next
+    }
+  }
   const transaction = <T>(work: () => T): T => {
     db.exec('BEGIN IMMEDIATE')
     try {
@@ -65,6 +76,15 @@ function createStore(db: DatabaseSync): VideoStore {
     } catch (error) {
       if (db.isTransaction) db.exec('ROLLBACK')
       throw error
+    }
+  }
+  /** Writes without waiting for the disk. The next durable write takes them along; loss of power undoes them. */
+  const relaxed = <T>(work: () => T): T => {
+    db.exec('PRAGMA synchronous = NORMAL')
+    try {
+      return work()
+    } finally {
+      db.exec('PRAGMA synchronous = FULL')
     }
   }
 
@@ -108,25 +128,18 @@ function createStore(db: DatabaseSync): VideoStore {
           .map((row) => parse(row) as Video)
       },
 
-      update(id, change) {
-        for (;;) {
-          const current = find(id)
-          if (!current) return undefined
-          const changed = change(current)
-          if (changed === current) return current
-          const next = { ...changed, version: current.version + 1 }
-          if (statements.update.run(JSON.stringify(next), id, current.version).changes) return next
-        }
-      },
+      update,
+      plan: (id, change) => relaxed(() => update(id, change)),
 
       claimDue(now, until, horizon, limit) {
         const select = () => statements.due.all(now, horizon, limit).map((row) => parse(row) as Video)
         if (select().length === 0) return []
-        return transaction(() => {
+        const claim = () => {
           const due = select()
           statements.claim.run(until, JSON.stringify(due.map((video) => video.id)))
           return due
-        })
+        }
+        return relaxed(() => transaction(claim))
       },
       nextDueAt: () => (statements.nextDue.get() as { at: number | null }).at ?? undefined,
       countByStage: () =>

@@ -42,9 +42,15 @@ export interface VideoStore {
   update(id: string, change: (current: Video) => Video): Video | undefined
 
   /**
+   * As `update`, without waiting for the disk: loss of power may undo it, a crash of the process does not.
+   * For what only says when to look again. A flush to disk takes milliseconds, and every look makes a plan.
+   */
+  plan(id: string, change: (current: Video) => Video): Video | undefined
+
+  /**
    * Takes up to `limit` rows whose check is due, and moves their next check to `until`, so that nobody else
    * takes them meanwhile and a crash brings them back. A check planned past `horizon` counts as due: the clock
-   * was set back.
+   * was set back. Does not wait for the disk, as `plan`.
    * @returns the rows as they were before the claim, the longest due first
    */
   claimDue(now: number, until: number, horizon: number, limit: number): Video[]
