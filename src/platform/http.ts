@@ -7,6 +7,7 @@ import { Agent, request as dispatch } from 'undici'
 import { GatewayError } from '../errors.ts'
 import { CredentialsRefusedError, failureOf, isDown, isPassing, refusalOf } from './failures.ts'
 import type { PlatformTools } from './tools.ts'
+import { trustedUrl } from './upload-url.ts'
 
 /** How a platform wants to be authorized. */
 export interface Authorization {
@@ -49,10 +50,7 @@ export interface PlatformHttp {
   send(request: PlatformRequest): Promise<PlatformAnswer>
   /** Sends a request and validates the JSON answer; what does not fit is a `platform-protocol-error`. */
   json<T extends TSchema>(schema: T, request: PlatformRequest): Promise<Static<T>>
-  /**
-   * A URL that the platform gave, if it may be used: https on an allowed host, or the base origin. A base on
-   * loopback is a double: its uploads may go to another port there, as they go to another origin at the vendor.
-   */
+  /** A URL that the platform gave, if it may be used: see {@link trustedUrl}. */
   uploadUrl(url: string): string
   close(): Promise<void>
 }
@@ -190,18 +188,7 @@ export function createPlatformHttp(options: PlatformHttpOptions): PlatformHttp {
       return parseJson(name, schema, body)
     },
 
-    uploadUrl(text) {
-      const url = text && URL.canParse(text, base.href) ? new URL(text, base) : undefined
-      const allowed = options.uploadHosts ?? []
-      const trusted =
-        url &&
-        (url.origin === base.origin ||
-          (isLoopback(base.hostname) && url.protocol === base.protocol && url.hostname === base.hostname) ||
-          (url.protocol === 'https:' && allowed.some((host) => matches(url.hostname, host))))
-      if (!trusted || url.username)
-        throw new GatewayError('platform-protocol-error', `${name} gave a URL on a host that is not its own`)
-      return url.href
-    },
+    uploadUrl: (text) => trustedUrl(name, text, base, options.uploadHosts ?? []),
 
     async close() {
       await Promise.all([agent.destroy(), streamAgent.destroy()])
@@ -258,12 +245,4 @@ function waitAfterEnd(stream: Readable, ms: number) {
 
 function isStream(body: PlatformRequest['body']): body is Readable {
   return typeof body === 'object' && 'pipe' in body
-}
-
-function isLoopback(hostname: string): boolean {
-  return hostname === 'localhost' || hostname === '[::1]' || /^127(\.\d+){3}$/.test(hostname)
-}
-
-function matches(hostname: string, pattern: string): boolean {
-  return pattern.startsWith('*.') ? hostname.endsWith(pattern.slice(1)) : hostname === pattern
 }

@@ -1,102 +1,15 @@
-import { once } from 'node:events'
 import { createServer } from 'node:http'
-import { type AddressInfo, createServer as createTcpServer, type Server } from 'node:net'
 import { Readable } from 'node:stream'
 import { Type } from '@sinclair/typebox'
-import t, { type Test } from 'tap'
-import type { GatewayError } from '../../src/errors.ts'
-import { refusalOf, retryAfterOf } from '../../src/platform/failures.ts'
-import { type Authorization, createPlatformHttp, type PlatformRequest } from '../../src/platform/http.ts'
-import { VideoMissingError } from '../../src/platform/platform.ts'
-import type { PlatformTools } from '../../src/platform/tools.ts'
-import { createKit, type Exchange, type Fault } from './double.ts'
-
-const { signal } = new AbortController()
-const get: PlatformRequest = { operation: 'status', method: 'GET', url: 'thing', signal }
-const post: PlatformRequest = { operation: 'provision', method: 'POST', url: 'thing', json: {}, signal }
-const permanent: Authorization = { header: async () => 'Bearer one', refused: () => false }
-
-interface Options {
-  tools?: Partial<PlatformTools>
-  authorization?: Authorization
-  uploadHosts?: string[]
-  handle?: (exchange: Exchange) => void | Promise<void>
-}
-
-async function setUp(t: Test, { tools, authorization = permanent, uploadHosts, handle }: Options = {}) {
-  const kit = createKit()
-  const seen: Exchange[] = []
-  const baseUrl = await kit.listen({
-    operations: () => ['status'],
-    async handle(exchange) {
-      seen.push(exchange)
-      if (handle) return handle(exchange)
-      await exchange.body()
-      exchange.answer(200, { ok: true })
-    },
-  })
-  const circuits: string[] = []
-  const outcomes: string[] = []
-  const http = createPlatformHttp({
-    name: 'acme',
-    baseUrl,
-    authorization,
-    ...(uploadHosts && { uploadHosts }),
-    tools: {
-      log: { info() {}, warn() {}, error() {} },
-      observer: {
-        call: ({ outcome }) => void outcomes.push(outcome),
-        circuit: (_platform, state) => void circuits.push(state),
-        tokenRequest() {},
-      },
-      timeouts: { connect: 300, answer: 200, afterUpload: 300 },
-      retries: 2,
-      circuit: { failures: 100, halfOpenAfter: 300 },
-      ...tools,
-    },
-  })
-  t.teardown(async () => {
-    await http.close()
-    await kit.close()
-  })
-  const fail = (fault: Fault, times = 1) => kit.fail('status', fault, times)
-  return { http, fail, seen, baseUrl, circuits, outcomes, calls: () => kit.calls('status') }
-}
+import t from 'tap'
+import type { Authorization } from '../../src/platform/http.ts'
+import { get, listen, post, setUp } from './http-setup.ts'
 
 t.test('sends JSON, authorized, and reads JSON back', async (t) => {
   const { http, seen, outcomes } = await setUp(t)
   t.strictSame(await http.json(Type.Object({ ok: Type.Boolean() }), post), { ok: true })
   t.match(seen[0]?.headers, { authorization: 'Bearer one', 'content-type': 'application/json' })
   t.strictSame(outcomes, ['ok'])
-})
-
-t.test('what each status means', async (t) => {
-  const codes: [number, string][] = [
-    [302, 'platform-protocol-error'],
-    [400, 'platform-rejected'],
-    [401, 'platform-unauthorized'],
-    [403, 'platform-unauthorized'],
-    [404, 'platform-rejected'],
-    [408, 'platform-timeout'],
-    [410, 'platform-rejected'],
-    [413, 'platform-rejected'],
-    [429, 'platform-throttled'],
-    [500, 'platform-unavailable'],
-    [503, 'platform-unavailable'],
-  ]
-  for (const [status, code] of codes) {
-    t.equal(refusalOf('acme', status).code, code, `${status}`)
-    t.equal(refusalOf('acme', status) instanceof VideoMissingError, status === 404 || status === 410)
-  }
-})
-
-t.test('Retry-After has two forms', async (t) => {
-  t.equal(retryAfterOf({ 'retry-after': '7' }), 7)
-  const date = new Date(Date.now() + 9_500).toUTCString()
-  t.ok([9, 10].includes(retryAfterOf({ 'retry-after': date }) ?? 0))
-  t.equal(retryAfterOf({ 'retry-after': 'Mon, 01 Jan 2001 00:00:00 GMT' }), 0)
-  t.equal(retryAfterOf({ 'retry-after': 'soon' }), undefined)
-  t.equal(retryAfterOf({}), undefined)
 })
 
 t.test('a redirect is not followed', async (t) => {
@@ -214,62 +127,6 @@ t.test('the token stays with the platform’s own origin', async (t) => {
   t.equal(seen[0]?.headers.authorization, undefined)
 })
 
-t.test('the circuit opens, tries again, and closes', async (t) => {
-  const tools = { retries: 0, circuit: { failures: 3, halfOpenAfter: 200 } }
-  const { http, fail, calls, circuits } = await setUp(t, { tools })
-  fail({ status: 503 }, 4)
-  for (let i = 0; i < 3; i++) await t.rejects(http.send(get), { code: 'platform-unavailable' })
-  await t.rejects(http.send(post), { code: 'platform-unavailable', retryAfter: 1 }, 'without asking')
-  t.equal(calls(), 3)
-  await new Promise((resolve) => setTimeout(resolve, 220))
-  await t.rejects(http.send(get), { message: /503/ }, 'one trial')
-  await t.rejects(http.send(get), { message: /repeatedly/ }, 'it failed')
-  t.equal(calls(), 4)
-  await new Promise((resolve) => setTimeout(resolve, 220))
-  await http.send(get)
-  await http.send(get)
-  t.strictSame(circuits, ['open', 'half-open', 'open', 'half-open', 'closed'])
-})
-
-t.test('refusals do not open the circuit', async (t) => {
-  const { http, fail, circuits } = await setUp(t, { tools: { circuit: { failures: 2, halfOpenAfter: 200 } } })
-  for (const status of [400, 404, 401, 422]) {
-    fail({ status })
-    await t.rejects(http.send(get))
-  }
-  await http.send(get)
-  t.strictSame(circuits, [])
-})
-
-t.test('answers that make no sense', async (t) => {
-  const schema = Type.Object({ video: Type.Object({ id: Type.String() }) })
-  const { http, fail } = await setUp(t)
-  for (const body of ['<html>', '', '{"video":{}}', '{"video":{"id":4}}', '[]', 'null']) {
-    fail({ status: 200, body })
-    const error: GatewayError = await http.json(schema, get).then(
-      () => t.fail('it was taken'),
-      (reason) => reason,
-    )
-    t.equal(error.code, 'platform-protocol-error', body)
-  }
-  fail({ status: 200, body: { video: { id: ['secret'] } } })
-  await t.rejects(http.json(schema, get), { message: 'acme answered JSON that does not fit at /video/id' })
-  fail({ status: 200, body: 'x'.repeat(5 * 2 ** 20) })
-  await t.rejects(http.send(get), { code: 'platform-protocol-error' }, 'larger than any answer')
-})
-
-t.test('what is no HTTP, and what is not there', async (t) => {
-  const server = createTcpServer((socket) => {
-    socket.on('error', () => {})
-    socket.once('data', () => socket.end('220 SMTP ready\r\n\r\n'))
-  })
-  const url = await listen(server)
-  const { http } = await setUp(t, { tools: { retries: 0 } })
-  await t.rejects(http.send({ ...get, url }), { code: 'platform-protocol-error' })
-  server.close()
-  await t.rejects(http.send({ ...get, url }), { code: 'platform-unavailable' })
-})
-
 t.test('connections are kept and used again', async (t) => {
   let connections = 0
   const server = createServer((_request, response) => response.end('{}'))
@@ -282,69 +139,3 @@ t.test('connections are kept and used again', async (t) => {
   t.ok(connections <= 2, `${connections}`)
   server.close()
 })
-
-t.test('where uploads may go', async (t) => {
-  const made = (baseUrl: string) =>
-    createPlatformHttp({
-      name: 'acme',
-      baseUrl,
-      authorization: permanent,
-      uploadHosts: ['storage.example', '*.up.example'],
-      tools: {
-        log: { info() {}, warn() {}, error() {} },
-        observer: { call() {}, circuit() {}, tokenRequest() {} },
-        timeouts: { connect: 1, answer: 1, afterUpload: 1 },
-        retries: 0,
-        circuit: { failures: 1, halfOpenAfter: 1 },
-      },
-    })
-  const vendor = made('https://api.example/v1')
-  const allowed = {
-    'https://api.example/put/1': 'https://api.example/put/1',
-    'https://storage.example/1?sig=2': 'https://storage.example/1?sig=2',
-    'https://eu.up.example:8443/1': 'https://eu.up.example:8443/1',
-    '//storage.example/1': 'https://storage.example/1',
-    'put/1': 'https://api.example/v1/put/1',
-  }
-  for (const [given, used] of Object.entries(allowed)) t.equal(vendor.uploadUrl(given), used)
-  const refused = [
-    '',
-    'http://api.example/put/1',
-    'http://storage.example/1',
-    'https://up.example/1',
-    'https://evilup.example/1',
-    'https://storage.example.evil.example/1',
-    'https://user@storage.example/1',
-    'https://api.example:444/1',
-    'http://127.0.0.1/',
-    'https://127.0.0.1/',
-    'http://[::1]/',
-    'http://169.254.169.254/latest',
-    'file:///etc/passwd',
-    'data:,x',
-    'https://',
-  ]
-  for (const given of refused)
-    t.throws(() => vendor.uploadUrl(given), { code: 'platform-protocol-error' }, given)
-
-  const double = made('http://127.0.0.1:4000')
-  t.equal(
-    double.uploadUrl('http://127.0.0.1:4001/put'),
-    'http://127.0.0.1:4001/put',
-    'another port of a double',
-  )
-  for (const given of ['http://127.0.0.2:4001/', 'http://10.0.0.1/', 'http://localhost:4001/'])
-    t.throws(() => double.uploadUrl(given), { code: 'platform-protocol-error' }, given)
-  const inside = made('http://10.0.0.1:4000')
-  t.throws(
-    () => inside.uploadUrl('http://10.0.0.1:4001/'),
-    { code: 'platform-protocol-error' },
-    'no loopback',
-  )
-})
-
-async function listen(server: Server): Promise<string> {
-  server.listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  return `http://127.0.0.1:${(server.address() as AddressInfo).port}/`
-}
