@@ -30,11 +30,10 @@ url=http://127.0.0.1:$port
 key=vgk_$(head -c 24 /dev/urandom | base64 | tr -d '+/=')
 
 say() { printf '\n== %s\n' "$*"; }
-verdict() { printf '\n%s\n' "$*"; trap - ERR; }
-fail() { verdict "FAILED: $*"; exit 1; }
-step='the start'
-trap 'fail "$step (line $LINENO)"' ERR
-trap 'leave' EXIT
+fail() { failure=$*; exit 1; }
+step='the start' failure=''
+# However it ends, the last line is the verdict.
+trap 'leave $?' EXIT
 
 # --- the engine ------------------------------------------------------------------------------------------------
 engine=${ENGINE:-}
@@ -44,7 +43,11 @@ if [ -z "$engine" ]; then
 fi
 # shellcheck source=/dev/null
 if [ "$engine" = buildah ]; then . deploy/engine-buildah.sh; else . deploy/engine-docker.sh; fi
-leave() { clean_up > /dev/null 2>&1 || true; }
+leave() { # EXIT CODE
+  if [ "$1" != 0 ]; then tail -n 5 "$work"/{sandbox,gateway}.log 2> /dev/null || true; fi
+  clean_up > /dev/null 2>&1 || true
+  if [ "$1" = 0 ]; then printf '\nOK: %s\n' "$success"; else printf '\nFAILED: %s\n' "${failure:-$step}"; fi
+}
 
 say "engine: $engine"
 prepare
@@ -89,7 +92,8 @@ for _ in $(seq 120); do
   curl -fs "$url/health/ready" > /dev/null && curl -s "http://127.0.0.1:$sandbox_port/" > /dev/null && break
   sleep 0.5
 done
-curl -fsS "$url/health/ready" && echo
+curl -fsS "$url/health/ready"
+echo
 
 # The image's own health check, whatever the engine makes of it.
 step='the health check'
@@ -125,4 +129,4 @@ echo "exit code $code after $((SECONDS - began)) s"
 [ "$code" = 0 ] || fail "SIGTERM: exit code $code"
 
 [ "${above%.*}" -lt 60 ] || fail "the image is $above MB above its base, more than 60"
-verdict "OK: built and ran with $engine, published $id, SIGTERM exits 0, image $above MB above its base"
+success="built and ran with $engine, published $id, SIGTERM exits 0, image $above MB above its base"

@@ -80,9 +80,10 @@ async function complaints(documents: Json[]): Promise<string> {
         `export const m${index}: K${index} = ${JSON.stringify({ apiVersion, kind, ...rest })}\n`,
     )
     await writeFile(`${directory}/manifests.ts`, source.join(''))
-    const options = '--noEmit --strict --skipLibCheck --module nodenext --ignoreConfig --types'.split(' ')
+    const compilerOptions = { noEmit: true, strict: true, skipLibCheck: true, module: 'nodenext', types: [] }
+    await writeFile(`${directory}/tsconfig.json`, JSON.stringify({ compilerOptions }))
     // Without tap's hooks, which the type checker does not bear: it gets no environment but the path.
-    const command = ['-i', `PATH=${process.env.PATH}`, 'tsc', ...options, '', `${directory}/manifests.ts`]
+    const command = ['-i', `PATH=${process.env.PATH}`, 'tsc', '-p', directory]
     const { stdout, stderr, status } = spawnSync('env', command, { encoding: 'utf8' })
     return status === 0 ? '' : `tsc: ${status}\n${stdout}${stderr}`
   } finally {
