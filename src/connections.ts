@@ -32,7 +32,7 @@ export function routeExpectations(server: FastifyInstance): void {
  * @throws GatewayError
  */
 export function expectOneHost({ raw }: FastifyRequest): void {
-  const hosts = raw.headersDistinct.host?.length ?? 0
+  const hosts = raw.rawHeaders.filter((text, index) => index % 2 === 0 && /^host$/i.test(text)).length
   if (hosts > 1 || (hosts === 0 && raw.httpVersion !== '1.0'))
     throw new GatewayError('invalid-request', 'a request has one Host header')
 }
