@@ -1,0 +1,115 @@
+import { type Content, type Progress, sizeOf, streamOf } from './content.ts'
+import type {
+  CreateVideoData,
+  DeleteVideoData,
+  GetInfoData,
+  GetInfoResponse,
+  GetStatusData,
+  GetStatusResponse,
+  GetThumbnailData,
+  GetThumbnailResponse,
+  GetVideoData,
+  ListVideosData,
+  ListVideosResponse,
+  PutContentData,
+  Video,
+} from './generated/types.gen.ts'
+import { createHttp, expand, type Http, type TokenSource } from './http.ts'
+import { type WaitOptions, waitUntilReady } from './wait.ts'
+
+export interface VideoGatewayOptions {
+  /** The gateway's address, without `/v1`. */
+  url: string
+  /** An API key, or where tokens come from: see `clientCredentials`. */
+  token: string | TokenSource
+  /** Another implementation of fetch. */
+  fetch?: typeof fetch
+}
+
+export interface CallOptions {
+  signal?: AbortSignal | undefined
+}
+
+export interface UploadOptions extends CallOptions {
+  /** Called as bytes leave. */
+  onProgress?(progress: Progress): void
+}
+
+/**
+ * The video gateway's API. Every method throws `GatewayProblem` when the gateway refuses, and what fetch throws (a
+ * TypeError, or the signal's reason) when no answer comes.
+ */
+export class VideoGateway {
+  readonly #http: Http
+
+  constructor({ url, token, fetch: fetcher = fetch }: VideoGatewayOptions) {
+    this.#http = createHttp(url, typeof token === 'string' ? () => token : token, fetcher)
+  }
+
+  /** Provisions a slot. With an idempotency key (up to 255 characters) the call may be repeated without a second one. */
+  async create(
+    publication: CreateVideoData['body'],
+    { idempotencyKey, signal }: CallOptions & { idempotencyKey?: string } = {},
+  ): Promise<Video> {
+    const headers = { ...(idempotencyKey !== undefined && { 'idempotency-key': idempotencyKey }) }
+    const request = { body: publication, headers, signal }
+    return this.#http.json<CreateVideoData, Video>('POST', '/v1/videos', request)
+  }
+
+  /**
+   * Streams the content into the slot; resolves when the platform has all of it. An upload that failed can be made
+   * again from its start.
+   */
+  async upload(id: string, content: Content, { onProgress, signal }: UploadOptions = {}): Promise<void> {
+    const url: PutContentData['url'] = '/v1/videos/{id}/content'
+    const size = sizeOf(content)
+    await this.#http.send('PUT', expand(url, { id }), {
+      headers: { 'content-type': 'video/mp4', ...(size !== undefined && { 'content-length': String(size) }) },
+      // The DOM's types and Node's do not agree on the stream.
+      body: streamOf(content, onProgress) as never,
+      duplex: 'half',
+      ...(signal && { signal }),
+    })
+  }
+
+  /**
+   * Waits until the video can be watched, asking as often as the gateway wants to be asked.
+   * @throws VideoFailedError when the status turns to `error`; the signal's reason; a TimeoutError
+   */
+  waitUntilReady(id: string, options?: WaitOptions): Promise<GetStatusResponse> {
+    return waitUntilReady((signal) => this.#look(id, signal), options)
+  }
+
+  async status(id: string, { signal }: CallOptions = {}): Promise<GetStatusResponse> {
+    return (await (await this.#look(id, signal)).json()) as GetStatusResponse
+  }
+
+  async get(id: string, { signal }: CallOptions = {}): Promise<Video> {
+    return this.#http.json<GetVideoData, Video>('GET', '/v1/videos/{id}', { path: { id }, signal })
+  }
+
+  /** Newest first; `nextCursor` of a page is the `cursor` of the next. */
+  async list(query: ListVideosData['query'] = {}, { signal }: CallOptions = {}): Promise<ListVideosResponse> {
+    return this.#http.json<ListVideosData, ListVideosResponse>('GET', '/v1/videos', { query, signal })
+  }
+
+  /** Launch URL, size and duration, once the video is ready. */
+  async info(id: string, { signal }: CallOptions = {}): Promise<GetInfoResponse> {
+    const url = '/v1/videos/{id}/info'
+    return this.#http.json<GetInfoData, GetInfoResponse>('GET', url, { path: { id }, signal })
+  }
+
+  async thumbnail(id: string, { signal }: CallOptions = {}): Promise<GetThumbnailResponse> {
+    const url = '/v1/videos/{id}/thumbnail'
+    return this.#http.json<GetThumbnailData, GetThumbnailResponse>('GET', url, { path: { id }, signal })
+  }
+
+  /** Removes the video from the platform; again is fine. */
+  async remove(id: string, { signal }: CallOptions = {}): Promise<void> {
+    await this.#http.call<DeleteVideoData>('DELETE', '/v1/videos/{id}', { path: { id }, signal })
+  }
+
+  #look(id: string, signal?: AbortSignal): Promise<Response> {
+    return this.#http.call<GetStatusData>('GET', '/v1/videos/{id}/status', { path: { id }, signal })
+  }
+}

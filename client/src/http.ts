@@ -1,0 +1,77 @@
+import { GatewayProblem, readProblem } from './problem.ts'
+
+/** The bearer token; `renew` asks for another one than the last, which the gateway refused. */
+export type TokenSource = (options: { renew: boolean }) => string | Promise<string>
+
+/** What the generated types say of an operation's request. */
+export interface Operation {
+  url: string
+  path?: Record<string, string>
+  query?: Record<string, string | number | undefined>
+  headers?: Record<string, string | undefined>
+  body?: unknown
+}
+
+/** A request to one operation: only what the operation knows can be given. */
+export type RequestOf<O extends Operation> = Omit<O, 'url'> & { signal?: AbortSignal | undefined }
+
+export interface Http {
+  /** Calls an operation with JSON. @throws GatewayProblem, or what fetch threw */
+  call<O extends Operation>(method: string, url: O['url'], request: RequestOf<O>): Promise<Response>
+  /** The same, and reads the answer. */
+  json<O extends Operation, R>(method: string, url: O['url'], request: RequestOf<O>): Promise<R>
+  /** Sends a body that can be read only once. @throws the same */
+  send(method: string, path: string, init: RequestInit & { duplex?: 'half' }): Promise<Response>
+}
+
+/** Requests to the gateway at `baseUrl`, with its token, and with its problem documents as errors. */
+export function createHttp(baseUrl: string, token: TokenSource, fetcher: typeof fetch): Http {
+  const base = baseUrl.replace(/\/+$/, '')
+
+  async function send(method: string, path: string, init: RequestInit, renew = false): Promise<Response> {
+    const headers = new Headers(init.headers)
+    headers.set('authorization', `Bearer ${await token({ renew })}`)
+    const response = await fetcher(base + path, { ...init, method, headers })
+    if (!response.ok) throw await readProblem(response)
+    return response
+  }
+
+  const call: Http['call'] = async (method, url, { path, query, headers, body, signal }) => {
+    const target = expand(url, path) + search(query)
+    const init = {
+      headers: {
+        ...defined(headers),
+        ...(body !== undefined && { 'content-type': 'application/json' }),
+      },
+      ...(body !== undefined && { body: JSON.stringify(body) }),
+      ...(signal && { signal }),
+    }
+    try {
+      return await send(method, target, init)
+    } catch (error) {
+      if (!(error instanceof GatewayProblem) || error.status !== 401) throw error
+      return send(method, target, init, true)
+    }
+  }
+
+  return {
+    call,
+    send,
+    json: async (method, url, request) => (await call(method, url, request)).json() as never,
+  }
+}
+
+/** Fills in the parameters of a path such as `/v1/videos/{id}`. */
+export function expand(template: string, parameters: Record<string, string> = {}): string {
+  return template.replace(/\{(\w+)\}/g, (_, name) => encodeURIComponent(parameters[name] ?? ''))
+}
+
+function search(query: Operation['query']): string {
+  const text = new URLSearchParams(defined(query)).toString()
+  return text && `?${text}`
+}
+
+function defined(values: Record<string, string | number | undefined> = {}): Record<string, string> {
+  const given = Object.entries(values).filter(([, value]) => value !== undefined)
+  return Object.fromEntries(given.map(([name, value]) => [name, String(value)]))
+}

@@ -1,0 +1,20 @@
+export type { Content, Progress } from './content.ts'
+export {
+  type CallOptions,
+  type UploadOptions,
+  VideoGateway,
+  type VideoGatewayOptions,
+} from './gateway.ts'
+export type {
+  CreateVideoData,
+  GetInfoResponse as VideoInfo,
+  GetStatusResponse as VideoStatus,
+  GetThumbnailResponse as Thumbnail,
+  ListVideosResponse as VideoPage,
+  Problem,
+  Video,
+} from './generated/types.gen.ts'
+export type { TokenSource } from './http.ts'
+export { GatewayProblem } from './problem.ts'
+export { type ClientCredentials, clientCredentials } from './token.ts'
+export { VideoFailedError, type WaitOptions } from './wait.ts'

@@ -1,0 +1,56 @@
+import type { Problem } from './generated/types.gen.ts'
+
+/** An answer of the gateway that is no success: RFC 9457, with the gateway's stable `code`. */
+export class GatewayProblem extends Error {
+  override readonly name = 'GatewayProblem'
+  readonly status: number
+  /** What programs go by; docs/integration.md lists every code and what to do. */
+  readonly code: string
+  /** Seconds after which a retry makes sense, if the gateway said so. */
+  readonly retryAfter: number | undefined
+  /** Finds the request in the gateway's log. */
+  readonly requestId: string | undefined
+  /** The fields that are wrong. */
+  readonly errors: NonNullable<Problem['errors']>
+
+  constructor(problem: Partial<Problem> & { status: number; code: string }, retryAfter?: number) {
+    const { status, code, requestId, errors = [] } = problem
+    const fields = errors.map(({ path, message }) => `${path} ${message}`).join(', ')
+    super((problem.detail ?? problem.title ?? `answered ${status}`) + (fields && `: ${fields}`))
+    this.status = status
+    this.code = code
+    this.retryAfter = retryAfter
+    this.requestId = requestId
+    this.errors = errors
+  }
+
+  /** Whether the same call may succeed later, unchanged. */
+  get transient(): boolean {
+    return [408, 429, 500, 502, 503, 504].includes(this.status)
+  }
+}
+
+type Body = Partial<Problem> & { error?: string; error_description?: string }
+
+/** Reads the problem that a response tells of; one that came from something in between has a code of its own. */
+export async function readProblem(response: Response): Promise<GatewayProblem> {
+  const { status, headers } = response
+  const body = (await response.json().catch(() => undefined)) as Body | undefined
+  const retryAfter = readRetryAfter(headers.get('retry-after'))
+  if (typeof body?.code === 'string')
+    return new GatewayProblem({ ...body, status, code: body.code }, retryAfter)
+  // The token endpoint answers errors of RFC 6749 §5.2.
+  if (typeof body?.error === 'string')
+    return new GatewayProblem(
+      { status, code: body.error, detail: body.error_description ?? body.error },
+      retryAfter,
+    )
+  return new GatewayProblem({ status, code: 'unexpected-answer' }, retryAfter)
+}
+
+/** Seconds of a `Retry-After`, which is a number or a date (RFC 9110 §10.2.3). */
+export function readRetryAfter(value: string | null): number | undefined {
+  if (value === null || value.trim() === '') return undefined
+  const seconds = /^\d+$/.test(value.trim()) ? Number(value) : (Date.parse(value) - Date.now()) / 1000
+  return Number.isNaN(seconds) ? undefined : Math.max(0, seconds)
+}

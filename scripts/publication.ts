@@ -1,0 +1,63 @@
+import { openAsBlob } from 'node:fs'
+import cliProgress from 'cli-progress'
+import type { CreateVideoData, VideoGateway } from '../client/src/index.ts'
+
+/**
+ * Publishes a file through the gateway's API and tells of each step on the standard output.
+ * @throws Error, GatewayProblem or VideoFailedError; a slot whose upload failed is removed again
+ */
+export async function publishFile(
+  gateway: VideoGateway,
+  file: string,
+  publication: CreateVideoData['body'],
+  signal?: AbortSignal,
+): Promise<void> {
+  const content = await openFile(file)
+  const video = await gateway.create(publication, { signal })
+  say('Video', `${video.id} (${video.platform.name} ${video.platform.videoId})`)
+  await upload(gateway, video.id, content, signal)
+
+  let stage = ''
+  await gateway.waitUntilReady(video.id, {
+    signal,
+    onStatus(status) {
+      if (status.stage !== stage) say('Status', `${status.status} (${status.stage})`)
+      stage = status.stage
+    },
+  })
+  const [info, thumbnail] = await Promise.all([gateway.info(video.id), gateway.thumbnail(video.id)])
+  say('Launch URL', info.launchUrl)
+  say('Size', `${info.width} × ${info.height} pixels, ${info.duration} s`)
+  say('Thumbnail', `${thumbnail.url} (${thumbnail.width} × ${thumbnail.height})`)
+}
+
+export function say(label: string, text: string): void {
+  console.log(`${label.padEnd(17)} ${text}`)
+}
+
+/** A file that grows or shrinks meanwhile fails the upload: the blob keeps to what was there. */
+async function openFile(file: string): Promise<Blob> {
+  try {
+    return await openAsBlob(file)
+  } catch {
+    throw new Error(`${file} cannot be read`)
+  }
+}
+
+async function upload(gateway: VideoGateway, id: string, content: Blob, signal?: AbortSignal): Promise<void> {
+  const bar = new cliProgress.SingleBar({
+    format: `${'Upload'.padEnd(17)} {bar} {percentage}% of {total} bytes`,
+    noTTYOutput: true,
+    stream: process.stdout,
+    notTTYSchedule: 60_000,
+  })
+  bar.start(content.size, 0)
+  try {
+    await gateway.upload(id, content, { onProgress: ({ sent }) => bar.update(sent), signal })
+  } catch (error) {
+    await gateway.remove(id, { signal: AbortSignal.timeout(5_000) }).catch(() => {})
+    throw error
+  } finally {
+    bar.stop()
+  }
+}

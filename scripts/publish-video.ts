@@ -1,0 +1,67 @@
+/**
+ * Publishes a file through a running gateway, with a progress bar:
+ * `npm run publish-video -- FILE --title TITLE [--description …] [--reference …] [--platform …]`.
+ * GATEWAY_URL says where it is; GATEWAY_API_KEY, or GATEWAY_CLIENT_ID and GATEWAY_CLIENT_SECRET, who we are.
+ * Ends with 0 when the video is ready, 1 when it is not, 2 when the call was wrong, 130 after Ctrl-C.
+ */
+import { parseArgs } from 'node:util'
+import { clientCredentials, GatewayProblem, VideoFailedError, VideoGateway } from '../client/src/index.ts'
+import { publishFile } from './publication.ts'
+
+const usage =
+  'usage: npm run publish-video -- FILE --title TITLE [--description …] [--reference …] [--platform …]'
+const interrupted = new AbortController()
+process.once('SIGINT', () => interrupted.abort(new Error('interrupted')))
+
+const [file, publication] = orEnd(2, readArguments)
+const gateway = orEnd(2, readEnvironment)
+try {
+  await publishFile(gateway, file, publication, interrupted.signal)
+} catch (error) {
+  end(interrupted.signal.aborted ? 130 : 1, explain(error))
+}
+
+function readArguments() {
+  const text = { type: 'string' } as const
+  const { values, positionals } = parseArgs({
+    options: { title: text, description: text, reference: text, platform: text },
+    allowPositionals: true,
+  })
+  const [file, ...more] = positionals
+  const { title, ...rest } = values
+  if (!file || more.length > 0 || title === undefined) throw new Error(usage)
+  return [file, { title, ...rest }] as const
+}
+
+function readEnvironment(): VideoGateway {
+  const { GATEWAY_URL: url, GATEWAY_API_KEY: key } = process.env
+  const { GATEWAY_CLIENT_ID: clientId, GATEWAY_CLIENT_SECRET: clientSecret } = process.env
+  if (!url || !URL.canParse(url)) throw new Error('GATEWAY_URL: the address of the gateway is missing')
+  if (key) return new VideoGateway({ url, token: key })
+  if (clientId && clientSecret)
+    return new VideoGateway({ url, token: clientCredentials({ url, clientId, clientSecret }) })
+  throw new Error('GATEWAY_API_KEY is missing, and so are GATEWAY_CLIENT_ID and GATEWAY_CLIENT_SECRET')
+}
+
+/** One line for whoever sits in front of it. */
+function explain(error: unknown): string {
+  if (error instanceof GatewayProblem) {
+    return `the gateway refused: ${error.message} (${error.status} ${error.code}, request ${error.requestId})`
+  }
+  if (error instanceof VideoFailedError) return `the platform failed: ${error.message} (${error.code})`
+  const { message, cause } = error as Error & { cause?: { code?: string; message?: string } }
+  return `${message}${cause ? `: ${cause.code ?? cause.message}` : ''}`
+}
+
+function orEnd<T>(status: number, read: () => T): T {
+  try {
+    return read()
+  } catch (error) {
+    return end(status, (error as Error).message)
+  }
+}
+
+function end(status: number, line: string): never {
+  console.error(status === 2 ? line : `Not published: ${line}`)
+  process.exit(status)
+}
