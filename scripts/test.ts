@@ -7,9 +7,13 @@ import { spawn, spawnSync } from 'node:child_process'
 // tap keeps its set of plugins in a generated package, which is made here so that .taprc holds on a fresh clone.
 spawnSync('tap', ['build'], { stdio: 'ignore' })
 
-const tap = spawn('tap', ['run', '--color', ...process.argv.slice(2)], {
-  stdio: ['ignore', 'pipe', 'inherit'],
-})
+const tap = spawn(
+  'tap',
+  ['run', '--color', '--reporter=terse', '--disable-coverage', ...process.argv.slice(2)],
+  {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  },
+)
 let output = ''
 tap.stdout.on('data', (chunk: Buffer) => {
   process.stdout.write(chunk)

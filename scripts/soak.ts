@@ -1,0 +1,12 @@
+/** The long versions of the fault tests: `npm run soak`. Bounded; about five minutes on two cores. */
+import { spawnSync } from 'node:child_process'
+
+const { status } = spawnSync(
+  process.execPath,
+  ['scripts/test.ts', 'test/faults/*.test.ts', '--timeout=1200'],
+  {
+    stdio: 'inherit',
+    env: { CRASH_KILLS: '200', PENDING_VIDEOS: '10000', ...process.env },
+  },
+)
+process.exit(status ?? 1)
