@@ -1,0 +1,65 @@
+/** Writes docs/configuration.md from the schemas of the variables; with `--check` only tells whether it is up to date. */
+import { readFileSync, writeFileSync } from 'node:fs'
+import { type TObject, type TSchema, TypeGuard } from '@sinclair/typebox'
+import { variables } from '../src/config.ts'
+import { platformDefinitions } from '../src/platform/registry.ts'
+
+const file = new URL('../docs/configuration.md', import.meta.url)
+
+const names = platformDefinitions.map(({ name }) => `\`${name}\``).join(', ')
+const document = `# Configuration
+
+<!-- Written by npm run configuration from src/config.ts and the platforms' adapters: change it there. -->
+
+All of it comes from the environment, or from a file \`.env\` in the working directory; the environment wins. A
+variable that is empty counts as not set. What is wrong or missing is said in one line at the start, which then is
+refused; no value is ever printed.
+
+- **Durations** are written \`500ms\`, \`2s\`, \`5m\` or \`12h\`, **sizes** \`1048576\`, \`500MiB\` or \`64GiB\`.
+- **\`NODE_ENV=production\`** makes a platform and a way for callers to identify themselves (\`API_KEYS\`,
+  \`OAUTH_CLIENTS\` or \`OAUTH_ISSUER\`) necessary. Otherwise a gateway without a platform publishes on the embedded
+  sandbox, and one without callers prints a key that holds until it ends.
+- **A key and its entry** come from \`npm run apikey -- NAME [scopes]\`, in the same form for \`OAUTH_CLIENTS\`.
+- **Platforms** by name: ${names}.
+  What each can do is in [platforms.md](platforms.md).
+
+## Gateway
+
+${table(variables)}
+
+## Platforms
+
+Needed only for a platform that \`PLATFORM\` or \`PLATFORMS\` names. Every platform has its base URL here, so that it can
+be pointed at a test double.
+
+${platformDefinitions.map((platform) => `### ${platform.name}\n\n${table(platform.variables)}`).join('\n\n')}
+`
+
+if (!process.argv.includes('--check')) writeFileSync(file, document)
+else if (readFileSync(file, 'utf8') !== document) {
+  console.error('docs/configuration.md is not what the schemas say: run npm run configuration')
+  process.exit(1)
+}
+
+function table({ properties }: TObject): string {
+  const rows = Object.entries(properties).map(
+    ([name, schema]) => `| \`${name}\` | ${preset(schema)} | ${meaning(schema)} |`,
+  )
+  return ['| variable | default | meaning |', '| --- | --- | --- |', ...rows].join('\n')
+}
+
+function preset(schema: TSchema): string {
+  if (schema.default !== undefined && schema.default !== '') return `\`${schema.default}\``
+  return schema.default === '' || TypeGuard.IsOptional(schema) ? '–' : '**required**'
+}
+
+function meaning({ description = '', minimum, maximum, anyOf }: TSchema): string {
+  const choices: string[] = (anyOf ?? []).map((literal: { const: unknown }) => `\`${literal.const}\``)
+  const choice = choices.filter((text) => !description.includes(text)).join(', ')
+  const bounds = [
+    ...(minimum === undefined ? [] : [`at least ${minimum}`]),
+    ...(maximum === undefined ? [] : [`at most ${maximum}`]),
+  ].join(', ')
+  const limits = choice || bounds
+  return (description + (limits && ` (${limits})`)).replaceAll('|', '\\|')
+}
