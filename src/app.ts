@@ -48,7 +48,7 @@ export interface AppOptions {
 /** Builds the whole gateway, ready to listen. Everything is wired here, by plain arguments. */
 export async function buildApp(config: Config, options: AppOptions = {}): Promise<App> {
   const server = fastify({
-    logger: options.logger ?? false,
+    logger: withoutCredentials(options.logger ?? false),
     // One line a request, written below, instead of two.
     logController: new LogController({ disableRequestLogging: true, requestIdLogLabel: 'requestId' }),
     genReqId: ({ headers }) => {
@@ -99,6 +99,8 @@ export async function buildApp(config: Config, options: AppOptions = {}): Promis
   const issuer = await createTokenIssuer({
     issuerUrl: publicUrl,
     ...(config.oauthSigningKey && { signingKey: config.oauthSigningKey }),
+  }).catch((error: Error) => {
+    throw new Error(`OAUTH_SIGNING_KEY: ${error.message}`)
   })
   const external =
     config.externalIssuer && createExternalIssuer({ ...config.externalIssuer, log: server.log })
@@ -178,4 +180,10 @@ export async function buildApp(config: Config, options: AppOptions = {}): Promis
 
   await server.ready()
   return { server, gateway, shutdown }
+}
+
+/** The form's parser logs, at trace, all it was given: headers too. */
+function withoutCredentials(logger: NonNullable<AppOptions['logger']>) {
+  if (typeof logger !== 'object') return logger
+  return { ...logger, redact: ['*.headers.authorization', '*.headers.cookie'] }
 }
