@@ -23,7 +23,11 @@ export async function rawConnection(url: string): Promise<RawConnection> {
     write: (data) => void socket.write(data),
     async rest(ms = 10_000) {
       if (!socket.closed)
-        await Promise.race([once(socket, 'close'), new Promise((resolve) => setTimeout(resolve, ms))])
+        // A reset is an end like any other.
+        await Promise.race([
+          once(socket, 'close').catch(() => {}),
+          new Promise((resolve) => setTimeout(resolve, ms)),
+        ])
       return received
     },
   }
