@@ -4,6 +4,8 @@ import type { Content } from '../platform/platform.ts'
 
 /** Bytes that have to be there before a file can be judged: the first box's size and its type. */
 const headBytes = 8
+/** After so many bytes an upload lets the others, and every other request, have their turn. */
+const turnBytes = 1024 * 1024
 
 export interface ContentOptions {
   /** The exact size in bytes if it is known, else null. */
@@ -45,6 +47,9 @@ export async function openContent(source: Readable, options: ContentOptions): Pr
   let complete = false
   let judged = false
   let waitingForCaller = true
+  /** Bytes forwarded in this turn of the event loop. */
+  let forwarded = 0
+  let resting = false
   /** The first chunks, until somebody reads. */
   const head: Buffer[] = []
   /** The chunk that fills the announced size: kept back until the end proves that nothing follows. */
@@ -62,7 +67,7 @@ export async function openContent(source: Readable, options: ContentOptions): Pr
       waitingForCaller = true
       idle.refresh()
       flushHead()
-      if (waitingForCaller) source.resume()
+      if (waitingForCaller && !resting) source.resume()
     },
     destroy(error, done) {
       clearTimeout(idle)
@@ -106,6 +111,20 @@ export async function openContent(source: Readable, options: ContentOptions): Pr
       waitingForCaller = false
       source.pause()
     }
+    forwarded += chunk.length
+    if (forwarded > turnBytes) rest()
+  }
+
+  // A fast caller's socket is read many times in a row, and so is the next one's: with 16 of them a small request
+  // waits for tens of megabytes to pass.
+  function rest() {
+    forwarded = 0
+    resting = true
+    source.pause()
+    setImmediate(() => {
+      resting = false
+      if (waitingForCaller && !stream.destroyed) source.resume()
+    })
   }
 
   async function onEnd() {
