@@ -11,6 +11,8 @@ export interface Poller {
 
 /** How long the poller sleeps at most, for rows that another process planned; also after a failing store. In ms. */
 const longestSleep = 1_000
+/** And at least, in ms: what falls due meanwhile is claimed in one transaction. */
+const shortestSleep = 20
 /**
  * Watches the videos. There is no queue beside the store: rows that are due are claimed there, at most
  * `pollConcurrency` are checked at once, and in between the poller sleeps until the next one is due.
@@ -44,7 +46,7 @@ export function startPoller(gateway: Gateway): Poller {
   function plan(at: number): void {
     if (stopped) return
     clearTimeout(timer)
-    const sleep = Math.min(Math.max(at - Date.now(), 0), longestSleep)
+    const sleep = Math.min(Math.max(at - Date.now(), shortestSleep), longestSleep)
     plannedAt = Date.now() + sleep
     timer = setTimeout(look, sleep)
   }
