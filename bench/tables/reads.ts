@@ -15,6 +15,7 @@ export async function readsTable({ quick }: Scale): Promise<Table[]> {
   const platform = await startServer('platform')
   const gateway = await startGateway(platform, {
     DATABASE_URL: seed(videos),
+    PUBLIC_URL: 'https://gateway.example',
     POLL_INITIAL_DELAY: '1h',
     POLL_MAX_DELAY: '1h',
   })
