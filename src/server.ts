@@ -1,8 +1,11 @@
+import { enableCompileCache } from 'node:module'
+import { fileURLToPath } from 'node:url'
 import v8 from 'node:v8'
-import closeWithGrace from 'close-with-grace'
-import { buildApp } from './app.ts'
-import { allScopes, generateSecret, hashSecret } from './auth/credentials.ts'
-import { type Config, loadConfig } from './config.ts'
+import type { Config } from './config.ts'
+
+// Keeps the stripped and compiled modules for the next start; where the directory cannot be written, nothing is
+// kept. What is to profit from it is imported below this line.
+enableCompileCache(fileURLToPath(new URL('../node_modules/.cache/compile', import.meta.url)))
 
 // Uploads are made of short-lived buffers outside V8's heap. By default every 64 MiB of them start a full
 // collection of that heap, a third of an upload's CPU (docs/performance.md); so counted, the quick ones do.
@@ -22,9 +25,14 @@ try {
 }
 
 async function start(): Promise<void> {
+  const [{ buildApp }, { loadConfig }, { default: closeWithGrace }] = await Promise.all([
+    import('./app.ts'),
+    import('./config.ts'),
+    import('close-with-grace'),
+  ])
   const stopSandbox = await ensurePlatform()
   const config = loadConfig(process.env)
-  const key = ensureCredentials(config)
+  const key = await ensureCredentials(config)
   const app = await buildApp(config, { logger: { level: config.logLevel } })
   await app.server.listen({
     host: config.host,
@@ -53,9 +61,10 @@ async function ensurePlatform(): Promise<(() => void) | undefined> {
 }
 
 /** Outside production a gateway that nobody could call gets a key for its lifetime. */
-function ensureCredentials(config: Config): string | undefined {
+async function ensureCredentials(config: Config): Promise<string | undefined> {
   if (config.apiKeys.length || config.oauthClients.length || config.externalIssuer) return undefined
   if (config.production) throw new Error('API_KEYS: is missing, and so are OAUTH_CLIENTS and OAUTH_ISSUER')
+  const { allScopes, generateSecret, hashSecret } = await import('./auth/credentials.ts')
   const key = generateSecret('vgk_')
   config.apiKeys.push({ name: 'development', secretHash: hashSecret(key), scopes: [...allScopes] })
   return key
