@@ -17,17 +17,18 @@ const busyTimeout = 1000
  */
 export function openStore(url: string): VideoStore {
   const path = url === 'memory:' ? ':memory:' : url.replace(/^sqlite:/, '')
-  if (path !== ':memory:') mkdirSync(dirname(path), { recursive: true })
-  const db = new DatabaseSync(path, { timeout: busyTimeout })
+  let db: DatabaseSync | undefined
   try {
+    if (path !== ':memory:') mkdirSync(dirname(path), { recursive: true })
+    db = new DatabaseSync(path, { timeout: busyTimeout })
     // Checkpoints flush twice: after 32 MiB of log and not after 4 they are an eighth as many.
     db.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 8000')
     migrate(db)
+    return createStore(db)
   } catch (error) {
-    db.close()
+    db?.close()
     throw new Error(`DATABASE_URL: cannot use ${path}: ${(error as Error).message}`, { cause: error })
   }
-  return createStore(db)
 }
 
 function createStore(db: DatabaseSync): VideoStore {
