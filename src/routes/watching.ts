@@ -1,7 +1,8 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { GatewayError } from '../errors.ts'
-import { visibleVideo } from '../publication/gateway.ts'
-import type { Stage } from '../publication/video.ts'
+import { backoffDelay } from '../publication/backoff.ts'
+import { type Gateway, visibleVideo } from '../publication/gateway.ts'
+import type { Stage, Video } from '../publication/video.ts'
 import type { RouteOptions } from './options.ts'
 import { answers, IdParams, securedBy, ThumbnailResource, VideoInfoResource, VideoStatus } from './schemas.ts'
 
@@ -40,11 +41,7 @@ export const watchingRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (
     async ({ params }, reply) => {
       const video = visibleVideo(gateway, params.id)
       if (video.stage !== 'ready' && video.stage !== 'failed') {
-        const wait =
-          video.stage === 'processing'
-            ? (video.nextCheckAt ?? 0) - Date.now()
-            : gateway.policy.backoff.initial
-        reply.header('retry-after', String(Math.max(1, Math.ceil(wait / 1000))))
+        reply.header('retry-after', String(Math.max(1, Math.ceil(waitFor(gateway, video) / 1000))))
       }
       return present.status(video)
     },
@@ -97,6 +94,15 @@ export const watchingRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (
       return thumbnail
     },
   )
+}
+
+/**
+ * Milliseconds until there may be news. While the platform is being asked, the next check of the row is the end of
+ * the poller's claim, far from when the answer comes: nobody is sent away for longer than the back-off says.
+ */
+function waitFor({ policy }: Gateway, { stage, nextCheckAt, checks }: Video): number {
+  if (stage !== 'processing') return policy.backoff.initial
+  return Math.min((nextCheckAt ?? 0) - Date.now(), backoffDelay(policy.backoff, checks, 1))
 }
 
 function notReady(stage: Stage): GatewayError {
