@@ -14,10 +14,14 @@ export function sizeOf(content: Content): number | undefined {
   return content.size
 }
 
-/** The content as the body of a request: read only as fast as the connection takes it. */
+/**
+ * The content as the body of a request: read only as fast as the connection takes it. It ends with the signal, for
+ * fetch would go on reading what it has no use for any more.
+ */
 export function streamOf(
   content: Content,
   onProgress: (progress: Progress) => void = () => {},
+  signal?: AbortSignal,
 ): ReadableStream<Uint8Array> {
   const total = sizeOf(content)
   let sent = 0
@@ -28,6 +32,10 @@ export function streamOf(
       async pull(controller) {
         const { value, done } = await iterator.next()
         if (done) return controller.close()
+        if (signal?.aborted) {
+          await iterator.return?.()
+          return controller.error(signal.reason)
+        }
         sent += value.byteLength
         controller.enqueue(value)
         onProgress({ sent, total })

@@ -66,7 +66,7 @@ export class VideoGateway {
     await this.#http.send('PUT', expand(url, { id }), {
       headers: { 'content-type': 'video/mp4', ...(size !== undefined && { 'content-length': String(size) }) },
       // The DOM's types and Node's do not agree on the stream.
-      body: streamOf(content, onProgress) as never,
+      body: streamOf(content, onProgress, signal) as never,
       duplex: 'half',
       ...(signal && { signal }),
     })
