@@ -23,7 +23,7 @@ export async function provisioningTable({ quick }: Scale): Promise<Table[]> {
     await create()
     const inserts: number[] = []
     const created: Awaited<ReturnType<typeof create>>[] = []
-    for (let round = 0; round < 3; round++) {
+    for (let round = 0; round < (quick ? 1 : 3); round++) {
       inserts.push(insertsPerSecond(seconds))
       created.push(await create())
     }

@@ -10,7 +10,7 @@ const connections = 16
 
 /** Status reads out of a full store, against a route that does nothing; then the same while uploads run. */
 export async function readsTable({ quick }: Scale): Promise<Table[]> {
-  const seconds = quick ? 2 : 4
+  const seconds = quick ? 2 : 3
   const videos = Array.from({ length: rows }, (_, index) => pendingVideo(index, { stage: 'ready' }))
   const platform = await startServer('platform')
   const gateway = await startGateway(platform, {
@@ -31,7 +31,7 @@ export async function readsTable({ quick }: Scale): Promise<Table[]> {
     const alone: Record<'bare' | 'gateway', RequestsResult[]> = { bare: [], gateway: [] }
     await read(gateway.url, 2)
     await read(bare.url, 2)
-    for (let round = 0; round < (quick ? 2 : 5); round++) {
+    for (let round = 0; round < (quick ? 1 : 4); round++) {
       alone.bare.push(await read(bare.url))
       alone.gateway.push(await read(gateway.url))
     }

@@ -11,7 +11,7 @@ const streams = 50
 export async function slowTable({ quick }: Scale): Promise<Table[]> {
   const platform = await startServer('platform', { READ_BYTES_PER_SECOND: '1000000' })
   const sender = startSender()
-  const seconds = quick ? 5 : 20
+  const seconds = quick ? 3 : 15
   const rows: Table['rows'] = []
   const above: number[] = []
   try {

@@ -5,7 +5,7 @@ import { atMost, median, type Scale, type Table } from '../support/report.ts'
 export async function startTable({ quick }: Scale): Promise<Table[]> {
   const bare: number[] = []
   const gateway: number[] = []
-  for (let round = 0; round < (quick ? 4 : 12); round++) {
+  for (let round = 0; round < (quick ? 3 : 10); round++) {
     for (const [times, start] of [
       [bare, () => startServer('bare')],
       [gateway, () => startGateway({ url: 'http://127.0.0.1:9' })],

@@ -43,10 +43,10 @@ export async function uploadTables({ quick }: Scale): Promise<Table[]> {
     // Both the code and the connections get warm.
     for (const variant of variants) await measure(variant, 1, GiB / 8)
 
-    const one = await interleave(variants, quick ? 3 : 7, (variant) =>
+    const one = await interleave(variants, quick ? 2 : 5, (variant) =>
       measure(variant, 1, quick ? GiB / 4 : GiB),
     )
-    const many = await interleave(variants, quick ? 2 : 4, (variant) =>
+    const many = await interleave(variants, quick ? 1 : 3, (variant) =>
       measure(variant, 32, quick ? GiB / 128 : GiB / 32),
     )
     return [
