@@ -1,0 +1,62 @@
+import { execFileSync, spawn } from 'node:child_process'
+import { readFileSync } from 'node:fs'
+import { cp, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import t from 'tap'
+import { key, startGateway, temporaryDirectory } from '../support/gateway.ts'
+
+const root = new URL('../..', import.meta.url).pathname
+const env = { PATH: process.env.PATH, HOME: process.env.HOME, npm_config_loglevel: 'error' }
+
+t.test('packed and installed, it works in an empty project, and its types do', async (t) => {
+  const { url } = await startGateway(t)
+  const directory = await temporaryDirectory(t)
+  const run = (command: string, ...args: string[]) =>
+    execFileSync(command, args, { cwd: directory, env, encoding: 'utf8', stdio: 'pipe' })
+
+  const packed = execFileSync('npm', ['pack', './client', '--json', '--pack-destination', directory], {
+    cwd: root,
+    env,
+    encoding: 'utf8',
+    stdio: 'pipe',
+  })
+  const [tarball] = JSON.parse(packed.slice(packed.indexOf('['))) as [
+    { filename: string; files: { path: string }[] },
+  ]
+  t.strictSame(
+    tarball.files.map(({ path }) => path).filter((path) => !/^dist\/.*\.(js|d\.ts)$/.test(path)),
+    ['README.md', 'package.json'],
+  )
+  run('npm', 'init', '-y')
+  run('npm', 'install', '--offline', '--no-audit', '--no-fund', `./${tarball.filename}`)
+  t.strictSame(Object.keys(JSON.parse(run('npm', 'ls', '--json')).dependencies), ['@video-gateway/client'])
+
+  // The example of its README, as it stands there.
+  const readme = readFileSync(join(root, 'client/README.md'), 'utf8')
+  const [, example = ''] = /```ts\n(.*?)```/s.exec(readme) ?? []
+  await cp(join(root, 'sandbox/sample.mp4'), join(directory, 'news.mp4'))
+  await writeFile(join(directory, 'publish.mts'), example.replace('https://video-gateway.example', url))
+  const compilerOptions = {
+    ...{ module: 'nodenext', target: 'esnext', strict: true, exactOptionalPropertyTypes: true },
+    ...{ types: ['node'], typeRoots: [join(root, 'node_modules/@types')], outDir: '.' },
+  }
+  await writeFile(
+    join(directory, 'tsconfig.json'),
+    JSON.stringify({ compilerOptions, files: ['publish.mts'] }),
+  )
+  run(join(root, 'node_modules/.bin/tsc'), '-p', '.')
+
+  const child = spawn(process.execPath, ['publish.mjs'], {
+    cwd: directory,
+    env: { ...env, GATEWAY_API_KEY: key },
+  })
+  let output = ''
+  child.stdout.on('data', (chunk) => {
+    output += chunk
+  })
+  child.stderr.on('data', (chunk) => {
+    output += chunk
+  })
+  t.equal(await new Promise((resolve) => child.once('close', resolve)), 0)
+  t.match(output, /262674 of 262674\nhttp\S+ 5\n$/)
+})

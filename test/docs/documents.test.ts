@@ -1,0 +1,55 @@
+import { spawnSync } from 'node:child_process'
+import { existsSync, readdirSync, readFileSync } from 'node:fs'
+import { dirname, join } from 'node:path'
+import t from 'tap'
+import { variables } from '../../src/config.ts'
+import { problems } from '../../src/errors.ts'
+import { platformDefinitions } from '../../src/platform/registry.ts'
+
+const read = (path: string) => readFileSync(path, 'utf8')
+const check = (script: string) => {
+  const { status, stderr } = spawnSync(process.execPath, [script, '--check'], { encoding: 'utf8' })
+  return { status, stderr }
+}
+
+t.test('every error code is in the integration guide, with its status', async (t) => {
+  const rows = [...read('docs/integration.md').matchAll(/^\| (\d{3}) `([a-z-]+)` \| .+ \| .+ \|$/gm)]
+  const listed = rows.map(([, status, code]) => `${status} ${code}`).sort()
+  const known = Object.entries(problems).map(([code, { status }]) => `${status} ${code}`)
+  t.strictSame(listed, known.sort())
+})
+
+t.test('so is every code that a failed video can carry', async (t) => {
+  const sources = readdirSync('src/publication').map((name) => read(join('src/publication', name)))
+  const codes = sources.flatMap((source) =>
+    [...source.matchAll(/(?:fail\(|error: \{ code: )'([a-z-]+)'/g)].map(([, code]) => code as string),
+  )
+  t.ok(codes.length >= 5, 'the search finds them')
+  const guide = read('docs/integration.md')
+  for (const code of codes) t.match(guide, `| \`${code}\` | `)
+})
+
+t.test('the configuration table is what the schemas say', async (t) => {
+  t.strictSame(check('scripts/configuration.ts'), { status: 0, stderr: '' })
+  const table = read('docs/configuration.md')
+  const schemas = [variables, ...platformDefinitions.map((definition) => definition.variables)]
+  for (const name of schemas.flatMap(({ properties }) => Object.keys(properties))) {
+    t.match(table, `| \`${name}\` | `)
+  }
+})
+
+t.test('the generated part of the client is what the OpenAPI document says', async (t) => {
+  t.strictSame(check('scripts/client.ts'), { status: 0, stderr: '' })
+})
+
+t.test('links lead to files, and to headings in them', async (t) => {
+  for (const file of ['README.md', 'client/README.md', 'docs/integration.md', 'docs/configuration.md']) {
+    for (const [, target = ''] of read(file).matchAll(/\]\((?!https?:)([^)]+)\)/g)) {
+      const [path = '', heading] = target.split('#')
+      const found = path === '' ? file : join(dirname(file), path)
+      t.ok(existsSync(found), `${file}: ${target}`)
+      if (heading && existsSync(found))
+        t.match(read(found).toLowerCase(), new RegExp(`^#+ ${heading.replaceAll('-', ' ')}$`, 'm'))
+    }
+  }
+})
