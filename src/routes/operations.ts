@@ -1,7 +1,7 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
-import { type TSchema, Type } from '@sinclair/typebox'
+import { Type } from '@sinclair/typebox'
 import type { Metrics } from '../metrics.ts'
-import { problemAnswers } from './schemas.ts'
+import { json, problemAnswers } from './schemas.ts'
 
 export interface OperationsOptions {
   metrics: Metrics
@@ -81,8 +81,4 @@ export const operationsRoutes: FastifyPluginAsyncTypebox<OperationsOptions> = as
       return reply.type(contentType).send(text)
     },
   )
-}
-
-function json(description: string, schema: TSchema) {
-  return { description, content: { 'application/json': { schema } } }
 }

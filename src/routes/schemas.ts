@@ -253,3 +253,8 @@ function problemExample(code: ProblemCode) {
 export function securedBy(scope: Scope): { [scheme: string]: readonly string[] }[] {
   return [{ apiKey: [] }, { oauth2: [scope] }]
 }
+
+/** An answer in JSON, as a route's schema describes it. */
+export function json(description: string, schema: object) {
+  return { description, content: { 'application/json': { schema } } }
+}

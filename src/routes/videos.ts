@@ -12,6 +12,7 @@ import type { RouteOptions } from './options.ts'
 import {
   answers,
   IdParams,
+  json,
   PublicationBody,
   PublicationForm,
   platformFailures,
@@ -177,10 +178,6 @@ export const videoRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (
     if (replayed) reply.header('idempotency-replayed', 'true')
     return present.video(video)
   }
-}
-
-function json(description: string, schema: object) {
-  return { description, content: { 'application/json': { schema } } }
 }
 
 function idempotencyKey(request: FastifyRequest): IdempotencyKey | undefined {

@@ -4,7 +4,15 @@ import { backoffDelay } from '../publication/backoff.ts'
 import { type Gateway, visibleVideo } from '../publication/gateway.ts'
 import type { Stage, Video } from '../publication/video.ts'
 import type { RouteOptions } from './options.ts'
-import { answers, IdParams, securedBy, ThumbnailResource, VideoInfoResource, VideoStatus } from './schemas.ts'
+import {
+  answers,
+  IdParams,
+  json,
+  securedBy,
+  ThumbnailResource,
+  VideoInfoResource,
+  VideoStatus,
+} from './schemas.ts'
 
 const common = { security: securedBy('videos:read'), params: IdParams }
 
@@ -107,8 +115,4 @@ function waitFor({ policy }: Gateway, { stage, nextCheckAt, checks }: Video): nu
 
 function notReady(stage: Stage): GatewayError {
   return new GatewayError('video-not-ready', `the video is in the stage ${stage}`)
-}
-
-function json(description: string, schema: object) {
-  return { description, content: { 'application/json': { schema } } }
 }
