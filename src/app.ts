@@ -25,7 +25,7 @@ import { oauthRoutes } from './routes/oauth.ts'
 import { operationsRoutes } from './routes/operations.ts'
 import { createPresenter } from './routes/presentation.ts'
 import { refusePath, registerProblems } from './routes/problem.ts'
-import { validatorCompiler } from './routes/validation.ts'
+import { compilersFactory } from './routes/validation.ts'
 import { videoRoutes } from './routes/videos.ts'
 import { watchingRoutes } from './routes/watching.ts'
 import { registerSecurityHeaders } from './security-headers.ts'
@@ -58,6 +58,7 @@ export async function buildApp(config: Config, options: AppOptions = {}): Promis
     clientErrorHandler: answerBrokenRequests,
     frameworkErrors: refusePath,
     bodyLimit: 128 * 1024,
+    schemaController: { compilersFactory },
     routerOptions: { maxParamLength: 200 },
     ...(config.trustedProxies && { trustProxy: config.trustedProxies }),
     // Only the headers have a deadline here: an upload takes as long as bytes keep coming.
@@ -107,23 +108,24 @@ export async function buildApp(config: Config, options: AppOptions = {}): Promis
   const authenticate = createAuthenticator({ apiKeys: config.apiKeys, issuer, external })
   let draining = false
 
-  server.setValidatorCompiler(validatorCompiler)
   routeExpectations(server)
   closeCutConnections(server)
   await registerSecurityHeaders(server, config.publicUrl)
   await registerLimits(server)
-  server.addHook('onRequest', async (request, reply) => {
+  server.addHook('onRequest', (request, reply, done) => {
     reply.header('x-request-id', request.id)
     expectOneHost(request)
     const upload = draining && request.method !== 'GET'
     if (upload) throw new GatewayError('shutting-down', undefined, { retryAfter: 5 })
+    done()
   })
-  server.addHook('onResponse', async (request, reply) => {
+  server.addHook('onResponse', (request, reply, done) => {
     const { method, routeOptions } = request
     const route = routeOptions.url ?? 'unknown'
     const seconds = reply.elapsedTime / 1000
     metrics.request({ method, route, status: reply.statusCode, seconds })
-    const quiet = route.startsWith('/health') || route === '/metrics' || route.startsWith('/docs')
+    // Callers, probes and scrapers look all the time: what changes nothing and went well is only counted.
+    const quiet = method === 'GET' && reply.statusCode < 400
     const fields = {
       method,
       url: request.url,
@@ -132,6 +134,7 @@ export async function buildApp(config: Config, options: AppOptions = {}): Promis
       client: request.principal?.name,
     }
     request.log[quiet ? 'debug' : 'info'](fields, 'request')
+    done()
   })
 
   cutSlowBodies(server)
@@ -182,8 +185,8 @@ export async function buildApp(config: Config, options: AppOptions = {}): Promis
   return { server, gateway, shutdown }
 }
 
-/** The form's parser logs, at trace, all it was given: headers too. */
+/** The form's parser logs, at trace, all it was given: the request's headers too. */
 function withoutCredentials(logger: NonNullable<AppOptions['logger']>) {
   if (typeof logger !== 'object') return logger
-  return { ...logger, redact: ['*.headers.authorization', '*.headers.cookie'] }
+  return { ...logger, serializers: { busboyOptions: ({ limits }: { limits?: object }) => ({ limits }) } }
 }

@@ -1,3 +1,4 @@
+import type { IncomingMessage } from 'node:http'
 import type { Socket } from 'node:net'
 import type { ConnectionError, FastifyInstance, FastifyRequest } from 'fastify'
 import { GatewayError, problems } from './errors.ts'
@@ -32,9 +33,20 @@ export function routeExpectations(server: FastifyInstance): void {
  * @throws GatewayError
  */
 export function expectOneHost({ raw }: FastifyRequest): void {
-  const hosts = raw.rawHeaders.filter((text, index) => index % 2 === 0 && /^host$/i.test(text)).length
+  const hosts = valuesOf(raw, 'host').length
   if (hosts > 1 || (hosts === 0 && raw.httpVersion !== '1.0'))
     throw new GatewayError('invalid-request', 'a request has one Host header')
+}
+
+/** Every value of a header field, where Node shows only the first. @param name in lower case */
+export function valuesOf({ rawHeaders }: IncomingMessage, name: string): string[] {
+  const values: string[] = []
+  for (let index = 0; index < rawHeaders.length; index += 2) {
+    const field = rawHeaders[index] as string
+    if (field.length === name.length && field.toLowerCase() === name)
+      values.push(rawHeaders[index + 1] as string)
+  }
+  return values
 }
 
 /**
@@ -42,7 +54,8 @@ export function expectOneHost({ raw }: FastifyRequest): void {
  * here: it has its own rule for standing still.
  */
 export function cutSlowBodies(server: FastifyInstance): void {
-  server.addHook('preParsing', async ({ raw, headers }, _reply, payload) => {
+  server.addHook('preParsing', ({ raw, headers }, _reply, payload, done) => {
+    done(null, payload)
     if (headers['content-length'] === undefined && headers['transfer-encoding'] === undefined) return
     const type = headers['content-type']?.split(';', 1)[0]?.trim().toLowerCase() ?? ''
     if (streamedTypes.includes(type)) return
@@ -62,11 +75,13 @@ export function lateRequest(): GatewayError {
 
 /** A connection whose request was answered before its body ended is given a moment and then closed. */
 export function closeCutConnections(server: FastifyInstance): void {
-  server.addHook('onSend', async (request) => {
+  server.addHook('onSend', ({ raw }, _reply, payload, done) => {
     // The form's parser must not get what is still to come: nobody reads it there.
-    if (!request.raw.readableEnded) request.raw.unpipe()
+    if (!raw.readableEnded) raw.unpipe()
+    done(null, payload)
   })
-  server.addHook('onResponse', async ({ raw }, { statusCode }) => {
+  server.addHook('onResponse', ({ raw }, { statusCode }, done) => {
+    done()
     if (raw.complete || raw.destroyed) return
     // Who was too slow to send gets no more time.
     if (statusCode === 408) return raw.socket.destroySoon()

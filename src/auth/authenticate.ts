@@ -1,5 +1,6 @@
 import type { FastifyReply, FastifyRequest, onRequestAsyncHookHandler } from 'fastify'
 import * as jose from 'jose'
+import { valuesOf } from '../connections.ts'
 import { GatewayError } from '../errors.ts'
 import { type TokenIssuer, tokenRefused } from './access-tokens.ts'
 import { type Credential, findBySecret, type Principal, type Scope } from './credentials.ts'
@@ -82,10 +83,9 @@ function unverifiedIssuer(token: string): string {
 }
 
 /** Node keeps the first of several Authorization headers; joined, they are malformed and thus refused. */
-function authorizationOf(request: FastifyRequest): string | undefined {
-  const { rawHeaders } = request.raw
-  const values = rawHeaders.filter((_, i) => i % 2 === 1 && /^authorization$/i.test(rawHeaders[i - 1] ?? ''))
-  return values.length > 1 ? values.join(', ') : request.headers.authorization
+function authorizationOf({ raw }: FastifyRequest): string | undefined {
+  const values = valuesOf(raw, 'authorization')
+  return values.length > 0 ? values.join(', ') : undefined
 }
 
 /** RFC 6750 §3.1: a request without any bearer token is told no error code. */

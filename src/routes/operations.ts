@@ -74,7 +74,6 @@ export const operationsRoutes: FastifyPluginAsyncTypebox<OperationsOptions> = as
           ...problemAnswers(['internal-error', 'store-unavailable']),
         },
       },
-      serializerCompiler: () => (text) => text as string,
     },
     async (_request, reply) => {
       const { contentType, text } = await metrics.expose()

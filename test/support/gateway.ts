@@ -7,6 +7,7 @@ import { type Sandbox, startSandbox } from '../../sandbox/server.ts'
 import { type App, type AppOptions, buildApp } from '../../src/app.ts'
 import { hashSecret } from '../../src/auth/credentials.ts'
 import { loadConfig } from '../../src/config.ts'
+import { checkAgainstDocument } from './document.ts'
 import { makeMp4, removeMade } from './media.ts'
 
 export const key = 'vgk_test'
@@ -25,7 +26,7 @@ export interface TestGateway {
   url: string
   app: App
   sandbox: Sandbox
-  /** Calls the API with the test's key, unless the headers say otherwise. */
+  /** Calls the API with the test's key, unless the headers say otherwise. The answer must fit the document. */
   call(
     method: string,
     path: string,
@@ -71,7 +72,13 @@ export async function startGateway(
     } as RequestInit)
     const text = await response.text()
     const isJson = /json/.test(response.headers.get('content-type') ?? '')
-    return { status: response.status, headers: response.headers, body: isJson ? JSON.parse(text) : text }
+    const answer = {
+      status: response.status,
+      headers: response.headers,
+      body: isJson ? JSON.parse(text) : text,
+    }
+    checkAgainstDocument(method, path, answer)
+    return answer
   }
 
   let closed = false
