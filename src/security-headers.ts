@@ -31,5 +31,12 @@ export async function registerSecurityHeaders(
       ? { maxAge: 31_536_000, includeSubDomains: false }
       : false,
     xFrameOptions: { action: 'deny' },
+    // What else Helmet has is about pages that run scripts (OWASP REST Security Cheat Sheet, "Security Headers").
+    crossOriginOpenerPolicy: false,
+    originAgentCluster: false,
+    xDnsPrefetchControl: false,
+    xDownloadOptions: false,
+    xPermittedCrossDomainPolicies: false,
+    xXssProtection: false,
   })
 }
