@@ -34,18 +34,17 @@ async function start(): Promise<void> {
   const config = loadConfig(process.env)
   const key = await ensureCredentials(config)
   const app = await buildApp(config, { logger: { level: config.logLevel } })
+  closeWithGrace({ delay: config.shutdownTimeout + 10_000, logger: app.server.log }, async ({ err }) => {
+    if (err) app.server.log.fatal({ err }, 'giving up')
+    await app.shutdown()
+    stopSandbox?.()
+  })
   await app.server.listen({
     host: config.host,
     port: config.port,
     listenTextResolver: (address) => `listening at ${address}`,
   })
   if (key) console.log(`No API_KEYS are configured: this key works until the process ends: ${key}`)
-
-  closeWithGrace({ delay: config.shutdownTimeout + 10_000, logger: app.server.log }, async ({ err }) => {
-    if (err) app.server.log.fatal({ err }, 'giving up')
-    await app.shutdown()
-    stopSandbox?.()
-  })
 }
 
 /** Outside production a gateway without a platform gets the embedded sandbox. */
