@@ -1,33 +1,23 @@
 import { DatabaseSync } from 'node:sqlite'
-import { v7 as uuidv7 } from 'uuid'
-import type { Video } from '../../src/publication/video.ts'
+import { newVideo, type Video } from '../../src/publication/video.ts'
 import { openStore } from '../../src/store/sqlite.ts'
 import { freshPath } from './processes.ts'
 
 /** A row of a video in processing. */
 export function pendingVideo(index: number, changes: Partial<Video> = {}): Video {
-  const now = Date.now()
-  return {
-    id: uuidv7(),
+  const publication = {
     title: `Video ${index}`,
     description: 'One of many that the platform is busy with',
     reference: `cms-${index}`,
-    platform: 'sandbox',
-    slot: { videoId: `c${index}`, handle: `/ingest/${index}` },
+  }
+  return {
+    ...newVideo(publication, 'sandbox', 0),
+    slot: { videoId: `c${index}`, handle: null },
     stage: 'processing',
-    stageSince: now,
-    error: null,
     bytesReceived: 1_000_000,
     bytesTotal: 1_000_000,
-    lease: null,
-    info: null,
-    thumbnail: null,
-    createdAt: now,
-    updatedAt: now,
-    checkedAt: null,
     nextCheckAt: null,
     checks: 20,
-    version: 1,
     ...changes,
   }
 }

@@ -1,20 +1,11 @@
-import { v7 as uuidv7 } from 'uuid'
 import { GatewayError } from '../errors.ts'
 import { type Slot, VideoMissingError } from '../platform/platform.ts'
 import type { IdempotencyRecord } from '../store/store.ts'
 import { advance, callFor, type Gateway, platformOf } from './gateway.ts'
 import { removeFromPlatform } from './remove.ts'
-import type { Video } from './video.ts'
+import { newVideo, type Publication, type Video } from './video.ts'
 
-/** What the back office asks for. */
-export interface Publication {
-  title: string
-  description?: string | undefined
-  reference?: string | undefined
-  platform?: string | undefined
-}
-
-/** The key with which a caller marks its request, see `idempotency.ts`. */
+/** The key with which a caller marks its request, see `publish.ts`. */
 export type IdempotencyClaim = Pick<IdempotencyRecord, 'client' | 'key' | 'fingerprint'>
 
 /** Thrown when another request already holds the idempotency key. */
@@ -36,7 +27,7 @@ export async function provision(
     const message = `must be one of ${[...gateway.platforms.keys()].join(', ')}`
     throw new GatewayError('invalid-request', undefined, { errors: [{ path: '/platform', message }] })
   }
-  const video = newVideo(gateway, asked, name)
+  const video = newVideo(asked, name, gateway.policy.claim)
   const record = claim && { ...claim, videoId: video.id, response: null, createdAt: video.createdAt }
   if (gateway.store.insert(video, record)) throw new KeyTaken()
 
@@ -100,30 +91,4 @@ export async function recoverProvisioning(gateway: Gateway, video: Video): Promi
   })
   if (slot) advance(gateway, video.id, 'provisioned', { slot }, stale)
   else advance(gateway, video.id, 'provision-refused', {}, stale)
-}
-
-function newVideo(gateway: Gateway, asked: Publication, platform: string): Video {
-  const now = Date.now()
-  return {
-    id: uuidv7(),
-    title: asked.title,
-    description: asked.description ?? null,
-    reference: asked.reference ?? null,
-    platform,
-    slot: { videoId: null, handle: null },
-    stage: 'provisioning',
-    stageSince: now,
-    error: null,
-    bytesReceived: 0,
-    bytesTotal: null,
-    lease: null,
-    info: null,
-    thumbnail: null,
-    createdAt: now,
-    updatedAt: now,
-    checkedAt: null,
-    nextCheckAt: now + gateway.policy.claim,
-    checks: 0,
-    version: 1,
-  }
 }

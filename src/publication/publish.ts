@@ -3,10 +3,10 @@ import { GatewayError } from '../errors.ts'
 import type { IdempotencyRecord } from '../store/store.ts'
 import { check } from './check.ts'
 import type { Gateway } from './gateway.ts'
-import { type IdempotencyClaim, KeyTaken, type Publication, provision } from './provision.ts'
+import { type IdempotencyClaim, KeyTaken, provision } from './provision.ts'
 import { remove } from './remove.ts'
 import { type Incoming, open, transfer } from './upload.ts'
-import type { Video } from './video.ts'
+import type { Publication, Video } from './video.ts'
 
 /** Which caller marked the request with which `Idempotency-Key`. */
 export interface IdempotencyKey {

@@ -1,3 +1,4 @@
+import { v7 as uuidv7 } from 'uuid'
 import type { Slot, Thumbnail, VideoInfo } from '../platform/platform.ts'
 
 /** The precise state. The first and the last two are the gateway's own business and are never shown. */
@@ -13,6 +14,14 @@ export type Stage =
 
 /** The stable three that the back office relies on. */
 export type Status = 'pending' | 'ready' | 'error'
+
+/** What the back office asks for. */
+export interface Publication {
+  title: string
+  description?: string | undefined
+  reference?: string | undefined
+  platform?: string | undefined
+}
 
 /** One publication: a row of the store. Times are milliseconds since the epoch, sizes bytes. */
 export interface Video {
@@ -41,6 +50,36 @@ export interface Video {
   checks: number
   /** Counts the changes; the compare-and-set compares it. */
   version: number
+}
+
+/**
+ * A publication as it begins, before the platform is asked. Its id is a UUIDv7: ids sort by their age (RFC 9562 §5.7).
+ * @param claim how long the provisioning may take before somebody looks after it, in ms
+ */
+export function newVideo(asked: Publication, platform: string, claim: number): Video {
+  const now = Date.now()
+  return {
+    id: uuidv7(),
+    title: asked.title,
+    description: asked.description ?? null,
+    reference: asked.reference ?? null,
+    platform,
+    slot: { videoId: null, handle: null },
+    stage: 'provisioning',
+    stageSince: now,
+    error: null,
+    bytesReceived: 0,
+    bytesTotal: null,
+    lease: null,
+    info: null,
+    thumbnail: null,
+    createdAt: now,
+    updatedAt: now,
+    checkedAt: null,
+    nextCheckAt: now + claim,
+    checks: 0,
+    version: 1,
+  }
 }
 
 /** @returns the stable status behind a stage */
