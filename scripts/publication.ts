@@ -14,7 +14,10 @@ export async function publishFile(
 ): Promise<void> {
   const content = await openFile(file)
   const video = await gateway.create(publication, { signal })
-  say('Video', `${video.id} (${video.platform.name} ${video.platform.videoId})`)
+  say(
+    'Video',
+    `${video.id} (${video.platform.name} ${video.platform.videoId ?? 'names it after the upload'})`,
+  )
   await upload(gateway, video.id, content, signal)
 
   let stage = ''

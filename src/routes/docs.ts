@@ -52,6 +52,7 @@ export async function registerDocs(app: FastifyInstance): Promise<void> {
   await app.register(swaggerUi, {
     routePrefix: '/docs',
     staticCSP: docsPolicy,
+    theme: { title: 'Video gateway' },
     uiConfig: {
       deepLinking: true,
       displayRequestDuration: true,
