@@ -1,3 +1,4 @@
+import { AsyncLocalStorage } from 'node:async_hooks'
 import { randomUUID } from 'node:crypto'
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
 import fastify, { type FastifyInstance, type FastifyServerOptions, LogController } from 'fastify'
@@ -30,6 +31,7 @@ import { videoRoutes } from './routes/videos.ts'
 import { watchingRoutes } from './routes/watching.ts'
 import { registerSecurityHeaders } from './security-headers.ts'
 import { openStore } from './store/sqlite.ts'
+import { type TraceOf, traceRequests, withTraceId } from './tracing.ts'
 
 export interface App {
   server: FastifyInstance
@@ -43,6 +45,8 @@ export interface AppOptions {
   logger?: FastifyServerOptions['logger']
   /** For tests that cannot wait: timeouts, retries, circuit. */
   tools?: Partial<PlatformTools>
+  /** Instead of passing on what the caller sent. */
+  traceOf?: TraceOf
 }
 
 /** Builds the whole gateway, ready to listen. Everything is wired here, by plain arguments. */
@@ -75,7 +79,8 @@ export async function buildApp(config: Config, options: AppOptions = {}): Promis
   const abort = new AbortController()
   const uploads: Gateway['uploads'] = new Map()
   const metrics = createMetrics({ store, uploadsUnderWay: () => uploads.size })
-  const tools: PlatformTools = { ...defaultTools, log: server.log, observer: metrics, ...options.tools }
+  const log = withTraceId(server.log)
+  const tools: PlatformTools = { ...defaultTools, log, observer: metrics, ...options.tools }
   const platforms = new Map(
     config.platforms.map(({ definition, variables }) => [
       definition.name,
@@ -89,10 +94,11 @@ export async function buildApp(config: Config, options: AppOptions = {}): Promis
     defaultPlatform: config.platforms[0]?.definition.name ?? '',
     policy: config.policy,
     uploads,
-    log: server.log,
+    log,
     observer: metrics,
     signal: abort.signal,
-    wakePoller: (at) => poller?.wake(at),
+    // What the poller does later is no part of the request that woke it.
+    wakePoller: AsyncLocalStorage.bind((at: number) => poller?.wake(at)),
   }
 
   const publicUrl = () =>
@@ -108,6 +114,7 @@ export async function buildApp(config: Config, options: AppOptions = {}): Promis
   const authenticate = createAuthenticator({ apiKeys: config.apiKeys, issuer, external })
   let draining = false
 
+  traceRequests(server, options.traceOf)
   routeExpectations(server)
   closeCutConnections(server)
   await registerSecurityHeaders(server, config.publicUrl)

@@ -3,6 +3,7 @@ import { GatewayError } from '../errors.ts'
 import { failureOf, refusalOf, retryAfterOf } from '../platform/failures.ts'
 import type { Authorization } from '../platform/http.ts'
 import type { PlatformTools } from '../platform/tools.ts'
+import { traceHeaders } from '../tracing.ts'
 
 /** A token as a platform gave it; `expiresIn` in seconds, undefined when it did not say. */
 export interface Token {
@@ -80,6 +81,8 @@ export function oauthClient(options: {
   const server = { issuer: origin, token_endpoint: options.tokenEndpoint }
   const client = new oauth.Configuration(server, options.clientId, undefined, options.authentication)
   client.timeout = options.timeout
+  client[oauth.customFetch] = (url, { headers, ...request }) =>
+    fetch(url, { ...request, headers: { ...headers, ...traceHeaders() } } as RequestInit)
   // The base URL is the operator's word; plain http is for doubles and private networks.
   if (origin.startsWith('http:')) oauth.allowInsecureRequests(client)
   return client

@@ -5,6 +5,7 @@ import { Value } from '@sinclair/typebox/value'
 import { BrokenCircuitError, CircuitState, ConsecutiveBreaker, circuitBreaker, handleWhen } from 'cockatiel'
 import { Agent, request as dispatch } from 'undici'
 import { GatewayError } from '../errors.ts'
+import { traceHeaders } from '../tracing.ts'
 import { CredentialsRefusedError, failureOf, isDown, isPassing, refusalOf } from './failures.ts'
 import type { PlatformTools } from './tools.ts'
 import { trustedUrl } from './upload-url.ts'
@@ -111,7 +112,7 @@ export function createPlatformHttp(options: PlatformHttpOptions): PlatformHttp {
       const response = await dispatch(url, {
         dispatcher: stream ? streamAgent : agent,
         method: request.method,
-        headers: headersOf(request, authorizationHeader),
+        headers: { ...traceHeaders(), ...headersOf(request, authorizationHeader) },
         body: request.json === undefined ? (request.body ?? null) : JSON.stringify(request.json),
         signal: patience ? AbortSignal.any([request.signal, patience.signal]) : request.signal,
         // A chunk takes its time on the way, and the last one its time to be taken in.
