@@ -88,6 +88,9 @@ export const variables = Type.Object({
   UPLOAD_MAX_BYTES: size('64GiB', 'largest file'),
   UPLOAD_IDLE_TIMEOUT: duration('60s', 'how long an upload may stand still'),
   SHUTDOWN_TIMEOUT: duration('30s', 'how long SIGTERM waits for uploads under way'),
+  OTEL_EXPORTER_OTLP_ENDPOINT: Type.Optional(
+    Type.String({ format: 'url', description: 'where traces go (OTLP over HTTP); nowhere if not set' }),
+  ),
 })
 
 export interface Config {
@@ -109,6 +112,7 @@ export interface Config {
   policy: Policy
   /** Milliseconds. */
   shutdownTimeout: number
+  tracesEndpoint: string | undefined
 }
 
 /**
@@ -146,6 +150,7 @@ export function loadConfig(env: NodeJS.ProcessEnv): Config {
       claim: 60_000,
     },
     shutdownTimeout: values.SHUTDOWN_TIMEOUT,
+    tracesEndpoint: values.OTEL_EXPORTER_OTLP_ENDPOINT,
   }
 }
 

@@ -33,10 +33,16 @@ async function start(): Promise<void> {
   const stopSandbox = await ensurePlatform()
   const config = loadConfig(process.env)
   const key = await ensureCredentials(config)
-  const app = await buildApp(config, { logger: { level: config.logLevel } })
+  const telemetry = config.tracesEndpoint ? await import('./telemetry.ts') : undefined
+  const app = await buildApp(config, {
+    logger: { level: config.logLevel },
+    ...(telemetry && { traceOf: telemetry.spanOf }),
+  })
+  const stopTelemetry = telemetry?.startTelemetry(app.server.log)
   closeWithGrace({ delay: config.shutdownTimeout + 10_000, logger: app.server.log }, async ({ err }) => {
     if (err) app.server.log.fatal({ err }, 'giving up')
     await app.shutdown()
+    await stopTelemetry?.()
     stopSandbox?.()
   })
   await app.server.listen({
