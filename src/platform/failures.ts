@@ -21,7 +21,11 @@ export function refusalOf(
   if (status === 403) return new GatewayError('platform-unauthorized', said)
   if (status === 404 || status === 410) return new VideoMissingError(platform)
   if (status === 408) return new GatewayError('platform-timeout', said)
-  if (status === 429) return new GatewayError('platform-throttled', said, { retryAfter: retryAfter ?? 1 })
+  if (status === 429) {
+    // api.video tells it in a header of its own (https://docs.api.video/reference/too-many-requests).
+    const reset = retryAfterOf({ 'retry-after': headers['x-ratelimit-retry-after'] })
+    return new GatewayError('platform-throttled', said, { retryAfter: retryAfter ?? reset ?? 1 })
+  }
   if (status >= 500) return new GatewayError('platform-unavailable', said, hint)
   if (status >= 400) return new GatewayError('platform-rejected', said)
   return new GatewayError('platform-protocol-error', said)

@@ -26,6 +26,14 @@ t.test('what each status means', async (t) => {
   }
 })
 
+t.test('how long to wait, where a platform throttles', async (t) => {
+  const waits = (headers: Record<string, string>) => refusalOf('acme', 429, headers).retryAfter
+  t.equal(waits({ 'retry-after': '7', 'x-ratelimit-retry-after': '9' }), 7)
+  t.equal(waits({ 'x-ratelimit-retry-after': '9' }), 9)
+  t.equal(waits({}), 1)
+  t.equal(refusalOf('acme', 503, { 'x-ratelimit-retry-after': '9' }).retryAfter, undefined, 'not its word')
+})
+
 t.test('Retry-After has two forms', async (t) => {
   t.equal(retryAfterOf({ 'retry-after': '7' }), 7)
   const date = new Date(Date.now() + 9_500).toUTCString()
