@@ -137,10 +137,11 @@ function createCloudflareStream(variables: Variables, tools: PlatformTools): Vid
           // Only with this parameter the upload URL needs no token.
           url: `${videos}?direct_user=true`,
           size: content.size,
+          // Keys as in the guide: /stream/uploading-videos/direct-creator-uploads/#upload-metadata-header-syntax.
           // `requiresignedurls` is left out: it counts by being there.
           metadata: {
             name: draft.title,
-            maxdurationseconds: String(variables.CLOUDFLARE_STREAM_MAX_DURATION),
+            maxDurationSeconds: String(variables.CLOUDFLARE_STREAM_MAX_DURATION),
             expiry: new Date(Date.now() + uploadUrlLife).toISOString(),
           },
           headers: { 'upload-creator': draft.id },
