@@ -17,6 +17,9 @@ interface Upload {
   signal: AbortSignal
 }
 
+/** What `ingest.status` says once the last part is there; the first two while the parts are joined. */
+const complete = ['last_chunck_uploaded', 'merging', 'uploaded', 'ingested']
+
 const Taken = Type.Object({ videoId: Type.String() })
 const Received = Type.Object({
   ingest: Type.Object({
@@ -73,8 +76,8 @@ async function uploadInParts(http: PlatformHttp, { video, content, limits, patie
       if (!current) return 0
       const url = `${video}/status`
       const { ingest } = await http.json(Received, { operation: 'upload', method: 'GET', url, signal })
-      const complete = ingest.status === 'uploaded' || ingest.status === 'ingested'
-      const taken = complete || ingest.receivedParts?.parts?.includes(numberOf(current))
+      const taken =
+        complete.includes(ingest.status ?? '') || ingest.receivedParts?.parts?.includes(numberOf(current))
       return taken ? current.end : current.start
     },
   })

@@ -188,8 +188,10 @@ function createApiVideo(variables: Variables, tools: PlatformTools): VideoPlatfo
 }
 
 /**
- * The composed state: `playable` counts before the words, since some qualities may still be encoded then.
- * `missing` and `error` are seen in practice and not in the published document.
+ * The composed state: `playable` counts before the words, since some qualities may still be encoded then. The words are
+ * those of the API document, the two of a merge those of the guide
+ * (https://docs.api.video/vod/show-video-upload-status), and `missing` is of older versions of the document. Nothing
+ * written tells of `error`.
  */
 function meaningOf({ ingest, encoding }: Static<typeof State>, unknown: (word: string) => void) {
   const qualities = encoding?.qualities ?? []
@@ -203,6 +205,8 @@ function meaningOf({ ingest, encoding }: Static<typeof State>, unknown: (word: s
       return { state: 'awaiting-upload' } as const
     case 'error':
       return { state: 'failed', message: 'api.video could not take the file in' } as const
+    case 'last_chunck_uploaded':
+    case 'merging':
     case 'uploaded':
     case 'ingesting':
     case 'ingested':

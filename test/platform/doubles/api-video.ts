@@ -23,6 +23,8 @@ const largestSingle = 65_536
 const states: Record<string, { ingest: string; playable?: boolean; qualities?: string[] }> = {
   missing: { ingest: 'missing' },
   uploading: { ingest: 'uploading' },
+  last_chunck_uploaded: { ingest: 'last_chunck_uploaded' },
+  merging: { ingest: 'merging' },
   uploaded: { ingest: 'uploaded' },
   ingesting: { ingest: 'ingesting' },
   ingested: { ingest: 'ingested', qualities: ['waiting', 'waiting'] },
@@ -204,6 +206,8 @@ export async function startDouble(): Promise<PlatformDouble> {
     statusWords: [
       { word: 'missing', expect: 'awaiting-upload' },
       { word: 'uploading', expect: 'awaiting-upload' },
+      { word: 'last_chunck_uploaded', expect: 'processing' },
+      { word: 'merging', expect: 'processing' },
       { word: 'uploaded', expect: 'processing' },
       { word: 'ingesting', expect: 'processing' },
       { word: 'ingested', expect: 'processing' },
