@@ -43,7 +43,7 @@ export interface PlatformDouble {
   /** Whether the slot is made by `upload`, not by `provision`. */
   provisionsAtUpload: boolean
   /** Every status word of the vendor (composite ones under a name of the double's) and what it means. */
-  statusWords: { word: string; expect: ProcessingStatus['state'] }[]
+  statusWords: Record<string, ProcessingStatus['state']>
   /** A word that the vendor does not have yet. */
   unknownStatusWord: string
   /** Puts an uploaded video into that state. */

@@ -63,8 +63,9 @@ export function lifeTests(t: Test, start: StartDouble): void {
     },
   )
 
-  scenario('every status word of the vendor', async (t, { double, platform, publication }) => {
-    for (const { word, expect } of double.statusWords) {
+  scenario('every status word of the vendor', async (t, setup) => {
+    const { double, platform, publication, logged } = setup
+    for (const [word, expect] of Object.entries(double.statusWords)) {
       const video = publication()
       await video.provision()
       await video.upload(contentOf(randomBytes(100)))
@@ -73,6 +74,7 @@ export function lifeTests(t: Test, start: StartDouble): void {
       t.equal(status.state, expect, word)
       if (status.state === 'failed') t.match(status.message, /\w/, 'with a message')
     }
+    t.notMatch(logged.join(), /unknown stat/, 'and none is new to the adapter')
   })
 
   scenario(

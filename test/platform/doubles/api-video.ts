@@ -3,11 +3,13 @@ import { apiVideo } from '../../../src/platform/api-video.ts'
 import { jpeg } from '../../support/image.ts'
 import { fileOf } from '../../support/multipart.ts'
 import { createKit, type Exchange, type PlatformDouble } from '../double.ts'
+import type { AccessToken, NewVideo, TokenRequest, Video, VideoList } from './api-video-shapes.ts'
+import { statusOf, statusWords, withoutMetadata } from './api-video-states.ts'
 
-interface Video {
+interface Slot {
   id: string
   title: string
-  metadata: { key: string; value: string }[]
+  metadata: NonNullable<Video['metadata']>
   word: string
   parts: Map<number, Buffer>
   total: number | null
@@ -19,27 +21,10 @@ const apiKey = 'api-key-of-the-suite'
 const smallestPart = 65_536
 const largestSingle = 65_536
 
-/** What the status call says; the words up to `encoding` are the vendor's, the rest names a composed state. */
-const states: Record<string, { ingest: string; playable?: boolean; qualities?: string[] }> = {
-  missing: { ingest: 'missing' },
-  uploading: { ingest: 'uploading' },
-  last_chunck_uploaded: { ingest: 'last_chunck_uploaded' },
-  merging: { ingest: 'merging' },
-  uploaded: { ingest: 'uploaded' },
-  ingesting: { ingest: 'ingesting' },
-  ingested: { ingest: 'ingested', qualities: ['waiting', 'waiting'] },
-  encoding: { ingest: 'ingested', qualities: ['encoding', 'waiting'] },
-  'one failed': { ingest: 'ingested', qualities: ['failed', 'encoding'] },
-  'all failed': { ingest: 'ingested', qualities: ['failed', 'failed'] },
-  error: { ingest: 'error' },
-  playable: { ingest: 'ingested', playable: true, qualities: ['encoded', 'encoding'] },
-  'without metadata': { ingest: 'ingested', playable: true, qualities: ['encoded'] },
-}
-
 /** A double of api.video, made after its published OpenAPI document. */
 export async function startDouble(): Promise<PlatformDouble> {
   const kit = createKit()
-  const videos = new Map<string, Video>()
+  const videos = new Map<string, Slot>()
   const tokens = new Set<string>()
   const refreshTokens = new Set<string>()
   const issued: string[] = []
@@ -82,7 +67,7 @@ export async function startDouble(): Promise<PlatformDouble> {
 
   async function giveToken(exchange: Exchange, way: string) {
     if (exchange.headers.authorization) wrong('a token is asked for with a token')
-    const { apiKey: key, refreshToken, ...rest } = await exchange.json()
+    const { apiKey: key, refreshToken, ...rest }: TokenRequest = await exchange.json()
     if (Object.keys(rest).length > 0) wrong('unknown fields in a token request')
     const granted = way === 'refresh' ? refreshTokens.delete(String(refreshToken)) : key === apiKey
     if (!granted) return exchange.answer(400, problem(400, 'The user credentials were incorrect.'))
@@ -95,20 +80,19 @@ export async function startDouble(): Promise<PlatformDouble> {
       expires_in: 3600,
       access_token: token,
       refresh_token: refresh,
-    })
+    } satisfies AccessToken)
   }
 
   async function create(exchange: Exchange) {
-    const { title, description, metadata = [], ...rest } = await exchange.json()
+    const { title = '', description, metadata = [], ...rest }: Partial<NewVideo> = await exchange.json()
     if (exchange.headers['content-type'] !== 'application/json') wrong('a video is not created as JSON')
-    if (typeof title !== 'string' || !title) wrong('a video without title')
+    if (typeof title !== 'string' || title === '') wrong('a video without title')
     if (description !== undefined && typeof description !== 'string') wrong('a description that is no text')
     if (!Array.isArray(metadata) || metadata.some(({ key, value }) => !key || typeof value !== 'string'))
       wrong('metadata that are no list of keys and values')
-    const known = ['public', 'panoramic', 'mp4Support', 'playerId', 'tags', 'language']
-    if (Object.keys(rest).some((field) => !known.includes(field))) wrong('unknown fields of a video')
+    if (Object.keys(rest).length > 0) wrong(`fields of a video that are none of ours: ${Object.keys(rest)}`)
     const id = `vi${randomBytes(8).toString('hex')}`
-    const video = { id, title, metadata, word: 'missing', parts: new Map(), total: null } as Video
+    const video: Slot = { id, title, metadata, word: 'missing', parts: new Map(), total: null }
     videos.set(id, video)
     exchange.answer(201, present(video))
   }
@@ -122,10 +106,11 @@ export async function startDouble(): Promise<PlatformDouble> {
     const found = [...videos.values()].filter(({ metadata }) =>
       wanted.every((pair) => metadata.some(({ key, value }) => key === pair.key && value === pair.value)),
     )
-    answer(200, { data: found.map(present), pagination: { links: [], itemsTotal: found.length } })
+    const pagination = { links: [], itemsTotal: found.length }
+    answer(200, { data: found.map(present), pagination } satisfies VideoList)
   }
 
-  async function take(exchange: Exchange, video: Video) {
+  async function take(exchange: Exchange, video: Slot) {
     const { headers } = exchange
     if (headers['transfer-encoding']) wrong('an upload without Content-Length')
     const { bytes, complete } = await exchange.body()
@@ -157,41 +142,26 @@ export async function startDouble(): Promise<PlatformDouble> {
     finishUpload(exchange, video, Buffer.concat(numbers.map((key) => video.parts.get(key)!)))
   }
 
-  function finishUpload(exchange: Exchange, video: Video, content: Buffer) {
+  function finishUpload(exchange: Exchange, video: Slot, content: Buffer) {
     Object.assign(video, { content, word: 'uploaded' })
     exchange.answer(201, present(video))
   }
 
-  const present = ({ id, title, metadata }: Video) => ({
-    videoId: id,
-    title,
-    public: true,
-    mp4Support: true,
-    metadata,
-    source: { uri: `/videos/${id}/source` },
-    assets: {
-      player: `https://embed.api.video/vod/${id}`,
-      hls: `${origin}/vod/${id}/hls/manifest.m3u8`,
-      thumbnail: `${origin}/vod/${id}/thumbnail.jpg`,
-      mp4: `${origin}/vod/${id}/mp4/source.mp4`,
-    },
-  })
-
-  function statusOf({ word, parts, total }: Video) {
-    const state = states[word] ?? { ingest: word }
-    const known = state.playable && word !== 'without metadata'
-    const metadata = known
-      ? { width: 1920, height: 1080, duration: 12 }
-      : { width: null, height: null, duration: null }
-    return {
-      ingest: { status: state.ingest, filesize: null, receivedParts: { parts: [...parts.keys()], total } },
-      encoding: {
-        playable: state.playable ?? false,
-        qualities: (state.qualities ?? []).map((status) => ({ type: 'hls', quality: '720p', status })),
-        metadata,
+  const present = ({ id, title, metadata }: Slot) =>
+    ({
+      videoId: id,
+      title,
+      public: true,
+      mp4Support: true,
+      metadata,
+      source: { uri: `/videos/${id}/source` },
+      assets: {
+        player: `https://embed.api.video/vod/${id}`,
+        hls: `${origin}/vod/${id}/hls/manifest.m3u8`,
+        thumbnail: `${origin}/vod/${id}/thumbnail.jpg`,
+        mp4: `${origin}/vod/${id}/mp4/source.mp4`,
       },
-    }
-  }
+    }) satisfies Video
 
   return {
     ...kit,
@@ -203,24 +173,11 @@ export async function startDouble(): Promise<PlatformDouble> {
       API_VIDEO_SINGLE_MAX: String(largestSingle),
     },
     provisionsAtUpload: false,
-    statusWords: [
-      { word: 'missing', expect: 'awaiting-upload' },
-      { word: 'uploading', expect: 'awaiting-upload' },
-      { word: 'last_chunck_uploaded', expect: 'processing' },
-      { word: 'merging', expect: 'processing' },
-      { word: 'uploaded', expect: 'processing' },
-      { word: 'ingesting', expect: 'processing' },
-      { word: 'ingested', expect: 'processing' },
-      { word: 'encoding', expect: 'processing' },
-      { word: 'one failed', expect: 'processing' },
-      { word: 'all failed', expect: 'failed' },
-      { word: 'error', expect: 'failed' },
-      { word: 'playable', expect: 'ready' },
-    ],
+    statusWords,
     unknownStatusWord: 'quarantined',
     setStatus: (title, word) => void Object.assign(byTitle(title)!, { word }),
     finish: (title) => void Object.assign(byTitle(title)!, { word: 'playable' }),
-    finishWithoutMetadata: (title) => void Object.assign(byTitle(title)!, { word: 'without metadata' }),
+    finishWithoutMetadata: (title) => void Object.assign(byTitle(title)!, { word: withoutMetadata }),
     failProcessing(title) {
       Object.assign(byTitle(title)!, { word: 'all failed' })
       return 'could not encode the video'

@@ -1,14 +1,23 @@
 import { randomBytes } from 'node:crypto'
+import type { StreamCreateParams, StreamListParams, Video } from 'cloudflare/resources/stream/stream'
 import { cloudflareStream } from '../../../src/platform/cloudflare-stream.ts'
 import { createKit, type Exchange, type PlatformDouble } from '../double.ts'
+import {
+  metadataOf,
+  notPlayable,
+  refused,
+  type State,
+  statusWords,
+  wrap,
+} from './cloudflare-stream-answers.ts'
 
-interface Video {
+interface Upload {
   uid: string
   name: string
   creator: string
   length: number
   received: Buffer
-  state: string
+  state: State
   playable: boolean
   reason: string
   measured: boolean
@@ -19,8 +28,8 @@ const token = 'token-of-the-suite'
 /** The vendor's rule of chunks, 256 times smaller: at least 5 MiB, at most 200 MiB, a multiple of 256 KiB. */
 const rule = { min: 20 * 1024, max: 800 * 1024, unit: 1024 }
 const chunkSize = 64 * 1024
-/** Another word of the double's: the state is ready, but no quality can be played yet. */
-const notPlayable = 'ready, not playable'
+const byCreator: keyof StreamListParams = 'creator'
+const directUser: keyof StreamCreateParams = 'direct_user'
 
 /**
  * Cloudflare Stream as far as the gateway uses it: the API, and a tus server of its own that needs no token. What
@@ -28,10 +37,11 @@ const notPlayable = 'ready, not playable'
  */
 export async function startDouble(): Promise<PlatformDouble> {
   const kit = createKit()
-  const videos = new Map<string, Video>()
+  const videos = new Map<string, Upload>()
   let uploadUrl: string | undefined
 
   const stream = `/client/v4/accounts/${account}/stream`
+  const change = (name: string, changes: Partial<Upload>) => void Object.assign(byName(name), changes)
   const byName = (name: string) => [...videos.values()].findLast((video) => video.name === name)!
   const expect = (fine: boolean, problem: string) => void (fine || kit.violations.push(problem))
 
@@ -55,7 +65,7 @@ export async function startDouble(): Promise<PlatformDouble> {
   const origin = await kit.listen({
     operations(method, { pathname, searchParams }) {
       if (pathname === stream && method === 'POST') return ['provision']
-      if (pathname === stream && method === 'GET' && searchParams.has('creator')) return ['find']
+      if (pathname === stream && method === 'GET' && searchParams.has(byCreator)) return ['find']
       if (!pathname.startsWith(`${stream}/`)) return []
       if (method === 'DELETE') return ['remove']
       return method === 'GET' ? ['status', 'info', 'thumbnail'] : []
@@ -68,7 +78,7 @@ export async function startDouble(): Promise<PlatformDouble> {
       }
       if (url.pathname === stream && method === 'POST') return create(exchange)
       if (url.pathname === stream) {
-        const creator = url.searchParams.get('creator')
+        const creator = url.searchParams.get(byCreator)
         return exchange.answer(
           200,
           wrap([...videos.values()].filter((video) => video.creator === creator).map(present)),
@@ -84,22 +94,23 @@ export async function startDouble(): Promise<PlatformDouble> {
 
   function create(exchange: Exchange) {
     const { headers, url } = exchange
+    const header = (name: keyof StreamCreateParams) => String(headers[name.toLowerCase()] ?? '')
     checkTus(exchange)
-    const metadata = metadataOf(String(headers['upload-metadata'] ?? ''))
-    const length = Number(headers['upload-length'])
-    const creator = String(headers['upload-creator'] ?? '')
-    const duration = Number(metadata.maxDurationSeconds)
-    const life = (Date.parse(metadata.expiry ?? '') - Date.now()) / 60_000
-    expect(url.searchParams.get('direct_user') === 'true', 'the upload URL will need our token')
+    const { name = '', maxDurationSeconds, expiry = '', ...others } = metadataOf(header('Upload-Metadata'))
+    const length = Number(header('Upload-Length'))
+    const creator = header('Upload-Creator')
+    const duration = Number(maxDurationSeconds)
+    const life = (Date.parse(expiry) - Date.now()) / 60_000
+    expect(url.searchParams.get(directUser) === 'true', 'the upload URL will need our token')
     expect(Number.isInteger(length) && length >= 0, 'no Upload-Length')
-    expect(Boolean(metadata.name), 'a video without a name')
+    expect(name !== '', 'a video without a name')
     expect(duration >= 1 && duration <= 36_000, 'maxDurationSeconds out of range')
     expect(life >= 2 && life <= 360, 'expiry out of range')
-    expect(!('requiresignedurls' in metadata), 'the video could only be seen with signed URLs')
+    expect(Object.keys(others).length === 0, `unknown metadata ${Object.keys(others)}`)
     expect(creator.length > 0 && creator.length <= 64, 'no creator')
-    const video: Video = {
+    const video: Upload = {
       uid: randomBytes(16).toString('hex'),
-      name: metadata.name!,
+      name,
       creator,
       length,
       received: Buffer.alloc(0),
@@ -116,7 +127,7 @@ export async function startDouble(): Promise<PlatformDouble> {
     })
   }
 
-  async function patch(exchange: Exchange, video: Video) {
+  async function patch(exchange: Exchange, video: Upload) {
     const { headers } = exchange
     const { bytes, complete } = await exchange.body()
     expect(headers['content-type'] === 'application/offset+octet-stream', 'a chunk of the wrong type')
@@ -145,25 +156,26 @@ export async function startDouble(): Promise<PlatformDouble> {
     expect(headers['tus-resumable'] === '1.0.0', `${method} without the version of tus`)
   }
 
-  const present = (video: Video) => ({
-    uid: video.uid,
-    creator: video.creator,
-    meta: { name: video.name },
-    readyToStream: video.playable,
-    status: {
-      state: video.state,
-      ...(video.state === 'inprogress' && { pctComplete: '39.000000' }),
-      errorReasonCode: video.reason && 'ERR_MALFORMED_VIDEO',
-      errorReasonText: video.reason,
-    },
-    input: video.measured ? { width: 1920, height: 1080 } : { width: -1, height: -1 },
-    duration: video.measured ? 5.5 : -1,
-    playback: { hls: at(video, 'manifest/video.m3u8'), dash: at(video, 'manifest/video.mpd') },
-    ...(video.measured && { thumbnail: at(video, 'thumbnails/thumbnail.jpg') }),
-    requireSignedURLs: false,
-    maxSizeBytes: null,
-  })
-  const at = ({ uid }: Video, path: string) =>
+  function present(video: Upload): Video {
+    const shown: Video = {
+      uid: video.uid,
+      creator: video.creator,
+      meta: { name: video.name },
+      readyToStream: video.playable,
+      status: {
+        state: video.state,
+        errorReasonCode: video.reason && 'ERR_MALFORMED_VIDEO',
+        errorReasonText: video.reason,
+      },
+      input: video.measured ? { width: 1920, height: 1080 } : { width: -1, height: -1 },
+      duration: video.measured ? 5.5 : -1,
+      playback: { hls: at(video, 'manifest/video.m3u8'), dash: at(video, 'manifest/video.mpd') },
+      requireSignedURLs: false,
+    }
+    if (video.measured) shown.thumbnail = at(video, 'thumbnails/thumbnail.jpg')
+    return shown
+  }
+  const at = ({ uid }: Upload, path: string) =>
     `https://customer-f33zs165nr7gyfy4.cloudflarestream.com/${uid}/${path}`
 
   return {
@@ -176,29 +188,18 @@ export async function startDouble(): Promise<PlatformDouble> {
       CLOUDFLARE_STREAM_CHUNK_SIZE: String(chunkSize),
     },
     provisionsAtUpload: true,
-    statusWords: [
-      // Of an upload that tus has taken in full: the state lags behind.
-      { word: 'pendingupload', expect: 'processing' },
-      { word: 'downloading', expect: 'processing' },
-      { word: 'queued', expect: 'processing' },
-      { word: 'inprogress', expect: 'processing' },
-      { word: 'live-inprogress', expect: 'processing' },
-      { word: notPlayable, expect: 'processing' },
-      { word: 'ready', expect: 'ready' },
-      { word: 'error', expect: 'failed' },
-    ],
+    statusWords,
     unknownStatusWord: 'archived',
     setStatus: (title, word) =>
-      void Object.assign(byName(title), {
-        state: word === notPlayable ? 'ready' : word,
+      change(title, {
+        state: word === notPlayable ? 'ready' : (word as State),
         playable: word === 'ready',
       }),
-    finish: (title) => void Object.assign(byName(title), { state: 'ready', playable: true, measured: true }),
-    finishWithoutMetadata: (title) =>
-      void Object.assign(byName(title), { state: 'ready', playable: true, measured: false }),
+    finish: (title) => change(title, { state: 'ready', playable: true, measured: true }),
+    finishWithoutMetadata: (title) => change(title, { state: 'ready', playable: true, measured: false }),
     failProcessing(title) {
       const reason = 'The video was deemed to be corrupted or malformed.'
-      Object.assign(byName(title), { state: 'error', reason })
+      change(title, { state: 'error', reason })
       return reason
     },
     content(title) {
@@ -232,7 +233,7 @@ export async function startDouble(): Promise<PlatformDouble> {
   }
 }
 
-function standing({ received, length }: Video) {
+function standing({ received, length }: Upload) {
   return {
     'tus-resumable': '1.0.0',
     'upload-offset': String(received.length),
@@ -240,20 +241,7 @@ function standing({ received, length }: Video) {
   }
 }
 
-function keepWholeUnits(video: Video, bytes: Buffer): void {
+function keepWholeUnits(video: Upload, bytes: Buffer): void {
   const kept = bytes.subarray(0, bytes.length - (bytes.length % rule.unit))
   video.received = Buffer.concat([video.received, kept])
 }
-
-function metadataOf(header: string): Record<string, string> {
-  const pairs = header.split(',').map((pair) => pair.split(' '))
-  return Object.fromEntries(pairs.map(([key, value = '']) => [key, Buffer.from(value, 'base64').toString()]))
-}
-
-const wrap = (result: unknown) => ({ result, success: true, errors: [], messages: [] })
-const refused = (code: number) => ({
-  result: null,
-  success: false,
-  errors: [{ code, message: 'refused' }],
-  messages: [],
-})

@@ -1,28 +1,29 @@
 import { randomBytes } from 'node:crypto'
+import type { Asset, AssetOptions } from '@mux/mux-node/resources/video/assets'
+import type { Upload as MuxUpload, UploadCreateParams } from '@mux/mux-node/resources/video/uploads'
 import { mux } from '../../../src/platform/mux.ts'
+import type { ProcessingStatus } from '../../../src/platform/platform.ts'
 import { createKit, type Exchange, type PlatformDouble } from '../double.ts'
 
-/** Shapes as in the vendor's SDK (`@mux/mux-node` 15, `resources/video/{uploads,assets}.d.ts`). */
-interface Upload {
-  id: string
-  cors_origin: string
-  status: string
-  timeout: number
-  url?: string
-  asset_id?: string
-  error?: { type: string; message: string }
-  new_asset_settings: { passthrough: string; meta: { title: string } }
-}
-interface Asset {
-  id: string
-  created_at: string
-  status: string
-  upload_id: string
-  passthrough: string
-  duration?: number
-  errors?: { type: string; messages: string[] }
-  playback_ids: { id: string; policy: string }[]
-  tracks?: { type: string; max_width?: number; max_height?: number; duration: number }[]
+type Upload = MuxUpload & { new_asset_settings: AssetOptions }
+
+/** The words of an upload but `asset_created`, for then the asset's count, and the words of an asset. */
+const words = {
+  'upload waiting': 'processing',
+  'upload errored': 'failed',
+  'upload cancelled': 'failed',
+  'upload timed_out': 'failed',
+  preparing: 'processing',
+  ready: 'ready',
+  errored: 'failed',
+} satisfies Record<
+  `upload ${Exclude<Upload['status'], 'asset_created'>}` | Asset['status'],
+  ProcessingStatus['state']
+>
+const qualities: Record<NonNullable<AssetOptions['video_quality']>, true> = {
+  basic: true,
+  plus: true,
+  premium: true,
 }
 
 const tokenId = '2f4b-token-id'
@@ -92,12 +93,10 @@ export async function startDouble(): Promise<PlatformDouble> {
   })
 
   async function create(exchange: Exchange) {
-    const { cors_origin, timeout, new_asset_settings, ...others } = await exchange.json()
-    const { playback_policies, passthrough, meta, video_quality, ...more } = new_asset_settings as Record<
-      string,
-      unknown
-    >
-    const { title, external_id } = meta as Record<string, string>
+    const { cors_origin, timeout, new_asset_settings, ...others }: Partial<UploadCreateParams> =
+      await exchange.json()
+    const { playback_policies, passthrough, meta, video_quality, ...more } = new_asset_settings ?? {}
+    const { title, external_id, ...rest } = meta ?? {}
     const known =
       typeof cors_origin === 'string' &&
       Number.isInteger(timeout) &&
@@ -108,20 +107,20 @@ export async function startDouble(): Promise<PlatformDouble> {
       passthrough.length <= 255 &&
       [...(title ?? '')].length <= 512 &&
       [...(external_id ?? '')].length <= 128 &&
-      ['undefined', 'basic', 'plus', 'premium'].includes(String(video_quality)) &&
-      Object.keys({ ...others, ...more }).length === 0
+      (video_quality === undefined || qualities[video_quality]) &&
+      Object.keys({ ...others, ...more, ...rest }).length === 0
     if (!known || exchange.headers['content-type'] !== 'application/json') {
       violate('parameters that Mux does not know')
       return refuse(exchange, 400, 'invalid_parameters')
     }
     const id = randomBytes(12).toString('base64url')
-    const upload = {
+    const upload: Upload = {
       id,
-      cors_origin: cors_origin as string,
+      cors_origin,
       status: 'waiting',
-      timeout: timeout as number,
+      timeout: Number(timeout),
       url: givenUrl ?? `${bucket}/uploads-bucket/${id}?Expires=1&Signature=${signature}`,
-      new_asset_settings: new_asset_settings as Upload['new_asset_settings'],
+      new_asset_settings: new_asset_settings ?? {},
     }
     uploads.set(id, upload)
     exchange.answer(201, { data: upload })
@@ -130,7 +129,7 @@ export async function startDouble(): Promise<PlatformDouble> {
   /** The newest upload of that title, the one that was used last. */
   function uploadOf(title: string): Upload {
     return [...uploads.values()].findLast(
-      ({ new_asset_settings }) => new_asset_settings.meta.title === title,
+      ({ new_asset_settings }) => new_asset_settings.meta?.title === title,
     )!
   }
 
@@ -144,20 +143,27 @@ export async function startDouble(): Promise<PlatformDouble> {
       id,
       created_at: '1764000000',
       status: 'preparing',
+      progress: { state: 'ingesting', progress: 0 },
+      encoding_tier: 'smart',
+      master_access: 'none',
+      max_resolution_tier: '1080p',
       upload_id: upload.id,
-      passthrough: upload.new_asset_settings.passthrough,
+      passthrough: upload.new_asset_settings.passthrough ?? '',
       playback_ids: [
         { id: `signed-${id}`, policy: 'signed' },
         { id: `public-${id}`, policy: 'public' },
       ],
     }
     assets.set(id, asset)
-    Object.assign(upload, { status: 'asset_created', asset_id: id })
+    upload.status = 'asset_created'
+    upload.asset_id = id
     delete upload.url
     return asset
   }
 
-  const tracks = [
+  const change = (title: string, changes: Partial<Asset>) => void Object.assign(assetOf(title), changes)
+
+  const tracks: Asset['tracks'] = [
     { type: 'audio', duration: 23.86 },
     { type: 'video', max_width: 1_920, max_height: 1_080, duration: 23.85 },
   ]
@@ -167,30 +173,23 @@ export async function startDouble(): Promise<PlatformDouble> {
     definition: mux,
     variables: { MUX_TOKEN_ID: tokenId, MUX_TOKEN_SECRET: tokenSecret, MUX_BASE_URL: api },
     provisionsAtUpload: false,
-    statusWords: [
-      { word: 'upload waiting', expect: 'processing' },
-      { word: 'upload errored', expect: 'failed' },
-      { word: 'upload cancelled', expect: 'failed' },
-      { word: 'upload timed_out', expect: 'failed' },
-      { word: 'preparing', expect: 'processing' },
-      { word: 'ready', expect: 'ready' },
-      { word: 'errored', expect: 'failed' },
-    ],
+    statusWords: words,
     unknownStatusWord: 'restoring',
     setStatus(title, word) {
       const [, status] = word.split('upload ')
-      if (status) uploadOf(title).status = status
-      else assetOf(title).status = word
+      if (status) uploadOf(title).status = status as Upload['status']
+      else assetOf(title).status = word as Asset['status']
     },
-    finish: (title) => void Object.assign(assetOf(title), { status: 'ready', duration: 23.857, tracks }),
+    finish: (title) => change(title, { status: 'ready', duration: 23.857, tracks }),
     finishWithoutMetadata(title) {
-      const asset = Object.assign(assetOf(title), { status: 'ready' })
+      change(title, { status: 'ready' })
+      const asset = assetOf(title)
       delete asset.duration
       delete asset.tracks
     },
     failProcessing(title) {
       const messages = ['The input does not seem to be a video.', 'No duration.']
-      Object.assign(assetOf(title), { status: 'errored', errors: { type: 'invalid_input', messages } })
+      change(title, { status: 'errored', errors: { type: 'invalid_input', messages } })
       return messages.join('; ')
     },
     content: (title) => contents.get(uploadOf(title).id),
