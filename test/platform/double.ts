@@ -2,6 +2,7 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import type { AddressInfo } from 'node:net'
 import type { ProcessingStatus, Thumbnail, VideoInfo } from '../../src/platform/platform.ts'
 import type { PlatformDefinition } from '../../src/platform/tools.ts'
+import type { Published } from './published.ts'
 
 /**
  * What a request to a platform is for. `provision` makes the slot (whichever method of the contract sends it),
@@ -101,7 +102,7 @@ export interface Kit
   listen(site: Site): Promise<string>
 }
 
-export function createKit(): Kit {
+export function createKit(published?: Published): Kit {
   const servers: Server[] = []
   const violations: string[] = []
   const faults: { operation: Operation; fault: Fault; times: number }[] = []
@@ -122,7 +123,9 @@ export function createKit(): Kit {
     for (const operation of operations) counts.set(operation, (counts.get(operation) ?? 0) + 1)
     const fault = takeFault(operations)
     if (operations.includes('upload')) await held
-    const exchange = exchangeOf(request, response, url, fault?.late ? fault : undefined, violations)
+    if (published) violations.push(...published.request(method, url, request.headers))
+    const late = fault?.late ? fault : undefined
+    const exchange = exchangeOf(request, response, url, late, violations, published)
     if (!fault || fault.late) return site.handle(exchange)
     if (fault.reset) {
       const bytes = await readUpTo(request, fault.reset.afterBytes)
@@ -177,13 +180,17 @@ function exchangeOf(
   url: URL,
   late: Fault | undefined,
   violations: string[],
+  published: Published | undefined,
 ): Exchange {
+  const method = request.method ?? ''
   const body = async () => {
     const bytes = await readUpTo(request, Number.POSITIVE_INFINITY)
+    if (published && request.complete)
+      violations.push(...published.body(method, url, request.headers['content-type'], bytes))
     return { bytes, complete: request.complete }
   }
   return {
-    method: request.method ?? '',
+    method,
     url,
     headers: request.headers,
     body,
@@ -197,6 +204,7 @@ function exchangeOf(
       }
     },
     answer(status, content, headers = {}) {
+      if (published) violations.push(...published.answer(method, url, status, content))
       if (late) return strike(request, response, late)
       send(response, status, content, headers)
     },

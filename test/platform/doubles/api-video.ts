@@ -3,6 +3,7 @@ import { apiVideo } from '../../../src/platform/api-video.ts'
 import { jpeg } from '../../support/image.ts'
 import { fileOf } from '../../support/multipart.ts'
 import { createKit, type Exchange, type PlatformDouble } from '../double.ts'
+import { publishedDocument } from '../published.ts'
 import type { AccessToken, NewVideo, TokenRequest, Video, VideoList } from './api-video-shapes.ts'
 import { statusOf, statusWords, withoutMetadata } from './api-video-states.ts'
 
@@ -21,9 +22,15 @@ const apiKey = 'api-key-of-the-suite'
 const smallestPart = 65_536
 const largestSingle = 65_536
 
+/** Known of its document: where that is silent. */
+const published = publishedDocument('api-video', {
+  'GET /vod/': 'images are no part of the API',
+  'GET /videos/{videoId}/status 200 /ingest/status': 'the suite has more words, see there',
+})
+
 /** A double of api.video, made after its published OpenAPI document. */
 export async function startDouble(): Promise<PlatformDouble> {
-  const kit = createKit()
+  const kit = createKit(published)
   const videos = new Map<string, Slot>()
   const tokens = new Set<string>()
   const refreshTokens = new Set<string>()
