@@ -38,12 +38,28 @@ t.test('the configuration table is what the schemas say', async (t) => {
   }
 })
 
+t.test('every platform has its rows and its section, with its variables', async (t) => {
+  const page = read('docs/platforms.md')
+  for (const { name, variables } of platformDefinitions) {
+    t.equal(page.match(new RegExp(`^\\| \`${name}\` \\| `, 'gm'))?.length, 2, `${name}: a row in both tables`)
+    const [, section = ''] = page.split(`\n## ${name}\n`)
+    for (const variable of Object.keys(variables.properties))
+      t.match(section.split('\n## ')[0], `| \`${variable}\` | `)
+  }
+})
+
 t.test('the generated part of the client is what the OpenAPI document says', async (t) => {
   t.strictSame(check('scripts/client.ts'), { status: 0, stderr: '' })
 })
 
 t.test('links lead to files, and to headings in them', async (t) => {
-  for (const file of ['README.md', 'client/README.md', 'docs/integration.md', 'docs/configuration.md']) {
+  for (const file of [
+    'README.md',
+    'client/README.md',
+    'docs/integration.md',
+    'docs/configuration.md',
+    'docs/platforms.md',
+  ]) {
     for (const [, target = ''] of read(file).matchAll(/\]\((?!https?:)([^)]+)\)/g)) {
       const [path = '', heading] = target.split('#')
       const found = path === '' ? file : join(dirname(file), path)
