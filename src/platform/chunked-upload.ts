@@ -52,6 +52,7 @@ export async function uploadInChunks(content: Content, upload: ChunkedUpload): P
     let chunk = await nextChunk(0, new Uint8Array())
     while (chunk.bytes.length > 0) {
       signal.throwIfAborted()
+      content.hold()
       const reached = await persist(chunk, upload)
       if (chunk.last && reached === chunk.end) return
       chunk = await nextChunk(reached, chunk.bytes.subarray(reached - chunk.start))

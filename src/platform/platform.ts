@@ -23,6 +23,8 @@ export interface Slot {
 export interface Content {
   stream: Readable
   size: number | null
+  /** Lets the stream stand still until it is read again, for work that has time limits of its own. */
+  hold(): void
 }
 
 /** What goes with every call to an adapter. */

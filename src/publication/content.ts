@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto'
 import { Readable } from 'node:stream'
 import { GatewayError } from '../errors.ts'
 import type { Content } from '../platform/platform.ts'
@@ -13,8 +14,14 @@ export interface ContentOptions {
   maxBytes: number
   /** How long no byte may flow, in ms. */
   idleTimeout: number
+  /** Ends the upload from outside, with its reason. */
+  signal: AbortSignal
   /** Called at the end of the bytes, before the platform hears of it; a rejection fails the upload. */
-  confirmEnd?: () => Promise<void>
+  confirmEnd?: (() => Promise<void>) | undefined
+  /** What it means that the bytes are more or fewer than `size`; `incomplete-upload` if not given. */
+  wrongSize?: ((detail: string) => GatewayError) | undefined
+  /** Whether to tell the bytes' SHA-256 in the end. */
+  digested?: boolean | undefined
 }
 
 /** The content of an upload under way. */
@@ -23,6 +30,8 @@ export interface IncomingContent extends Content {
   received(): number
   /** True once every byte and the end went on to the platform. */
   complete(): boolean
+  /** SHA-256 of all bytes in base64url, once complete; undefined when it was not asked for. */
+  digest(): string | undefined
   /** Fails the upload: the platform's side is cut, the caller's side only stops. */
   fail(error: GatewayError): void
   /** Aborted, with the GatewayError as its reason, when the upload failed on the caller's side. */
@@ -30,47 +39,42 @@ export interface IncomingContent extends Content {
 }
 
 /**
- * Puts a guard between the caller's body and the platform: counts, checks the first bytes (an mp4 starts with an
- * `ftyp` box, ISO/IEC 14496-12 §4.3), the length, the limit, and that bytes keep flowing. Resolves once the first
- * bytes are seen. Backpressure passes through: nothing is read that the platform did not ask for. When the
- * platform's side destroys the stream, the source only stops: its owner can still answer on its socket.
+ * Puts a guard between the caller's body and the platform: looks at the first bytes, then counts, checks length and
+ * limit, and that bytes keep flowing. Resolves once the first bytes are seen. Backpressure passes through: nothing is
+ * read that the platform did not ask for. When the platform's side destroys the stream, the source only stops: its
+ * owner can still answer on its socket.
  * @throws GatewayError of the contract's upload errors; later failures destroy the stream and abort `signal`
  */
 export async function openContent(source: Readable, options: ContentOptions): Promise<IncomingContent> {
-  const { size, maxBytes, idleTimeout } = options
+  const { size, maxBytes, signal, wrongSize = incomplete } = options
   if (size !== null && size > maxBytes) throw tooLarge(maxBytes)
-  if (size === 0) throw new GatewayError('incomplete-upload', 'the file is empty')
+  if (size === 0) throw incomplete('the file is empty')
 
-  const controller = new AbortController()
-  const opened = Promise.withResolvers<void>()
+  const failed = new AbortController()
+  const idle = watchIdle(options.idleTimeout, fail)
+  const hash = options.digested ? createHash('sha256') : undefined
+  let digest: string | undefined
   let received = 0
   let complete = false
-  let judged = false
-  let waitingForCaller = true
+  /** The platform asked for more than it got. */
+  let wanted = false
   /** Bytes forwarded in this turn of the event loop. */
   let forwarded = 0
   let resting = false
-  /** The first chunks, until somebody reads. */
-  const head: Buffer[] = []
   /** The chunk that fills the announced size: kept back until the end proves that nothing follows. */
   let last: Buffer | undefined
-
-  const idle = setTimeout(() => {
-    const seconds = idleTimeout / 1000
-    if (waitingForCaller) fail(new GatewayError('upload-timeout', `no byte arrived for ${seconds} s`))
-    else fail(new GatewayError('platform-timeout', `the platform took no byte for ${seconds} s`))
-  }, idleTimeout)
 
   const stream = new Readable({
     highWaterMark: 0,
     read() {
-      waitingForCaller = true
-      idle.refresh()
-      flushHead()
-      if (waitingForCaller && !resting) source.resume()
+      if (complete) return
+      wanted = true
+      idle.waitFor('caller')
+      if (!resting) source.resume()
     },
     destroy(error, done) {
-      clearTimeout(idle)
+      idle.stop()
+      signal.removeEventListener('abort', onAbort)
       source.off('data', onData).off('end', onEnd).off('close', onBroken).off('error', onBroken)
       source.on('error', () => {})
       source.pause()
@@ -79,38 +83,40 @@ export async function openContent(source: Readable, options: ContentOptions): Pr
   })
   // Whoever reads hears of the failure too; before that nobody does.
   stream.on('error', () => {})
-  source.on('data', onData).once('end', onEnd).once('close', onBroken).once('error', onBroken)
-  if (source.destroyed) onBroken()
+  source.once('close', onBroken).once('error', onBroken)
+  signal.addEventListener('abort', onAbort)
+  if (signal.aborted) onAbort()
+  else if (source.destroyed) onBroken()
+
+  try {
+    await judgeHead(source, failed.signal)
+  } catch (error) {
+    fail(error as GatewayError)
+    throw error
+  }
+  idle.hold()
+  source.on('data', onData).once('end', onEnd)
+  return {
+    stream,
+    size,
+    hold: idle.hold,
+    received: () => received,
+    complete: () => complete,
+    digest: () => digest,
+    fail,
+    signal: failed.signal,
+  }
 
   function onData(chunk: Buffer) {
-    idle.refresh()
     received += chunk.length
+    hash?.update(chunk)
     if (received > maxBytes) return fail(tooLarge(maxBytes))
     if (size !== null && received > size)
-      return fail(incomplete(`the file is longer than the announced ${size} bytes`))
-    if (judged && head.length === 0) return forward(chunk)
-    head.push(chunk)
-    source.pause()
-    if (judged) return
-    if (received < headBytes) return void source.resume()
-    if (!startsWithFtyp(head))
-      return fail(
-        new GatewayError('unsupported-media-type', 'the file is no mp4: it does not start with an ftyp box'),
-      )
-    judged = true
-    opened.resolve()
-  }
-
-  function flushHead() {
-    for (let chunk = head.shift(); chunk; chunk = head.shift()) forward(chunk)
-  }
-
-  function forward(chunk: Buffer) {
-    if (received === size && head.length === 0) last = chunk
-    else if (!stream.push(chunk)) {
-      waitingForCaller = false
-      source.pause()
-    }
+      return fail(wrongSize(`the file is longer than the announced ${size} bytes`))
+    if (received === size) last = chunk
+    else wanted = stream.push(chunk)
+    idle.waitFor(wanted ? 'caller' : 'platform')
+    if (!wanted) source.pause()
     forwarded += chunk.length
     if (forwarded > turnBytes) rest()
   }
@@ -123,24 +129,21 @@ export async function openContent(source: Readable, options: ContentOptions): Pr
     source.pause()
     setImmediate(() => {
       resting = false
-      if (waitingForCaller && !stream.destroyed) source.resume()
+      if (wanted && !stream.destroyed) source.resume()
     })
   }
 
   async function onEnd() {
-    if (received === 0) return fail(incomplete('the file is empty'))
-    if (!judged) return fail(new GatewayError('unsupported-media-type', 'the file is too short for an mp4'))
     try {
       await options.confirmEnd?.()
     } catch (error) {
       return fail(error instanceof GatewayError ? error : incomplete('the body is not complete', error))
     }
     if (size !== null && received < size)
-      return fail(incomplete(`the file ended after ${received} of the announced ${size} bytes`))
-    clearTimeout(idle)
+      return fail(wrongSize(`the file ended after ${received} of the announced ${size} bytes`))
+    idle.stop()
     complete = true
-    // A short source ends before anybody has read the head.
-    flushHead()
+    digest = hash?.digest('base64url')
     if (last) stream.push(last)
     stream.push(null)
   }
@@ -150,19 +153,70 @@ export async function openContent(source: Readable, options: ContentOptions): Pr
     fail(error instanceof GatewayError ? error : incomplete('the body was cut short', error))
   }
 
-  function fail(error: GatewayError) {
-    if (controller.signal.aborted) return
-    controller.abort(error)
-    opened.reject(error)
-    stream.destroy(error)
+  function onAbort() {
+    fail(signal.reason)
   }
 
-  await opened.promise
-  return { stream, size, received: () => received, complete: () => complete, fail, signal: controller.signal }
+  function fail(error: GatewayError) {
+    if (failed.signal.aborted) return
+    failed.abort(error)
+    stream.destroy(error)
+  }
 }
 
-function startsWithFtyp(head: Buffer[]): boolean {
-  return Buffer.concat(head).toString('latin1', 4, headBytes) === 'ftyp'
+/**
+ * Waits for the first bytes of the source, and puts them back. An mp4 starts with an `ftyp` box (ISO/IEC 14496-12 §4.3).
+ * @throws GatewayError when it does not, or the reason of the signal
+ */
+async function judgeHead(source: Readable, signal: AbortSignal): Promise<void> {
+  signal.throwIfAborted()
+  const { promise, resolve, reject } = Promise.withResolvers<void>()
+  let head = Buffer.alloc(0)
+  const onData = (chunk: Buffer) => {
+    head = Buffer.concat([head, chunk])
+    if (head.length < headBytes) return
+    source.pause()
+    source.unshift(head)
+    if (head.toString('latin1', 4, headBytes) === 'ftyp') resolve()
+    else reject(notMp4('it does not start with an ftyp box'))
+  }
+  const onEnd = () => reject(head.length === 0 ? incomplete('the file is empty') : notMp4('it is too short'))
+  const onAbort = () => reject(signal.reason)
+  source.on('data', onData).once('end', onEnd)
+  signal.addEventListener('abort', onAbort)
+  try {
+    await promise
+  } finally {
+    source.off('data', onData).off('end', onEnd)
+    signal.removeEventListener('abort', onAbort)
+  }
+}
+
+/** Fails an upload in which no byte moves, and says whose turn it was. On hold it fails nothing. */
+function watchIdle(ms: number, fail: (error: GatewayError) => void) {
+  let side: 'caller' | 'platform' | undefined = 'caller'
+  const timer = setTimeout(() => {
+    const seconds = ms / 1000
+    if (side === 'caller') fail(new GatewayError('upload-timeout', `no byte arrived for ${seconds} s`))
+    if (side === 'platform')
+      fail(new GatewayError('platform-timeout', `the platform took no byte for ${seconds} s`))
+  }, ms)
+  return {
+    waitFor(next: 'caller' | 'platform') {
+      side = next
+      timer.refresh()
+    },
+    hold() {
+      side = undefined
+    },
+    stop() {
+      clearTimeout(timer)
+    },
+  }
+}
+
+function notMp4(reason: string): GatewayError {
+  return new GatewayError('unsupported-media-type', `the file is no mp4: ${reason}`)
 }
 
 function tooLarge(maxBytes: number): GatewayError {

@@ -1,5 +1,5 @@
 import { GatewayError } from '../errors.ts'
-import { type Slot, VideoMissingError } from '../platform/platform.ts'
+import { type Slot, VideoMissingError, type VideoPlatform } from '../platform/platform.ts'
 import type { IdempotencyRecord } from '../store/store.ts'
 import { advance, callFor, type Gateway, platformOf } from './gateway.ts'
 import { removeFromPlatform } from './remove.ts'
@@ -21,12 +21,8 @@ export async function provision(
   asked: Publication,
   claim?: IdempotencyClaim,
 ): Promise<Video> {
-  const name = asked.platform ?? gateway.defaultPlatform
-  const platform = gateway.platforms.get(name)
-  if (!platform) {
-    const message = `must be one of ${[...gateway.platforms.keys()].join(', ')}`
-    throw new GatewayError('invalid-request', undefined, { errors: [{ path: '/platform', message }] })
-  }
+  const platform = choosePlatform(gateway, asked)
+  const { name } = platform
   const video = newVideo(asked, name, gateway.policy.claim)
   const record = claim && { ...claim, videoId: video.id, response: null, createdAt: video.createdAt }
   if (gateway.store.insert(video, record)) throw new KeyTaken()
@@ -36,7 +32,7 @@ export async function provision(
     slot = await platform.provision(video, callFor(gateway, video.id))
   } catch (error) {
     withdraw(gateway, video, error)
-    if (claim) gateway.store.releaseKey(claim.client, claim.key)
+    gateway.store.releaseKey(video.id)
     throw error
   }
   try {
@@ -49,6 +45,14 @@ export async function provision(
     await removeFromPlatform(gateway, { ...video, slot })
     throw error
   }
+}
+
+/** @throws GatewayError when the one that is asked for is not configured */
+export function choosePlatform(gateway: Gateway, asked: Publication): VideoPlatform {
+  const platform = gateway.platforms.get(asked.platform ?? gateway.defaultPlatform)
+  if (platform) return platform
+  const message = `must be one of ${[...gateway.platforms.keys()].join(', ')}`
+  throw new GatewayError('invalid-request', undefined, { errors: [{ path: '/platform', message }] })
 }
 
 /** Forgets a video that the platform refused; where it may have made a slot all the same, looks for it later. */

@@ -1,11 +1,12 @@
 import { createHash } from 'node:crypto'
+import { finished } from 'node:stream/promises'
 import { GatewayError } from '../errors.ts'
 import type { IdempotencyRecord } from '../store/store.ts'
 import { check } from './check.ts'
 import type { Gateway } from './gateway.ts'
-import { type IdempotencyClaim, KeyTaken, provision } from './provision.ts'
+import { choosePlatform, type IdempotencyClaim, KeyTaken, provision } from './provision.ts'
 import { remove } from './remove.ts'
-import { type Incoming, open, transfer } from './upload.ts'
+import { type Incoming, open, startUpload, transfer } from './upload.ts'
 import type { Publication, Video } from './video.ts'
 
 /** Which caller marked the request with which `Idempotency-Key`. */
@@ -30,30 +31,69 @@ export async function publish(
   asked: Publication,
   { key, incoming }: { key?: IdempotencyKey | undefined; incoming?: Incoming | undefined } = {},
 ): Promise<Published> {
-  const claim = key && { ...key, fingerprint: fingerprintOf(asked, incoming) }
-  const earlier = claim && (await earlierVideo(gateway, claim))
-  if (earlier?.replayed) return earlier
+  const claim = key && { ...key, fingerprint: fingerprintOf(asked, incoming !== undefined) }
+  const record = claim && gateway.store.findKey(claim.client, claim.key)
+  if (record && record.fingerprint.split(':')[0] !== claim.fingerprint)
+    throw new GatewayError('idempotency-key-reused')
+  if (record?.response) return replay(gateway, record, record.response, incoming)
 
-  let video = earlier?.video
-  if (incoming && (!video || video.stage === 'awaiting-upload')) {
-    const content = await open(
-      gateway,
-      video?.platform ?? asked.platform ?? gateway.defaultPlatform,
-      incoming,
-    )
-    try {
-      video ??= await claimAndProvision(gateway, asked, claim)
-      await transfer(gateway, video, content)
-    } catch (error) {
-      content.stream.destroy()
-      if (video) await takeBack(gateway, video, claim)
-      throw error
-    }
-    video = gateway.store.find(video.id) as Video
+  const abandoned = record && (await abandonedVideo(gateway, record))
+  const { video, digest } = incoming
+    ? await createWithContent(gateway, asked, incoming, claim, abandoned)
+    : { video: abandoned ?? (await claimAndProvision(gateway, asked, claim)) }
+  if (claim) {
+    const fingerprint = digest ? `${claim.fingerprint}:${digest}` : claim.fingerprint
+    gateway.store.answerKey(video.id, fingerprint, JSON.stringify(video))
   }
-  video ??= await claimAndProvision(gateway, asked, claim)
-  if (claim) gateway.store.answerKey(claim.client, claim.key, JSON.stringify(video))
   return { video, replayed: false }
+}
+
+/** The first answer once more. Content is read to its end to see whether it is the same, and goes nowhere. */
+async function replay(
+  gateway: Gateway,
+  { fingerprint }: IdempotencyRecord,
+  response: string,
+  incoming: Incoming | undefined,
+): Promise<Published> {
+  const video = JSON.parse(response) as Video
+  if (incoming) {
+    const content = await open(gateway, video.platform, incoming, true)
+    await finished(content.stream.resume())
+    if (fingerprint.split(':')[1] !== content.digest()) throw new GatewayError('idempotency-key-reused')
+  }
+  return { video, replayed: true }
+}
+
+/** @param abandoned what an earlier request with the key left behind when its process died */
+async function createWithContent(
+  gateway: Gateway,
+  asked: Publication,
+  incoming: Incoming,
+  claim: IdempotencyClaim | undefined,
+  abandoned: Video | undefined,
+): Promise<{ video: Video; digest: string | undefined }> {
+  const platform = abandoned?.platform ?? choosePlatform(gateway, asked).name
+  const content = await open(gateway, platform, incoming, claim !== undefined)
+  if (abandoned && abandoned.stage !== 'awaiting-upload') {
+    await finished(content.stream.resume())
+    return { video: abandoned, digest: content.digest() }
+  }
+  let video = abandoned
+  let ours = false
+  try {
+    if (!video) {
+      video = await claimAndProvision(gateway, asked, claim)
+      ours = true
+    }
+    const started = startUpload(gateway, video.id, content)
+    ours = true
+    await transfer(gateway, started)
+    return { video: gateway.store.find(video.id) as Video, digest: content.digest() }
+  } catch (error) {
+    content.stream.destroy()
+    if (video && ours) await takeBack(gateway, video)
+    throw error
+  }
 }
 
 async function claimAndProvision(gateway: Gateway, asked: Publication, claim: IdempotencyClaim | undefined) {
@@ -67,17 +107,11 @@ async function claimAndProvision(gateway: Gateway, asked: Publication, claim: Id
   }
 }
 
-/** What an earlier request with the key led to: an answer to repeat, a video to go on with, or nothing. */
-async function earlierVideo(gateway: Gateway, claim: IdempotencyClaim): Promise<Published | undefined> {
-  const record = gateway.store.findKey(claim.client, claim.key)
-  if (!record) return undefined
-  if (record.fingerprint !== claim.fingerprint) throw new GatewayError('idempotency-key-reused')
-  if (record.response !== null) return { video: JSON.parse(record.response) as Video, replayed: true }
-  return abandonedVideo(gateway, record)
-}
-
-/** The first request has not answered: it is under way, or its process died. */
-async function abandonedVideo(gateway: Gateway, record: IdempotencyRecord): Promise<Published | undefined> {
+/**
+ * What a request led to that has not answered: it is under way, or its process died.
+ * @returns its video, or undefined when there is none any more: then the key is free again
+ */
+async function abandonedVideo(gateway: Gateway, record: IdempotencyRecord): Promise<Video | undefined> {
   let video = gateway.store.find(record.videoId)
   const unsettled = video?.stage === 'provisioning' || video?.stage === 'uploading'
   if (video && unsettled) {
@@ -92,34 +126,29 @@ async function abandonedVideo(gateway: Gateway, record: IdempotencyRecord): Prom
     })
   }
   if (!video || video.stage === 'deleting' || video.stage === 'deleted') {
-    gateway.store.releaseKey(record.client, record.key)
+    gateway.store.releaseKey(record.videoId)
     return undefined
   }
-  return { video, replayed: false }
+  return video
 }
 
 /** Undoes a creation whose upload failed. What the platform does not give up now, the poller removes later. */
-async function takeBack(gateway: Gateway, video: Video, claim: IdempotencyClaim | undefined): Promise<void> {
+async function takeBack(gateway: Gateway, video: Video): Promise<void> {
   try {
     await remove(gateway, video.id)
   } catch (error) {
     gateway.log.warn({ video: video.id, err: error }, 'the slot of a failed upload will be removed later')
   }
-  if (claim) gateway.store.releaseKey(claim.client, claim.key)
+  gateway.store.releaseKey(video.id)
 }
 
+/** Tells requests apart by what is known at their start; the digest of the content follows it, after a colon. */
 function fingerprintOf(
   { title, description, reference, platform }: Publication,
-  incoming: Incoming | undefined,
+  withContent: boolean,
 ): string {
-  const parts = [
-    title,
-    description,
-    reference,
-    platform,
-    incoming ? (incoming.size ?? 'unknown') : 'no content',
-  ]
+  const parts = [title, description, reference, platform].map((part) => part ?? null)
   return createHash('sha256')
-    .update(JSON.stringify(parts.map((part) => part ?? null)))
+    .update(JSON.stringify([...parts, withContent]))
     .digest('base64url')
 }

@@ -11,10 +11,21 @@ import type { Video } from './video.ts'
 /** The bytes as they come in. */
 export interface Incoming {
   source: Readable
-  /** Exact length in bytes, null when it cannot be known. */
+  /** Length in bytes, null when it cannot be known. */
   size: number | null
+  /** What the caller has to see to for `size` to be right, when it was not announced but reckoned. */
+  assuming?: string
   /** See `openContent`. */
   confirmEnd?: () => Promise<void>
+}
+
+/** An upload that holds its video's lease. */
+export interface StartedUpload {
+  video: Video
+  content: IncomingContent
+  lease: string
+  /** Tells whoever waits that it is over. */
+  end(): void
 }
 
 /**
@@ -24,90 +35,104 @@ export interface Incoming {
 export async function upload(gateway: Gateway, id: string, incoming: Incoming): Promise<void> {
   const video = await acceptingVideo(gateway, id)
   const content = await open(gateway, video.platform, incoming)
-  await transfer(gateway, video, content)
+  await transfer(gateway, startUpload(gateway, id, content))
 }
 
 /** Judges the content's first bytes and its length, before anything is done on the platform. */
-export async function open(gateway: Gateway, platform: string, incoming: Incoming): Promise<IncomingContent> {
-  const { source, ...options } = incoming
-  if (options.size === null && platformOf(gateway, platform).lengthRequired) {
+export async function open(
+  gateway: Gateway,
+  platform: string,
+  { source, size, assuming, confirmEnd }: Incoming,
+  digested = false,
+): Promise<IncomingContent> {
+  const { lengthRequired } = platformOf(gateway, platform)
+  if (size === null && lengthRequired)
     throw new GatewayError('length-required', `${platform} needs the length: send Content-Length`)
-  }
   const { uploadMaxBytes: maxBytes, uploadIdleTimeout: idleTimeout } = gateway.policy
-  return openContent(source, { ...options, maxBytes, idleTimeout })
+  return openContent(source, {
+    // A reckoned length is used only where the platform cannot do without one.
+    size: assuming && !lengthRequired ? null : size,
+    maxBytes,
+    idleTimeout,
+    signal: gateway.signal,
+    confirmEnd,
+    wrongSize: assuming
+      ? () => new GatewayError('length-required', `the length of the file cannot be told: ${assuming}`)
+      : undefined,
+    digested,
+  })
 }
 
-/** Moves opened content to the platform, under a lease. Ends the content's stream in any case. */
-export async function transfer(gateway: Gateway, video: Video, content: IncomingContent): Promise<void> {
-  const { id } = video
+/**
+ * Takes the lease of a video for opened content.
+ * @throws GatewayError when the video takes no content now; the content's stream is ended then
+ */
+export function startUpload(gateway: Gateway, id: string, content: IncomingContent): StartedUpload {
   const lease = randomUUID()
-  const holdsLease = (current: Video) => current.lease === lease
-  const done = Promise.withResolvers<void>()
-  const started = performance.now()
-  let outcome = 'ok'
-  let renewal: NodeJS.Timeout | undefined
+  const nextCheckAt = Date.now() + gateway.policy.uploadLease
+  const changes = { lease, bytesReceived: 0, bytesTotal: content.size, nextCheckAt }
   try {
-    const nextCheckAt = Date.now() + gateway.policy.uploadLease
-    const changes = { lease, bytesReceived: 0, bytesTotal: content.size, nextCheckAt }
-    const { slot } = advance(gateway, id, 'upload-started', changes) as Video
-    gateway.uploads.set(id, { content, done: done.promise })
-    renewal = setInterval(() => renewLease(gateway, id, lease, content), gateway.policy.uploadLease / 3)
+    const video = advance(gateway, id, 'upload-started', changes) as Video
+    const { promise: done, resolve: end } = Promise.withResolvers<void>()
+    gateway.uploads.set(id, { content, done })
+    return { video, content, lease, end }
+  } catch (error) {
+    content.stream.destroy()
+    throw error
+  }
+}
 
+/** Moves the content of a started upload to the platform, and ends the upload in any case. */
+export async function transfer(gateway: Gateway, started: StartedUpload): Promise<void> {
+  const { video, content, lease, end } = started
+  const { id } = video
+  const begun = performance.now()
+  const renewal = setInterval(() => renewLease(gateway, id, lease, content), gateway.policy.uploadLease / 3)
+  let outcome = 'ok'
+  try {
     const call = callFor(gateway, id, AbortSignal.any([content.signal, gateway.signal]))
-    await platformOf(gateway, video.platform).upload(slot, video, content, call)
+    await platformOf(gateway, video.platform).upload(video.slot, video, content, call)
     content.signal.throwIfAborted()
     if (!content.complete())
       throw new GatewayError('platform-protocol-error', 'the platform did not take the whole file')
-    await complete(gateway, id, content, holdsLease)
+    complete(gateway, started)
   } catch (error) {
-    outcome = error instanceof GatewayError ? error.code : 'internal-error'
-    if (await mendedUpload(gateway, id, content, lease)) outcome = 'ok'
-    else throw content.signal.reason ?? error
+    const reason = content.signal.reason ?? error
+    outcome = reason instanceof GatewayError ? reason.code : 'internal-error'
+    if (await settle(gateway, started)) outcome = 'ok'
+    else throw reason
   } finally {
     clearInterval(renewal)
     content.stream.destroy()
-    gateway.uploads.delete(id)
-    done.resolve()
-    const seconds = (performance.now() - started) / 1000
+    if (gateway.uploads.get(id)?.content === content) gateway.uploads.delete(id)
+    end()
+    const seconds = (performance.now() - begun) / 1000
     gateway.observer.uploadEnded({ platform: video.platform, outcome, bytes: content.received(), seconds })
   }
 }
 
-/** The platform has it all. If the video was deleted meanwhile, the platform's copy goes too. */
-async function complete(
-  gateway: Gateway,
-  id: string,
-  content: IncomingContent,
-  holdsLease: (video: Video) => boolean,
-) {
+/** The platform has it all. @throws GatewayError when the lease was lost meanwhile */
+function complete(gateway: Gateway, { video: { id }, content, lease }: StartedUpload): void {
   const bytes = content.received()
   const nextCheckAt = Date.now() + gateway.policy.backoff.initial
   const changes = { bytesReceived: bytes, bytesTotal: bytes, nextCheckAt }
-  if (advance(gateway, id, 'upload-completed', changes, holdsLease)) return
-  const current = gateway.store.find(id)
-  if (current?.stage === 'deleting' || current?.stage === 'deleted')
-    await removeFromPlatform(gateway, current)
-  throw new GatewayError('video-deleted')
+  const holdsLease = (current: Video) => current.lease === lease
+  if (!advance(gateway, id, 'upload-completed', changes, holdsLease)) throw lostLease(gateway.store.find(id))
 }
 
 /**
- * After a failure: gives the slot free for another upload. When every byte was sent but no answer came, the
- * platform is asked whether it has the content; then the upload was one after all.
- * @returns whether the content has arrived
+ * After a failure: gives the slot free for another upload. What it made for a video that was deleted meanwhile goes.
+ * When every byte was sent but no answer came, the platform is asked whether it has the content.
+ * @returns whether the content has arrived: then it was an upload after all
  */
-async function mendedUpload(
-  gateway: Gateway,
-  id: string,
-  content: IncomingContent,
-  lease: string,
-): Promise<boolean> {
+async function settle(gateway: Gateway, { video: { id }, content, lease }: StartedUpload): Promise<boolean> {
   const holdsLease = (current: Video) => current.lease === lease
   try {
     const video = gateway.store.find(id)
+    if (video && isDeleted(video)) await removeFromPlatform(gateway, video)
     if (!video || !holdsLease(video)) return false
-    if (content.complete() && !content.signal.aborted && !gateway.signal.aborted) {
+    if (content.complete() && !content.signal.aborted && !gateway.signal.aborted)
       return (await reconcileUpload(gateway, video)) === 'processing'
-    }
     advance(gateway, id, 'upload-cut', { bytesReceived: 0, bytesTotal: null }, holdsLease)
   } catch (error) {
     // The lease runs out by itself, and the poller looks at the row then.
@@ -124,12 +149,18 @@ function renewLease(gateway: Gateway, id: string, lease: string, content: Incomi
     const current = gateway.store.plan(id, (video) =>
       video.lease === lease ? { ...video, nextCheckAt, bytesReceived, updatedAt: Date.now() } : video,
     )
-    if (current?.lease === lease) return
-    const gone = current?.stage === 'deleting' || current?.stage === 'deleted'
-    content.fail(new GatewayError(gone ? 'video-deleted' : 'upload-in-progress'))
+    if (current?.lease !== lease) content.fail(lostLease(current))
   } catch (error) {
     gateway.log.warn({ video: id, err: error }, 'lease of an upload could not be renewed')
   }
+}
+
+function lostLease(video: Video | undefined): GatewayError {
+  return new GatewayError(!video || isDeleted(video) ? 'video-deleted' : 'upload-in-progress')
+}
+
+function isDeleted({ stage }: Video): boolean {
+  return stage === 'deleting' || stage === 'deleted'
 }
 
 /** The video, if it takes content now. An upload that died without a word is settled first. */

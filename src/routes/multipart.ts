@@ -17,9 +17,13 @@ const limits = {
   fileSize: Number.POSITIVE_INFINITY,
 }
 
+/** A browser names the file; other senders need not (RFC 7578 §4.2). */
+const isPartAFile = (name: string | undefined) => name === 'file'
+
 /**
  * Reads a form up to its file: the named fields, each at most once, then the part `file` of `video/mp4`, which is
- * the last. The file itself is not read yet; what stands before it has to be there soon. Its exact size follows from the Content-Length and the framing.
+ * the last. The file itself is not read yet; what stands before it has to be there soon. Its size is reckoned from the
+ * Content-Length and the framing, assuming that the form ends as most senders end it.
  * @throws GatewayError `invalid-request` or `unsupported-media-type`
  */
 export async function readForm(
@@ -30,7 +34,7 @@ export async function readForm(
   const head = watchHead(request)
   const late = Promise.withResolvers<never>()
   const timer = setTimeout(() => late.reject(lateRequest()), requestDeadline).unref()
-  const parts = request.parts({ limits })
+  const parts = request.parts({ limits, isPartAFile })
   const fields: Record<string, string> = {}
   try {
     for (let count = 0; ; count++) {
@@ -41,8 +45,9 @@ export async function readForm(
         continue
       }
       checkFile(part)
-      const size = head.sizeOfFile(count)
-      return { fields, incoming: { source: part.file, size, confirmEnd: () => expectEnd(parts) } }
+      const confirmEnd = () => expectEnd(parts)
+      const assuming = 'end the form with one line end after its last boundary, or send the file alone by PUT'
+      return { fields, incoming: { source: part.file, size: head.sizeOfFile(count), assuming, confirmEnd } }
     }
   } catch (error) {
     throw formError(error)
@@ -76,8 +81,12 @@ async function expectEnd(parts: AsyncIterableIterator<MultipartFile | MultipartV
 }
 
 /**
- * Keeps the first bytes of the body while the form's parser reads them, to see where the file begins.
- * RFC 2046 §5.1.1 gives the framing: `--boundary` lines between parts, `--boundary--` and a line end at the end.
+ * Keeps the first bytes of the body while the form's parser reads them, to see where the file begins. The framing
+ * (RFC 2046 §5.1.1), of which the Content-Length counts every byte:
+ *
+ *     --boundary CRLF headers CRLF CRLF field CRLF --boundary CRLF headers CRLF CRLF file CRLF --boundary-- CRLF
+ *
+ * The last CRLF may be missing and more may follow, which nobody knows before it is there.
  */
 function watchHead(request: FastifyRequest) {
   const boundary = /boundary=(?:"([^"]+)"|([^;\s]+))/i.exec(request.headers['content-type'] ?? '')

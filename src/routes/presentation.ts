@@ -11,7 +11,7 @@ export interface Presenter {
 export function createPresenter(gateway: Gateway, publicUrl: () => string): Presenter {
   function common(video: Video) {
     // The row knows what the last renewal of the lease wrote; the upload itself, if it runs here, knows better.
-    const live = gateway.uploads.get(video.id)?.content.received()
+    const live = video.stage === 'uploading' ? gateway.uploads.get(video.id)?.content.received() : undefined
     return {
       id: video.id,
       status: statusOf(video.stage),

@@ -27,6 +27,7 @@ const steps = [
      PRIMARY KEY (client, key)
    ) WITHOUT ROWID;
    CREATE INDEX idempotency_keys_by_age ON idempotency_keys (createdAt);`,
+  'CREATE UNIQUE INDEX idempotency_keys_by_video ON idempotency_keys (videoId);',
 ]
 
 /**

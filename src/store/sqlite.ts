@@ -53,8 +53,8 @@ function createStore(db: DatabaseSync): VideoStore {
     count: db.prepare('SELECT stage, count(*) AS n FROM videos GROUP BY stage'),
     insertKey: db.prepare('INSERT INTO idempotency_keys VALUES (?, ?, ?, ?, ?, ?)'),
     findKey: db.prepare('SELECT * FROM idempotency_keys WHERE client = ? AND key = ?'),
-    answerKey: db.prepare('UPDATE idempotency_keys SET response = ? WHERE client = ? AND key = ?'),
-    releaseKey: db.prepare('DELETE FROM idempotency_keys WHERE client = ? AND key = ?'),
+    answerKey: db.prepare('UPDATE idempotency_keys SET fingerprint = ?, response = ? WHERE videoId = ?'),
+    releaseKey: db.prepare('DELETE FROM idempotency_keys WHERE videoId = ?'),
     expireKeys: db.prepare('DELETE FROM idempotency_keys WHERE createdAt < ?'),
     ping: db.prepare('SELECT 1 FROM videos LIMIT 1'),
   }
@@ -151,8 +151,9 @@ function createStore(db: DatabaseSync): VideoStore {
         ),
 
       findKey,
-      answerKey: (client, key, response) => void statements.answerKey.run(response, client, key),
-      releaseKey: (client, key) => void statements.releaseKey.run(client, key),
+      answerKey: (videoId, fingerprint, response) =>
+        void statements.answerKey.run(fingerprint, response, videoId),
+      releaseKey: (videoId) => void statements.releaseKey.run(videoId),
       expireKeys: (before) => void statements.expireKeys.run(before),
       ping: () => void statements.ping.get(),
       close: () => db.close(),

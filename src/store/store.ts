@@ -9,7 +9,7 @@ export interface VideoQuery {
   limit: number
 }
 
-/** The memory of one `Idempotency-Key`. `response` is null until the first request was answered. */
+/** The memory of one `Idempotency-Key`, which led to one video. `response` is null until the first request was answered. */
 export interface IdempotencyRecord {
   client: string
   key: string
@@ -62,8 +62,10 @@ export interface VideoStore {
   countByStage(): Partial<Record<Stage, number>>
 
   findKey(client: string, key: string): IdempotencyRecord | undefined
-  answerKey(client: string, key: string, response: string): void
-  releaseKey(client: string, key: string): void
+  /** Keeps the answer to the request that made the video, and all that is known of the request by now. */
+  answerKey(videoId: string, fingerprint: string, response: string): void
+  /** Frees the key of the request that made the video; nothing happens when it has none. */
+  releaseKey(videoId: string): void
   /** Forgets the keys that are older than `before` (ms since the epoch). */
   expireKeys(before: number): void
 

@@ -6,6 +6,7 @@ import { GatewayError } from '../../src/errors.ts'
 import { type Chunk, type ChunkedUpload, uploadInChunks } from '../../src/platform/chunked-upload.ts'
 
 const signal = new AbortController().signal
+const hold = () => {}
 const bytes = fc.uint8Array({ maxLength: 300 })
 const pieces = fc.array(fc.nat({ max: 40 }), { maxLength: 20 })
 const chunkSize = fc.integer({ min: 1, max: 64 })
@@ -157,7 +158,7 @@ t.test('an abort ends the wait for the source', async (t) => {
   setTimeout(() => controller.abort(reason), 10)
   const send = async ({ end }: Chunk) => end
   const upload = { chunkSize: 4, signal: controller.signal, send }
-  await t.rejects(uploadInChunks({ stream, size: null }, upload), reason)
+  await t.rejects(uploadInChunks({ stream, size: null, hold }, upload), reason)
   t.ok(stream.destroyed)
 })
 
@@ -168,7 +169,7 @@ t.test('content that does not hold what was announced is never sent as if it wer
       chunks.push(chunk)
       return chunk.end
     }
-    const content = { stream: Readable.from([Buffer.alloc(4), Buffer.alloc(4)]), size }
+    const content = { stream: Readable.from([Buffer.alloc(4), Buffer.alloc(4)]), size, hold }
     await t.rejects(uploadInChunks(content, { chunkSize: 4, signal, send }), { code: 'incomplete-upload' })
     t.notOk(chunks.some((chunk) => chunk.last))
   }
@@ -183,7 +184,7 @@ t.test('a source that breaks fails the upload with its own error', async (t) => 
     })(),
   )
   const send = async ({ end }: Chunk) => end
-  await t.rejects(uploadInChunks({ stream, size: null }, { chunkSize: 4, signal, send }), broken)
+  await t.rejects(uploadInChunks({ stream, size: null, hold }, { chunkSize: 4, signal, send }), broken)
 })
 
 t.test('reads no more than one piece beyond the chunk that is being sent', async (t) => {
@@ -198,7 +199,7 @@ t.test('reads no more than one piece beyond the chunk that is being sent', async
     t.ok(read * 4 <= end + 8, `${read * 4} read when ${end} were due`)
     return end
   }
-  await uploadInChunks({ stream, size: null }, { chunkSize: 16, signal, send })
+  await uploadInChunks({ stream, size: null, hold }, { chunkSize: 16, signal, send })
   t.equal(read, 40)
 })
 
@@ -211,7 +212,7 @@ function contentOf(data: Uint8Array, cuts: number[], sized: boolean) {
     parts.push(buffer.subarray(at, at + cut))
     at = Math.min(buffer.length, at + cut)
   }
-  return { stream: Readable.from(parts), size: sized ? buffer.length : null }
+  return { stream: Readable.from(parts), size: sized ? buffer.length : null, hold }
 }
 
 function failing(failure: () => Error): ChunkedUpload {

@@ -8,7 +8,8 @@ import type { GatewayError } from '../../src/errors.ts'
 import { type ContentOptions, openContent } from '../../src/publication/content.ts'
 
 const head = Buffer.from('\0\0\0\x18ftypisom', 'latin1')
-const options: ContentOptions = { size: null, maxBytes: 1e9, idleTimeout: 5000 }
+const { signal } = new AbortController()
+const options: ContentOptions = { size: null, maxBytes: 1e9, idleTimeout: 5000, signal }
 
 function mp4(length: number): Buffer {
   return Buffer.concat([head, Buffer.alloc(Math.max(0, length - head.length), 7)]).subarray(0, length)

@@ -131,9 +131,9 @@ for (const [kind, url] of [
       undefined,
       'keys belong to a client',
     )
-    store.answerKey('cms', 'k', '{"a":1}')
-    t.equal(store.findKey('cms', 'k')?.response, '{"a":1}')
-    store.releaseKey('cms', 'k')
+    store.answerKey(first.id, 'f:digest', '{"a":1}')
+    t.match(store.findKey('cms', 'k'), { fingerprint: 'f:digest', response: '{"a":1}' })
+    store.releaseKey(first.id)
     t.equal(store.findKey('cms', 'k'), undefined)
     store.expireKeys(6)
     t.equal(store.findKey('other', 'k'), undefined)

@@ -135,7 +135,7 @@ export function contentOf(bytes: Buffer, size: number | null = bytes.length): Co
   function* pieces() {
     for (let at = 0; at < bytes.length; at += 10_007) yield bytes.subarray(at, at + 10_007)
   }
-  return { stream: Readable.from(pieces(), { objectMode: false }), size }
+  return { stream: Readable.from(pieces(), { objectMode: false }), size, hold() {} }
 }
 
 /** Content of `size` bytes that gives `until` of them and then waits; `pulled` is what was taken so far. */
@@ -151,5 +151,5 @@ export function stuckContent(size: number, until: number): Content & { pulled():
       this.push(next)
     },
   })
-  return { stream, size, pulled: () => pulled }
+  return { stream, size, hold() {}, pulled: () => pulled }
 }
