@@ -74,8 +74,8 @@ t.test('requests and calls to the platform are spans of the caller’s trace', a
     collector.spans.filter(({ kind, parentSpanId }) => kind === 'client' && parentSpanId === parent)
   t.strictSame(
     servers.map(({ spanId }) => callsOf(spanId).map(({ name }) => name)),
-    [['POST', 'POST'], ['PUT'], ['DELETE'], []],
-    'a token and a slot, the upload, the removal',
+    [['POST', 'POST'], ['GET', 'PUT'], ['DELETE'], []],
+    'a token and a slot, where to upload and the upload, the removal',
   )
   const polls = callsOf('')
   t.ok(polls.length >= 3, 'the poller’s calls are traces of their own')
@@ -88,7 +88,7 @@ t.test('requests and calls to the platform are spans of the caller’s trace', a
   })
   t.match(collector.headers[0], { 'x-collector-key': 'secret-of-the-collector' })
 
-  const upload = callsOf(servers[1]?.spanId)[0]
+  const upload = callsOf(servers[1]?.spanId).find(({ name }) => name === 'PUT')
   const received = seen.find(({ method }) => method === 'PUT')
   t.strictSame(
     [received?.headers.traceparent, received?.headers.tracestate],

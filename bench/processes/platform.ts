@@ -6,9 +6,10 @@ import { listen } from './listening.ts'
  * away. `READ_BYTES_PER_SECOND` slows each upload down; every video stays in processing.
  */
 const rate = Number(process.env.READ_BYTES_PER_SECOND ?? 0)
-const processing = JSON.stringify({ state: 'transcoding', failure: null })
+/** Of any clip, before its upload and ever after. */
+const clip = JSON.stringify({ state: 'transcoding', failure: null, ingest_url: '/ingest' })
 let clips = 0
-/** When the state of a clip was first asked for (ms since the epoch), and how often. */
+/** When a clip was first asked for (ms since the epoch), and how often; an upload asks for it once. */
 const polls = { firstAt: 0, count: 0 }
 
 const server = createServer((request, response) => {
@@ -16,7 +17,7 @@ const server = createServer((request, response) => {
   if (method === 'GET' && url.startsWith('/clips/')) {
     polls.firstAt ||= Date.now()
     polls.count += 1
-    return answer(response, 200, processing)
+    return answer(response, 200, clip)
   }
   if (url === '/_polls') return answer(response, 200, JSON.stringify(polls))
   if (rate > 0) readSlowly(request)
@@ -31,8 +32,7 @@ function answerBody({ method }: IncomingMessage, response: ServerResponse, url: 
     return answer(response, 200, '{"access_token":"bench","token_type":"bearer","expires_in":86400}')
   }
   if (method === 'POST' && url === '/clips') {
-    const id = ++clips
-    return answer(response, 201, JSON.stringify({ clip_id: `c${id}`, ingest_url: `/ingest/${id}` }))
+    return answer(response, 201, JSON.stringify({ clip_id: `c${++clips}` }))
   }
   answer(response, 404, '{}')
 }

@@ -25,11 +25,9 @@ interface Variables {
   SANDBOX_CLIENT_SECRET: string
 }
 
-const Clip = Type.Object({
-  clip_id: Type.String({ minLength: 1 }),
-  ingest_url: Type.String({ minLength: 1 }),
-})
+const Clip = Type.Object({ clip_id: Type.String({ minLength: 1 }) })
 const Clips = Type.Object({ clips: Type.Array(Clip) })
+const Ingest = Type.Object({ ingest_url: Type.String({ minLength: 1 }) })
 const ClipState = Type.Object({
   state: Type.String(),
   failure: Type.Union([Type.Null(), Type.Object({ kind: Type.String(), text: Type.String() })]),
@@ -71,21 +69,24 @@ function createSandbox(variables: Variables, tools: PlatformTools): VideoPlatfor
         json,
         signal,
       })
-      return { videoId: clip.clip_id, handle: clip.ingest_url }
+      return { videoId: clip.clip_id, handle: null }
     },
 
     async find({ id }, { signal }) {
       const url = `/clips?external_ref=${encodeURIComponent(id)}`
       const { clips } = await http.json(Clips, { operation: 'find', method: 'GET', url, signal })
-      return clips[0] ? { videoId: clips[0].clip_id, handle: clips[0].ingest_url } : null
+      return clips[0] ? { videoId: clips[0].clip_id, handle: null } : null
     },
 
-    async upload({ handle }, _draft, { stream, size }, { signal }) {
+    /** The ingest URL carries a token, so it is asked for when it is needed and kept nowhere. */
+    async upload({ videoId }, _draft, { stream, size }, { signal }) {
       try {
+        const url = `/clips/${videoId}`
+        const clip = await http.json(Ingest, { operation: 'upload', method: 'GET', url, signal })
         await http.send({
           operation: 'upload',
           method: 'PUT',
-          url: http.uploadUrl(handle ?? ''),
+          url: http.uploadUrl(clip.ingest_url),
           headers: { 'content-type': 'video/mp4' },
           body: stream,
           length: size,

@@ -65,7 +65,11 @@ t.test(
   async (t) => {
     const gateway = await startGateway(t)
     const { id } = await gateway.create()
-    Object.assign(gateway.sandbox.knobs, { faults: [{ operation: 'get', times: 1, delay_ms: 1_000 }] })
+    gateway.sandbox.knobs.faults = [
+      // The upload asks for the clip too.
+      { operation: 'get', times: 1 },
+      { operation: 'get', times: 1, delay_ms: 1_000 },
+    ]
     await gateway.put(id, readFileSync('sandbox/sample.mp4'))
     const waits: number[] = []
     for (let stage = 'processing'; stage === 'processing'; await sleep(30)) {

@@ -26,12 +26,11 @@ t.test('asks with growing delays, and says when it will ask again', async (t) =>
 t.test('the platform’s Retry-After is honoured', async (t) => {
   const gateway = await startGateway(t, { tools: { retries: 0 } })
   Object.assign(gateway.sandbox.knobs, discard)
-  gateway.sandbox.knobs.faults.push({
-    operation: 'get',
-    times: 1,
-    status: 429,
-    headers: { 'retry-after': '2' },
-  })
+  gateway.sandbox.knobs.faults.push(
+    // The upload asks for the clip too.
+    { operation: 'get', times: 1 },
+    { operation: 'get', times: 1, status: 429, headers: { 'retry-after': '2' } },
+  )
   const video = await gateway.create()
   await gateway.put(video.id, fakeMp4(1000))
   const status = await gateway.until(video.id, ({ checkedAt }) => checkedAt)

@@ -69,7 +69,7 @@ export interface PlatformDouble {
   giveUploadUrl?(url: string): void
   /** From now on no upload's body is read, until the returned function is called. */
   holdUploads(): () => void
-  /** What must never be seen in an error or a log line: credentials and the tokens given so far. */
+  /** What must never be seen or kept: credentials, the tokens given so far, and those in upload URLs. */
   secrets(): string[]
   close(): Promise<void>
 }

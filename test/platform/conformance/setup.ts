@@ -30,6 +30,8 @@ export interface Setup {
   failure(promise: Promise<unknown>): Promise<GatewayError>
   /** Log lines so far. */
   logged: string[]
+  /** Every slot so far that the gateway would have stored. */
+  kept: Slot[]
 }
 
 /** `patience`: how long the adapter waits for an answer, in ms; more of it for tests with many calls at once. */
@@ -41,13 +43,13 @@ export type Scenario = (
 
 /**
  * Makes tests of an adapter, with short timeouts, in front of a fresh double each. At the end of every one nothing
- * may have been wrong with the requests, and no secret stands in the log.
+ * may have been wrong with the requests, and no secret stands in the log or in a slot.
  */
 export function scenarios(t: Test, startDouble: StartDouble): Scenario {
   return (name, run, patience = 600) =>
     void t.test(name, { buffered: true }, async (t) => {
       const setup = await setUp(t, startDouble, patience)
-      const { double, platform, logged } = setup
+      const { double, platform, logged, kept } = setup
       try {
         await run(t, setup)
       } finally {
@@ -59,12 +61,16 @@ export function scenarios(t: Test, startDouble: StartDouble): Scenario {
         logged.every((line) => tellsNoSecret(double, line)),
         'no secret in the log',
       )
+      const slots = JSON.stringify(kept)
+      t.ok(tellsNoSecret(double, slots), 'no secret in a slot')
+      t.notMatch(slots, '://', 'and no URL, for it may hold one')
     })
 }
 
 async function setUp(t: Test, startDouble: StartDouble, patience: number): Promise<Setup> {
   const double = await startDouble()
   const logged: string[] = []
+  const kept: Slot[] = []
   const log = (fields: object, message: string) =>
     void logged.push(`${message} ${inspect(fields, { depth: 8 })}`)
   const tools: PlatformTools = {
@@ -82,7 +88,8 @@ async function setUp(t: Test, startDouble: StartDouble, patience: number): Promi
     double,
     platform,
     logged,
-    publication: (title) => createPublication(double, platform, title),
+    kept,
+    publication: (title) => createPublication(double, platform, kept, title),
     async failure(promise) {
       const error = await promise.then(
         () => undefined,
@@ -101,7 +108,12 @@ function tellsNoSecret(double: PlatformDouble, text: string): boolean {
 
 let made = 0
 
-function createPublication(double: PlatformDouble, platform: VideoPlatform, title?: string): Publication {
+function createPublication(
+  double: PlatformDouble,
+  platform: VideoPlatform,
+  kept: Slot[],
+  title?: string,
+): Publication {
   const draft = {
     id: randomUUIDv7(),
     title: title ?? `Evening news ${++made}`,
@@ -115,10 +127,12 @@ function createPublication(double: PlatformDouble, platform: VideoPlatform, titl
       signal,
       keep: (slot) => {
         publication.slot = slot
+        kept.push(slot)
       },
     }),
     async provision(signal) {
       publication.slot = await platform.provision(draft, publication.call(signal))
+      kept.push(publication.slot)
     },
     upload: (content, signal) => platform.upload(publication.slot, draft, content, publication.call(signal)),
     async publish() {

@@ -38,6 +38,7 @@ const directUser: keyof StreamCreateParams = 'direct_user'
 export async function startDouble(): Promise<PlatformDouble> {
   const kit = createKit()
   const videos = new Map<string, Upload>()
+  const uploadToken = randomBytes(12).toString('hex')
   let uploadUrl: string | undefined
 
   const stream = `/client/v4/accounts/${account}/stream`
@@ -52,6 +53,7 @@ export async function startDouble(): Promise<PlatformDouble> {
       const video = videos.get(exchange.url.pathname.split('/')[2]!)
       checkTus(exchange)
       expect(exchange.headers.authorization === undefined, 'the upload carries our token')
+      expect(exchange.url.searchParams.get('token') === uploadToken, 'not the upload URL')
       if (!video) return exchange.answer(404)
       if (exchange.method === 'HEAD') return exchange.answer(200, undefined, standing(video))
       await patch(exchange, video)
@@ -121,7 +123,7 @@ export async function startDouble(): Promise<PlatformDouble> {
     }
     videos.set(video.uid, video)
     exchange.answer(201, undefined, {
-      location: uploadUrl ?? `${uploadOrigin}/tus/${video.uid}?tusv2=true`,
+      location: uploadUrl ?? `${uploadOrigin}/tus/${video.uid}?tusv2=true&token=${uploadToken}`,
       'stream-media-id': video.uid,
       'tus-resumable': '1.0.0',
     })
@@ -229,7 +231,7 @@ export async function startDouble(): Promise<PlatformDouble> {
     giveUploadUrl(url) {
       uploadUrl = url
     },
-    secrets: () => [token],
+    secrets: () => [token, uploadToken],
   }
 }
 

@@ -19,6 +19,7 @@ export async function startDouble(): Promise<PlatformDouble> {
   const clips = new Map<string, Clip>()
   const tokens = new Set<string>()
   const issued: string[] = []
+  const ingestToken = randomBytes(12).toString('hex')
   let ingestUrl: string | undefined
 
   const byName = (name: string) => [...clips.values()].find((clip) => clip.name === name)!
@@ -38,7 +39,10 @@ export async function startDouble(): Promise<PlatformDouble> {
       const { method, url } = exchange
       const [, kind, id = '', part] = url.pathname.split('/')
       if (kind === 'oauth') return giveToken(exchange)
-      if (kind === 'ingest') return ingest(exchange, id)
+      if (kind === 'ingest') {
+        if (url.searchParams.get('token') !== ingestToken) kit.violations.push('not the ingest URL')
+        return ingest(exchange, id)
+      }
       if (!tokens.has(exchange.headers.authorization ?? ''))
         return exchange.answer(401, fault('unauthenticated'))
       if (!id && method === 'POST') return create(exchange)
@@ -103,7 +107,7 @@ export async function startDouble(): Promise<PlatformDouble> {
 
   const present = (clip: Clip) => ({
     clip_id: clip.id,
-    ingest_url: ingestUrl ?? `${origin}/ingest/${clip.id}`,
+    ingest_url: ingestUrl ?? `${origin}/ingest/${clip.id}?token=${ingestToken}`,
     state: clip.state,
     failure: clip.failure,
   })
@@ -164,7 +168,7 @@ export async function startDouble(): Promise<PlatformDouble> {
     giveUploadUrl(url) {
       ingestUrl = url
     },
-    secrets: () => [client.secret, ...issued],
+    secrets: () => [client.secret, ingestToken, ...issued],
   }
 }
 
