@@ -47,6 +47,7 @@ export function faultHooks(app: FastifyInstance, platform: Platform): void {
 
   app.addHook('onSend', async (request, reply, payload) => {
     const { fault } = request
+    if (!fault) await held(platform, request)
     if (!fault?.late) return payload
     request.fault = null
     try {
@@ -59,6 +60,15 @@ export function faultHooks(app: FastifyInstance, platform: Platform): void {
     }
     return payload
   })
+}
+
+/** Waits as long as answers of the request's operation are held back, and its client is there. */
+async function held({ counters, knobs }: Platform, { raw, routeOptions }: FastifyRequest): Promise<void> {
+  const { operation } = routeOptions.config
+  counters.held_answers += 1
+  while (operation && knobs.hold.includes(operation) && !raw.socket.destroyed) await delay(5)
+  // A reset meanwhile has begun to count anew.
+  counters.held_answers = Math.max(0, counters.held_answers - 1)
 }
 
 /** The fault that waits for this request. */

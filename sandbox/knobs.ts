@@ -36,6 +36,8 @@ export interface Knobs {
   fail_processing: null | { kind: string; text: string }
   /** Count the bytes of uploads, throw them away and pretend: for load tests. */
   discard: boolean
+  /** The work of these operations is done, their answers wait until they are taken off this list. */
+  hold: Operation[]
   /** Consumed in order, per operation. */
   faults: FaultRule[]
 }
@@ -48,6 +50,7 @@ export const defaultKnobs = (): Knobs => ({
   read_bytes_per_second: 0,
   fail_processing: null,
   discard: false,
+  hold: [],
   faults: [],
 })
 
@@ -80,6 +83,7 @@ export const knobsSchema = {
       properties: { kind: text, text },
     },
     discard: flag,
+    hold: { type: 'array', items: { enum: OPERATIONS } },
     faults: {
       type: 'array',
       items: {

@@ -33,6 +33,7 @@ export interface Stats {
   clips: Record<ClipState, number>
   received_bytes: number
   open_uploads: number
+  held_answers: number
   /** Uploads that carried an Authorization header to the ingest URL. */
   credentials_leaked: number
 }
@@ -121,6 +122,7 @@ function noCounters(): Platform['counters'] {
     calls: calls as Record<Operation, number>,
     received_bytes: 0,
     open_uploads: 0,
+    held_answers: 0,
     credentials_leaked: 0,
   }
 }

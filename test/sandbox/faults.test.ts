@@ -1,5 +1,6 @@
 import { fork } from 'node:child_process'
 import { once } from 'node:events'
+import { setTimeout as sleep } from 'node:timers/promises'
 import t from 'tap'
 import type { FaultRule } from '../../sandbox/knobs.ts'
 import { fetchToken, kindOf, startClient } from './client.ts'
@@ -109,4 +110,16 @@ t.test('as a process of its own', async (t) => {
   child.disconnect()
   const [code] = await once(child, 'exit')
   t.equal(code, 0)
+})
+
+t.test('answers that are held back, their work done', async (t) => {
+  const { sandbox, call } = await startClient(t)
+  sandbox.knobs.hold = ['create']
+  const creating = call('POST', '/clips', { name: 'x' })
+  while (sandbox.stats().held_answers === 0) await sleep(5)
+  t.equal((await call('GET', '/clips')).body.clips.length, 1, 'the others are answered')
+  t.equal(sandbox.stats().held_answers, 1)
+  sandbox.knobs.hold = []
+  t.equal((await creating).status, 201)
+  t.equal(sandbox.stats().held_answers, 0)
 })
