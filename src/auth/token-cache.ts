@@ -21,7 +21,8 @@ const renewalAtMost = 60_000
 
 /**
  * Keeps one platform's token: one request in flight however many callers ask, renewed in the background shortly
- * before it expires, dropped when the platform refuses it.
+ * before it expires, dropped when the platform refuses it. Its life is measured: a system clock that is set neither
+ * prolongs it nor ends it.
  */
 export function createTokenCache(platform: string, grant: Grant, tools: PlatformTools): Authorization {
   let held: { token: Token; expiresAt: number; renewAt: number } | undefined
@@ -31,7 +32,7 @@ export function createTokenCache(platform: string, grant: Grant, tools: Platform
     try {
       const token = await grant(held?.token)
       const life = (token.expiresIn ?? Number.POSITIVE_INFINITY) * 1000
-      const now = Date.now()
+      const now = performance.now()
       held = {
         token,
         expiresAt: now + life,
@@ -49,7 +50,7 @@ export function createTokenCache(platform: string, grant: Grant, tools: Platform
 
   return {
     async header() {
-      const now = Date.now()
+      const now = performance.now()
       if (held && now < held.renewAt) return `Bearer ${held.token.accessToken}`
       inFlight ??= request()
       if (!held || now >= held.expiresAt) return `Bearer ${(await inFlight).accessToken}`

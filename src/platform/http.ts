@@ -2,11 +2,11 @@ import type { Readable } from 'node:stream'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Static, TSchema } from '@sinclair/typebox'
 import { Value } from '@sinclair/typebox/value'
-import { BrokenCircuitError, CircuitState, ConsecutiveBreaker, circuitBreaker, handleWhen } from 'cockatiel'
 import { Agent, request as dispatch } from 'undici'
 import { GatewayError } from '../errors.ts'
 import { traceHeaders } from '../tracing.ts'
-import { CredentialsRefusedError, failureOf, isDown, isPassing, refusalOf } from './failures.ts'
+import { createCircuit } from './circuit.ts'
+import { CredentialsRefusedError, failureOf, isPassing, refusalOf } from './failures.ts'
 import type { PlatformTools } from './tools.ts'
 import { trustedUrl } from './upload-url.ts'
 
@@ -90,17 +90,7 @@ export function createPlatformHttp(options: PlatformHttpOptions): PlatformHttp {
     pipelining: 0,
   })
 
-  const breaker = circuitBreaker(handleWhen(isDown), {
-    halfOpenAfter: tools.circuit.halfOpenAfter,
-    breaker: new ConsecutiveBreaker(tools.circuit.failures),
-  })
-  breaker.onStateChange((state) => {
-    tools.observer.circuit(
-      name,
-      state === CircuitState.Open ? 'open' : state === CircuitState.HalfOpen ? 'half-open' : 'closed',
-    )
-    tools.log.warn({ platform: name, circuit: CircuitState[state] }, 'circuit of the platform changed')
-  })
+  const circuit = createCircuit(name, tools)
 
   /** One attempt. A stream's progress is watched by who made it; here only the wait for the answer is. */
   async function attempt(request: PlatformRequest, url: URL, authorizationHeader: string | undefined) {
@@ -148,31 +138,20 @@ export function createPlatformHttp(options: PlatformHttpOptions): PlatformHttp {
     try {
       return await attempt(request, url, header)
     } catch (error) {
-      const refused = error instanceof CredentialsRefusedError
-      if (!refused || isStream(request.body) || !authorization.refused(header)) throw error
+      if (!(error instanceof CredentialsRefusedError)) throw error
+      // A stream that was begun cannot be sent again, but the next call shall have other credentials.
+      const renewable = authorization.refused(header)
+      if (!renewable || isStream(request.body)) throw error
       return attempt(request, url, await authorization.header())
     }
   }
-
-  const guarded = (request: PlatformRequest) =>
-    breaker
-      .execute(() => authorized(request), request.signal)
-      .catch((error) => {
-        if (!(error instanceof BrokenCircuitError)) throw error
-        const retryAfter = Math.ceil(tools.circuit.halfOpenAfter / 1000)
-        throw new GatewayError(
-          'platform-unavailable',
-          `${name} failed repeatedly; waiting before the next try`,
-          { retryAfter },
-        )
-      })
 
   async function send(request: PlatformRequest): Promise<PlatformAnswer> {
     const repeatable = request.idempotent ?? ['GET', 'HEAD', 'DELETE'].includes(request.method)
     const retries = repeatable && !isStream(request.body) ? tools.retries : 0
     for (let attempt = 1; ; attempt++) {
       try {
-        return await guarded(request)
+        return await circuit(() => authorized(request), request.signal)
       } catch (error) {
         const delay = retryDelay(error, attempt)
         if (attempt > retries || !isPassing(error) || delay > longestRetryAfter) throw error

@@ -1,4 +1,5 @@
 import { createServer as createTcpServer } from 'node:net'
+import { mock } from 'node:test'
 import { Type } from '@sinclair/typebox'
 import t from 'tap'
 import type { GatewayError } from '../../src/errors.ts'
@@ -58,6 +59,23 @@ t.test('the circuit opens, tries again, and closes', async (t) => {
   await http.send(get)
   await http.send(get)
   t.strictSame(circuits, ['open', 'half-open', 'open', 'half-open', 'closed'])
+})
+
+t.test('an open circuit is tried again in time, whatever becomes of the date', async (t) => {
+  t.teardown(() => mock.timers.reset())
+  for (const hours of [-1, 1]) {
+    const tools = { retries: 0, circuit: { failures: 1, halfOpenAfter: 200 } }
+    const { http, fail, calls, circuits } = await setUp(t, { tools })
+    fail({ status: 503 })
+    await t.rejects(http.send(get), { code: 'platform-unavailable' })
+    mock.timers.enable({ apis: ['Date'], now: Date.now() + hours * 3_600_000 })
+    await t.rejects(http.send(get), { code: 'platform-unavailable' })
+    t.equal(calls(), 1, 'not before')
+    await new Promise((resolve) => setTimeout(resolve, 220))
+    await http.send(get)
+    mock.timers.reset()
+    t.strictSame(circuits, ['open', 'half-open', 'closed'])
+  }
 })
 
 t.test('refusals do not open the circuit', async (t) => {

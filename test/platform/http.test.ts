@@ -49,6 +49,21 @@ t.test('Retry-After is waited for when it is short, and told when it is long', a
   t.equal(calls(), 3)
 })
 
+t.test('a stream whose credentials are refused is not sent again, but they are replaced', async (t) => {
+  const refused: string[] = []
+  const authorization: Authorization = {
+    header: async () => `Bearer ${refused.length}`,
+    refused: (header) => refused.push(header) > 0,
+  }
+  const { http, fail, seen } = await setUp(t, { authorization })
+  const upload = () => http.send({ ...post, json: undefined, body: Readable.from([Buffer.from('abc')]) })
+  fail({ status: 401 })
+  await t.rejects(upload(), { code: 'platform-unauthorized' })
+  t.strictSame(refused, ['Bearer 0'])
+  await upload()
+  t.match(seen.at(-1)?.headers, { authorization: 'Bearer 1' })
+})
+
 t.test('an abort ends a call, and the wait between two attempts', async (t) => {
   const { http, fail, calls } = await setUp(t)
   for (const fault of [{ hang: true }, { status: 503, headers: { 'retry-after': '4' } }]) {
