@@ -101,7 +101,9 @@ export function advance(
     { video: id, platform, platformVideo: slot.videoId, from, to, ...(error && { error }) },
     name,
   )
-  gateway.observer.stageChanged({ video: after, from, seconds: (after.stageSince - stageSince) / 1000 })
+  // Not below zero, should the clock have been set back.
+  const seconds = Math.max(0, after.stageSince - stageSince) / 1000
+  gateway.observer.stageChanged({ video: after, from, seconds })
   if (after.nextCheckAt !== null) gateway.wakePoller(after.nextCheckAt)
   return after
 }

@@ -18,7 +18,7 @@ const shortestSleep = 20
  * `pollConcurrency` are checked at once, and in between the poller sleeps until the next one is due.
  */
 export function startPoller(gateway: Gateway): Poller {
-  const { pollConcurrency, claim, backoff } = gateway.policy
+  const { pollConcurrency, claim, uploadLease, backoff } = gateway.policy
   // No check is planned further ahead than this; one that is was planned before the clock was set back.
   const horizon = Math.max(claim, backoff.max * (1 + backoff.jitter), longestRetryAfter) + 10_000
   const running = new Set<Promise<void>>()
@@ -27,10 +27,28 @@ export function startPoller(gateway: Gateway): Poller {
   /** More rows were due than there were places. */
   let full = false
   let stopped = false
+  /** Between the date and the clock that nobody sets, in ms. */
+  let distance = Date.now() - performance.now()
+  let quietUntil = 0
+
+  /**
+   * Whether leases can be trusted. When the clock was set (or the machine slept), those of living uploads look dead
+   * until their holders, in this process or another, have renewed them. That they do by timers, so it is waited for.
+   */
+  function settled(now: number): boolean {
+    const elapsed = performance.now()
+    if (Math.abs(now - elapsed - distance) > uploadLease / 3) quietUntil = elapsed + uploadLease
+    distance = now - elapsed
+    return elapsed >= quietUntil
+  }
 
   function look(): void {
     if (stopped) return
     const now = Date.now()
+    if (!settled(now)) {
+      plan(now + longestSleep)
+      return
+    }
     const free = pollConcurrency - running.size
     try {
       const due = gateway.store.claimDue(now, now + claim, now + horizon, free)

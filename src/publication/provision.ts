@@ -1,3 +1,4 @@
+import { isDeepStrictEqual } from 'node:util'
 import { GatewayError } from '../errors.ts'
 import { type Slot, VideoMissingError, type VideoPlatform } from '../platform/platform.ts'
 import type { IdempotencyRecord } from '../store/store.ts'
@@ -35,8 +36,12 @@ export async function provision(
     gateway.store.releaseKey(video.id)
     throw error
   }
+  // A poller that took this for abandoned (it was slow, or the clock was set) has found the slot before us.
+  const adopted = (current: Video) =>
+    current.stage === 'awaiting-upload' && isDeepStrictEqual(current.slot, slot)
   try {
-    return advance(gateway, video.id, 'provisioned', { slot }) as Video
+    const provisioned = advance(gateway, video.id, 'provisioned', { slot }, (current) => !adopted(current))
+    return provisioned ?? (gateway.store.find(video.id) as Video)
   } catch (error) {
     gateway.log.error(
       { video: video.id, platform: name, slot: slot.videoId, err: error },

@@ -115,7 +115,9 @@ async function abandonedVideo(gateway: Gateway, record: IdempotencyRecord): Prom
   let video = gateway.store.find(record.videoId)
   const unsettled = video?.stage === 'provisioning' || video?.stage === 'uploading'
   if (video && unsettled) {
-    const retryAfter = Math.ceil(((video.nextCheckAt ?? 0) - Date.now()) / 1000)
+    // A claim that ends later was made before the clock was set back.
+    const wait = Math.min((video.nextCheckAt ?? 0) - Date.now(), gateway.policy.claim)
+    const retryAfter = Math.ceil(wait / 1000)
     if (retryAfter > 0) throw new GatewayError('idempotency-key-in-progress', undefined, { retryAfter })
     await check(gateway, video)
     video = gateway.store.find(record.videoId)

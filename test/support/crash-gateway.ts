@@ -1,6 +1,6 @@
 /**
- * The gateway as `src/server.ts` starts it, but with leases and claims short enough for a test of crashes that
- * does not want to wait for them.
+ * The gateway as `src/server.ts` starts it, but with leases and claims short enough for a test of crashes or clocks
+ * that does not want to wait for them.
  */
 import { buildApp } from '../../src/app.ts'
 import { loadConfig } from '../../src/config.ts'

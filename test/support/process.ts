@@ -14,30 +14,34 @@ export interface GatewayProcess {
     path: string,
     body?: object | Uint8Array,
     headers?: Record<string, string>,
-  ): Promise<{ status: number; body: Json }>
+  ): Promise<{ status: number; headers: Headers; body: Json }>
   /** Sends the signal and waits for the end. @returns the exit code, or the signal that ended it */
   kill(signal: NodeJS.Signals): Promise<number | NodeJS.Signals>
 }
 
-/** Starts the gateway as a process, `node src/server.ts` or another script, and waits until it listens (or ends: then it throws its output). */
+/** Starts the gateway as a process, `node src/server.ts` or with other arguments, and waits until it listens (or ends: then it throws its output). */
 export async function startProcess(
   t: Test,
   env: Record<string, string>,
-  script = 'src/server.ts',
+  ...args: string[]
 ): Promise<GatewayProcess> {
   // Without what tap would load into it: the process is to be the one that operators run.
-  const child = spawn('env', ['-u', 'NODE_OPTIONS', process.execPath, script], {
-    env: {
-      PATH: process.env.PATH,
-      PORT: '0',
-      PLATFORM: 'sandbox',
-      API_KEYS: `test:${hashSecret(key).toString('hex')}`,
-      POLL_INITIAL_DELAY: '50ms',
-      POLL_MAX_DELAY: '200ms',
-      ...env,
+  const child = spawn(
+    'env',
+    ['-u', 'NODE_OPTIONS', process.execPath, ...(args.length ? args : ['src/server.ts'])],
+    {
+      env: {
+        PATH: process.env.PATH,
+        PORT: '0',
+        PLATFORM: 'sandbox',
+        API_KEYS: `test:${hashSecret(key).toString('hex')}`,
+        POLL_INITIAL_DELAY: '50ms',
+        POLL_MAX_DELAY: '200ms',
+        ...env,
+      },
+      stdio: ['ignore', 'pipe', 'pipe'],
     },
-    stdio: ['ignore', 'pipe', 'pipe'],
-  })
+  )
   t.teardown(() => child.kill('SIGKILL'))
   let output = ''
   const listening = Promise.withResolvers<string>()
@@ -67,7 +71,11 @@ export async function startProcess(
         },
       })
       const text = await response.text()
-      return { status: response.status, body: text.startsWith('{') ? JSON.parse(text) : text }
+      return {
+        status: response.status,
+        headers: response.headers,
+        body: text.startsWith('{') ? JSON.parse(text) : text,
+      }
     },
     async kill(signal) {
       const ended = once(child, 'close')
