@@ -11,7 +11,12 @@ interface Report {
   error?: { summary?: string }
 }
 
-const { stdout, error } = spawnSync('npm', ['audit', '--json'], { encoding: 'utf8', timeout: 60_000 })
+const { stdout, error } = spawnSync('npm', ['audit', '--json'], {
+  encoding: 'utf8',
+  timeout: 60_000,
+  // A report that is cut off would look like none.
+  maxBuffer: Number.POSITIVE_INFINITY,
+})
 const report = parse(stdout)
 const total = report.metadata?.vulnerabilities.total
 
