@@ -1,5 +1,5 @@
 import { spawnSync } from 'node:child_process'
-import { existsSync, readdirSync, readFileSync } from 'node:fs'
+import { existsSync, globSync, readdirSync, readFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import t from 'tap'
 import { variables } from '../../src/config.ts'
@@ -50,6 +50,16 @@ t.test('every platform has its rows and its section, with its variables', async 
 
 t.test('the generated part of the client is what the OpenAPI document says', async (t) => {
   t.strictSame(check('scripts/client.ts'), { status: 0, stderr: '' })
+})
+
+t.test('every promise names tests that are there', async (t) => {
+  const rows = read('docs/reliability.md').match(/^\| (?!promise|---).+\|$/gm) ?? []
+  t.ok(rows.length >= 20, 'the search finds them')
+  for (const row of rows) {
+    const tests = [...row.matchAll(/`([\w/*.-]+\.test\.ts)`/g)].map(([, path]) => path as string)
+    t.ok(tests.length > 0, row)
+    for (const path of tests) t.ok(globSync(join('test', path)).length > 0, path)
+  }
 })
 
 t.test('links lead to files, and to headings in them', async (t) => {
