@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises'
 import t from 'tap'
 import { clipsOn, fakeMp4, form, startGateway } from '../support/gateway.ts'
 
@@ -64,6 +65,37 @@ t.test('with the content in one call', async (t) => {
   t.equal(again.headers.get('idempotency-replayed'), 'true')
   t.equal(again.body.id, first.body.id)
   t.equal(gateway.sandbox.stats().calls.create, 2)
+})
+
+t.test('another file of the same length is another request', async (t) => {
+  const gateway = await startGateway(t)
+  const file = fakeMp4(100_000)
+  const other = Buffer.from(file).fill(7, 50_000)
+  const post = (content: Buffer) =>
+    gateway.call('POST', '/v1/videos', { body: form({ title: 'news' }, content), headers })
+  t.equal((await post(file)).status, 201)
+  t.match(await post(other), { status: 422, body: { code: 'idempotency-key-reused' } })
+  t.equal((await post(file)).headers.get('idempotency-replayed'), 'true')
+  t.equal(gateway.sandbox.stats().calls.create, 1)
+  t.equal(gateway.sandbox.stats().received_bytes, 100_000, 'a replay sends nothing to the platform')
+})
+
+t.test('a repetition keeps its key while the first request is undone', async (t) => {
+  const gateway = await startGateway(t)
+  const content = fakeMp4(100_000)
+  const post = () => gateway.call('POST', '/v1/videos', { body: form({ title: 'news' }, content), headers })
+  gateway.sandbox.knobs.faults.push(
+    { operation: 'ingest', times: 1, status: 422 },
+    { operation: 'delete', times: 1, delay_ms: 400 },
+    { operation: 'ingest', times: 1, delay_ms: 600 },
+  )
+  const first = post()
+  while (gateway.sandbox.stats().calls.delete === 0) await sleep(5)
+  const second = post()
+  t.equal((await first).status, 422)
+  t.match(await post(), { status: 409, body: { code: 'idempotency-key-in-progress' } })
+  t.equal((await second).status, 201)
+  t.equal(clipsOn(gateway), 1)
 })
 
 t.test('fifty at once provision one', async (t) => {

@@ -1,0 +1,116 @@
+import { once } from 'node:events'
+import { createServer, request } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import t, { type Test } from 'tap'
+import { startDouble as startCloudflare } from '../platform/doubles/cloudflare-stream.ts'
+import { startDouble as startPeertube } from '../platform/doubles/peertube.ts'
+import { fakeMp4, form, key, startGateway, type TestGateway, temporaryDirectory } from '../support/gateway.ts'
+import { rawConnection, requestHead } from '../support/raw.ts'
+
+const size = 3000
+
+/** The head of an upload; its bytes are the test's to send. */
+async function startPut(gateway: TestGateway, id: string, headers: object = {}) {
+  const connection = await rawConnection(gateway.url)
+  const all = {
+    authorization: `Bearer ${key}`,
+    'content-type': 'video/mp4',
+    'content-length': size,
+    ...headers,
+  }
+  connection.write(requestHead('PUT', `/v1/videos/${id}/content`, all))
+  return connection
+}
+
+t.test('an upload that is refused leaves the one under way its place', async (t) => {
+  const gateway = await startGateway(t)
+  const video = await gateway.create()
+  const first = await startPut(gateway, video.id, { connection: 'close' })
+  const second = await startPut(gateway, video.id, { connection: 'close' })
+  // Both have seen a video that takes content.
+  await sleep(100)
+  first.write(fakeMp4(1000))
+  await gateway.until(video.id, ({ upload }) => upload.bytesReceived === 1000)
+  second.write(fakeMp4(1000))
+  t.match(await second.rest(), /^HTTP\/1\.1 409 .*upload-in-progress/s)
+  const metrics = await gateway.call('GET', '/metrics')
+  t.match(metrics.body, /^gateway_uploads_in_progress 1$/m, 'it still counts')
+  const shutdown = gateway.app.shutdown()
+  await sleep(50)
+  first.write(Buffer.alloc(2000))
+  t.match(await first.rest(), /^HTTP\/1\.1 204 /, 'and is waited for')
+  await shutdown
+})
+
+t.test('an upload that has sent nothing does not hold up the end of the process', async (t) => {
+  const gateway = await startGateway(t, { env: { SHUTDOWN_TIMEOUT: '100ms' } })
+  const video = await gateway.create()
+  const connection = await startPut(gateway, video.id)
+  await sleep(100)
+  await gateway.app.shutdown()
+  t.match(await connection.rest(), /^HTTP\/1\.1 503 .*shutting-down/s)
+})
+
+t.test('the time that a platform takes for the slot is not the caller’s', async (t) => {
+  const gateway = await startGateway(t, { env: { UPLOAD_IDLE_TIMEOUT: '200ms' } })
+  gateway.sandbox.knobs.faults.push({ operation: 'create', times: 1, delay_ms: 600 })
+  const body = form({ title: 'news' }, fakeMp4(100_000))
+  t.match(await gateway.call('POST', '/v1/videos', { body }), { status: 201 })
+})
+
+t.test('a chunk that a platform wants later may take longer than bytes may stand still', async (t) => {
+  const double = await startPeertube()
+  t.teardown(() => double.close())
+  const env = { PLATFORM: 'peertube', ...double.variables, UPLOAD_IDLE_TIMEOUT: '300ms' }
+  const gateway = await startGateway(t, { env })
+  const video = await gateway.create()
+  double.fail('upload', { status: 503, headers: { 'retry-after': '1' } })
+  const content = fakeMp4(Number(double.chunkSize) * 3)
+  t.match(await gateway.put(video.id, content), { status: 204 })
+  t.strictSame(double.violations, [])
+})
+
+t.test('what an upload makes for a video that another process removed goes too', async (t) => {
+  const double = await startCloudflare()
+  t.teardown(() => double.close())
+  const { url, arrived } = await slowCreations(t, String(double.variables.CLOUDFLARE_STREAM_BASE_URL), 600)
+  const env = {
+    PLATFORM: 'cloudflare-stream',
+    ...double.variables,
+    CLOUDFLARE_STREAM_BASE_URL: url,
+    DATABASE_URL: `sqlite:${join(await temporaryDirectory(t), 'shared.db')}`,
+  }
+  const [one, other] = [await startGateway(t, { env }), await startGateway(t, { env })]
+  const video = await one.create()
+  const connection = await startPut(one, video.id)
+  connection.write(fakeMp4(1000))
+  await arrived
+  t.equal((await other.call('DELETE', `/v1/videos/${video.id}`)).status, 204)
+  connection.write(Buffer.alloc(2000))
+  t.match(await connection.rest(), /^HTTP\/1\.1 410 .*video-deleted/s)
+  t.equal(double.leftovers(), 0)
+})
+
+/** A proxy in front of a platform that lets each POST wait. @returns its URL, and when the first has come */
+async function slowCreations(t: Test, target: string, ms: number) {
+  const { promise: arrived, resolve } = Promise.withResolvers<void>()
+  const { hostname, port, pathname } = new URL(target)
+  const proxy = createServer(async (incoming, outgoing) => {
+    const { method, headers, url: path } = incoming
+    if (method === 'POST') {
+      resolve()
+      await sleep(ms)
+    }
+    const onward = request({ hostname, port, method, headers, path }, (answer) => {
+      outgoing.writeHead(answer.statusCode as number, answer.headers)
+      answer.pipe(outgoing)
+    })
+    onward.on('error', () => outgoing.destroy())
+    incoming.pipe(onward)
+  }).listen(0, '127.0.0.1')
+  t.teardown(() => proxy.close().closeAllConnections())
+  await once(proxy, 'listening')
+  return { arrived, url: `http://127.0.0.1:${(proxy.address() as AddressInfo).port}${pathname}` }
+}
