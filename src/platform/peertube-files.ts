@@ -6,7 +6,12 @@ export const VideoFile = Type.Object({
   fileUrl: Type.Optional(Type.Union([Type.String(), Type.Null()])),
   width: Type.Optional(Type.Union([Type.Number(), Type.Null()])),
   height: Type.Optional(Type.Union([Type.Number(), Type.Null()])),
+  hasAudio: Type.Optional(Type.Boolean()),
 })
+
+/** An HLS playlist with the renditions that are listed in it. */
+export const Playlist = Type.Object({ playlistUrl: Type.String(), files: Type.Array(VideoFile) })
+
 /**
  * The file of the best resolution, with its pixels. Before 6.1 a file has no width and height: the resolution's id is
  * the shorter side then, and without an aspect ratio 16:9 is assumed. A resolution of 0 is sound only.

@@ -3,8 +3,9 @@ import { createTokenCache } from '../auth/token-cache.ts'
 import { GatewayError } from '../errors.ts'
 import { createPlatformHttp } from './http.ts'
 import { measureImage } from './image-measure.ts'
-import { largest, VideoFile } from './peertube-files.ts'
+import { largest, Playlist, VideoFile } from './peertube-files.ts'
 import { peertubeLogin } from './peertube-login.ts'
+import { Progress, renditionsToCome } from './peertube-renditions.ts'
 import { resumableUpload, type Session, stillBusy } from './peertube-upload.ts'
 import { type Draft, type Slot, VideoMissingError, type VideoPlatform } from './platform.ts'
 import type { PlatformDefinition, PlatformTools } from './tools.ts'
@@ -51,14 +52,11 @@ interface Variables {
 const Me = Type.Object({
   videoChannels: Type.Array(Type.Object({ id: Type.Integer() }), { minItems: 1 }),
 })
-const State = Type.Object({
-  state: Type.Object({ id: Type.Integer(), label: Type.Optional(Type.String()) }),
-})
 const Details = Type.Object({
   duration: Type.Number({ minimum: 0 }),
   aspectRatio: Type.Optional(Type.Union([Type.Number(), Type.Null()])),
   files: Type.Array(VideoFile),
-  streamingPlaylists: Type.Array(Type.Object({ playlistUrl: Type.String(), files: Type.Array(VideoFile) })),
+  streamingPlaylists: Type.Array(Playlist),
 })
 const Images = Type.Object({
   previewPath: Type.Optional(Type.Union([Type.String(), Type.Null()])),
@@ -142,15 +140,17 @@ function createPeertube(variables: Variables, tools: PlatformTools): VideoPlatfo
         videoId = standing.video
         keep({ videoId, handle: null })
       }
-      const { state } = await http.json(State, {
+      const video = await http.json(Progress, {
         operation: 'status',
         method: 'GET',
         url: pathOf(videoId),
         signal,
       })
+      const { state } = video
       const meaning = meanings[state.id]
       if (meaning === 'failed')
         return { state: 'failed', message: `peertube says: ${state.label ?? `state ${state.id}`}` }
+      if (meaning === 'ready' && (await renditionsToCome(http, video, signal))) return { state: 'processing' }
       if (!meaning) tools.log.warn({ platform: name, state: state.id }, 'unknown state; taken for processing')
       return { state: meaning ?? 'processing' }
     },

@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto'
 import t from 'tap'
 import { largest } from '../../src/platform/peertube-files.ts'
+import { isWhole } from '../../src/platform/peertube-renditions.ts'
 import { contentOf, scenarios, stuckContent } from './conformance/setup.ts'
 import { startDouble } from './doubles/peertube.ts'
 
@@ -161,6 +162,22 @@ scenario(
     await t.resolves(video.upload(contentOf(randomBytes(100))))
   },
 )
+
+t.test('a playlist is whole with the best resolution, what is enabled below, and sound', async (t) => {
+  const files = (...ids: number[]) => ids.map((id) => ({ resolution: { id } }))
+  const heard = (hasAudio: boolean, ...ids: number[]) => files(...ids).map((file) => ({ ...file, hasAudio }))
+  const enabled = [0, 240, 360, 1080]
+  t.equal(isWhole(files(720, 360, 240), [], enabled), true)
+  t.equal(isWhole(files(720, 240), [], enabled), false)
+  t.equal(isWhole(files(360, 240), [], enabled), true, 'of an enabled resolution')
+  t.equal(isWhole(files(360, 240), files(720), enabled), false, 'the uploaded file is no rendition yet')
+  t.equal(isWhole(files(360, 240), files(360), enabled), true, 'as where there are mp4 files as well')
+  t.equal(isWhole(files(144), [], enabled), true, 'smaller than all of them')
+  t.equal(isWhole(heard(true, 240), [], enabled), false)
+  t.equal(isWhole(heard(true, 240, 0), [], enabled), true)
+  t.equal(isWhole(heard(false, 240), [], enabled), true, 'a silent video')
+  t.equal(isWhole(heard(false, 240), heard(true, 240), [240]), false, 'sound on its own, to come')
+})
 
 t.test('sizes in pixels, with and without width and height', async (t) => {
   const file = (id: number, size: object = {}) => ({ resolution: { id, label: `${id}p` }, ...size })

@@ -1,9 +1,10 @@
-import { randomBytes, randomUUID } from 'node:crypto'
+import { randomUUID } from 'node:crypto'
 import { peertube } from '../../../src/platform/peertube.ts'
 import { jpeg } from '../../support/image.ts'
 import { createKit, type Exchange, type PlatformDouble } from '../double.ts'
 import { publishedDocument } from '../published.ts'
-import { createUploads, problem, problemType } from './peertube-uploads.ts'
+import { account, client, createTokens } from './peertube-tokens.ts'
+import { createUploads, problem } from './peertube-uploads.ts'
 
 interface Video {
   uuid: string
@@ -12,11 +13,21 @@ interface Video {
   content: Buffer
   state: number
   described: boolean
+  publishedAt: number
+  /** Resolutions that are made, and how many of them are in the master playlist already. */
+  renditions: number[]
+  listed: number
 }
 
-const account = { username: 'root', password: 'the password of the suite' }
-const client = { id: randomBytes(16).toString('hex'), secret: randomBytes(16).toString('hex') }
 const channelId = 7
+const enabledResolutions = [240, 480, 1080]
+const whole = { renditions: [720, 480, 240], listed: 3 }
+/** How a published video stands before its playlist is whole, or when it never gets so. */
+const unfinished: Record<string, Partial<Video>> = {
+  '1, with the best rendition': { renditions: [720], listed: 1 },
+  '1, with a rendition that the playlist does not name yet': { listed: 2 },
+  '1, with the best rendition, published long ago': { renditions: [720], listed: 1, publishedAt: 0 },
+}
 
 const labels: Record<number, string> = {
   1: 'Published',
@@ -36,6 +47,7 @@ const labels: Record<number, string> = {
 /** Known of its document of 6.3: where that is wrong or silent. */
 const published = publishedDocument('peertube', {
   'GET /lazy-static/': 'images are no part of the API',
+  'GET /static/': 'nor are playlists',
   'POST /api/v1/videos/upload-resumable /lastModified': 'read by node-uploadx, not by PeerTube itself',
   'DELETE /api/v1/videos/upload-resumable lacks header Content-Length':
     'not sent without a body, not missed either',
@@ -50,10 +62,8 @@ const published = publishedDocument('peertube', {
 export async function startDouble(): Promise<PlatformDouble> {
   const kit = createKit(published)
   const videos = new Map<string, Video>()
-  const tokens = new Set<string>()
-  const refreshTokens = new Set<string>()
-  const issued: string[] = []
   const wrong = (text: string) => void kit.violations.push(text)
+  const tokens = createTokens(wrong)
   const byTitle = (title: string) => [...videos.values()].find(({ name }) => name === title)
 
   const uploads = createUploads({
@@ -61,7 +71,8 @@ export async function startDouble(): Promise<PlatformDouble> {
     channelId,
     finished({ name, filename }, content) {
       const uuid = randomUUID()
-      videos.set(uuid, { uuid, name: name.trim(), file: filename, content, state: 2, described: true })
+      const made = { state: 2, described: true, publishedAt: Date.now(), ...whole }
+      videos.set(uuid, { uuid, name: name.trim(), file: filename, content, ...made })
       return { id: videos.size, uuid, shortUUID: uuid.slice(0, 22) }
     },
   })
@@ -75,23 +86,30 @@ export async function startDouble(): Promise<PlatformDouble> {
       if (call === 'DELETE /videos/upload-resumable') return ['remove']
       if (/^GET \/videos\/[\w-]+$/.test(call)) return ['status', 'info', 'thumbnail']
       if (/^DELETE \/videos\/[\w-]+$/.test(call)) return ['remove']
+      if (call === 'GET /config' || /^GET \/static\/.*\/\d-master.m3u8$/.test(call)) return ['status']
       if (/^GET \/lazy-static\/previews\/[\w-]+.jpg$/.test(call)) return ['thumbnail']
       // What is looked up on the way to something else.
       const lookUp = /^GET \/(oauth-clients\/local|users\/me|users\/me\/videos|videos\/[\w-]+\/source)$/
       return lookUp.test(call) ? ['find'] : []
     },
 
-    async handle(exchange) {
+    async handle(untold) {
+      // Told with any answer, once the limit is reached.
+      const answer: Exchange['answer'] = (status, body, headers) =>
+        untold.answer(status, body, { 'retry-after': '8', ...headers })
+      const exchange = { ...untold, answer }
       const { method, url, headers } = exchange
       const path = url.pathname.replace('/api/v1', '')
       if (path === '/oauth-clients/local')
         return exchange.answer(200, { client_id: client.id, client_secret: client.secret })
-      if (path === '/users/token') return giveToken(exchange)
+      if (path === '/users/token') return tokens.give(exchange)
       if (path.startsWith('/lazy-static/')) {
         if (headers.authorization) wrong('the image is asked for with our token')
         return exchange.answer(200, jpeg(850, 480), { 'content-type': 'image/jpeg' })
       }
-      if (!tokens.has(headers.authorization ?? '')) return exchange.answer(401, problem(401, 'invalid_token'))
+      if (path === '/config') return exchange.answer(200, { transcoding: { enabledResolutions } })
+      if (path.startsWith('/static/')) return answerPlaylist(exchange)
+      if (!tokens.valid(headers.authorization)) return exchange.answer(401, problem(401, 'invalid_token'))
       if (path === '/users/me') return exchange.answer(200, { id: 1, videoChannels: [{ id: channelId }] })
       if (path === '/users/me/videos') return list(exchange)
       if (path === '/videos/upload-resumable') return uploads.handle(exchange)
@@ -107,34 +125,6 @@ export async function startDouble(): Promise<PlatformDouble> {
     cut: (exchange, bytes) => uploads.cut(exchange, bytes),
   })
 
-  async function giveToken(exchange: Exchange) {
-    const { bytes } = await exchange.body()
-    const form = new URLSearchParams(bytes.toString())
-    if (exchange.headers.authorization) wrong('a token is asked for with an Authorization header')
-    if (!exchange.headers['content-type']?.startsWith('application/x-www-form-urlencoded'))
-      wrong('a token is not asked for with a form')
-    if (form.get('client_id') !== client.id || form.get('client_secret') !== client.secret)
-      return exchange.answer(400, problem(400, 'invalid_client'), problemType)
-    const type = form.get('grant_type')
-    if (type !== 'password' && type !== 'refresh_token') wrong(`grant type ${type}`)
-    const granted =
-      type === 'password'
-        ? form.get('username') === account.username && form.get('password') === account.password
-        : refreshTokens.delete(form.get('refresh_token') ?? '')
-    if (!granted) return exchange.answer(400, problem(400, 'invalid_grant'), problemType)
-    const [token, refresh] = [randomBytes(20).toString('hex'), randomBytes(20).toString('hex')]
-    tokens.add(`Bearer ${token}`)
-    refreshTokens.add(refresh)
-    issued.push(token, refresh)
-    exchange.answer(200, {
-      token_type: 'Bearer',
-      access_token: token,
-      refresh_token: refresh,
-      expires_in: 86_399,
-      refresh_token_expires_in: 1_209_599,
-    })
-  }
-
   function list({ url, answer }: Exchange) {
     if (url.searchParams.get('sort') !== '-createdAt') wrong(`sort=${url.searchParams.get('sort')}`)
     const count = Number(url.searchParams.get('count'))
@@ -149,24 +139,37 @@ export async function startDouble(): Promise<PlatformDouble> {
     width,
     height,
   })
-  const present = ({ uuid, name, state, described }: Video) => {
-    const files = [file(uuid, 240, 426), file(uuid, 720, 1280)]
+  const present = (video: Video) => {
+    const { uuid, name, state, described, publishedAt, renditions } = video
+    const files = renditions.map((height) => file(uuid, height, Math.round((height * 16) / 9)))
     return {
       id: 1,
       uuid,
       name,
       duration: 4,
       aspectRatio: 1.7778,
+      publishedAt: new Date(publishedAt).toISOString(),
       state: { id: state, label: labels[state] ?? 'New' },
       previewPath: described ? `/lazy-static/previews/${uuid}.jpg` : null,
-      files: described && state === 1 ? files.slice(1) : [],
-      streamingPlaylists: described && state === 1 ? [{ type: 1, playlistUrl: playlist(uuid), files }] : [],
+      files: [],
+      streamingPlaylists: described && state === 1 ? [{ type: 1, playlistUrl: playlist(video), files }] : [],
     }
   }
-  const playlist = (uuid: string) => `${origin}/static/streaming-playlists/hls/${uuid}/master.m3u8`
+  /** Has a new name with each rendition that it lists. */
+  const playlist = ({ uuid, listed }: Video) =>
+    `${origin}/static/streaming-playlists/hls/${uuid}/${listed}-master.m3u8`
 
-  const enter = (title: string, state: number, described = true) =>
-    void Object.assign(byTitle(title)!, { state, described })
+  function answerPlaylist({ url, answer }: Exchange) {
+    const video = [...videos.values()].find((one) => playlist(one) === url.href)
+    if (!video) return answer(404, problem(404, 'not_found'))
+    const streams = video.renditions
+      .slice(0, video.listed)
+      .map((height) => `#EXT-X-STREAM-INF:\n${height}.m3u8\n`)
+    answer(200, `#EXTM3U\n${streams.join('')}`, { 'content-type': 'application/vnd.apple.mpegurl' })
+  }
+
+  const enter = (title: string, state: number, changes: Partial<Video> = {}) =>
+    void Object.assign(byTitle(title)!, { state, described: true, ...whole, ...changes })
 
   return {
     ...kit,
@@ -181,6 +184,9 @@ export async function startDouble(): Promise<PlatformDouble> {
     provisionsAtUpload: true,
     statusWords: {
       1: 'ready',
+      '1, with the best rendition': 'processing',
+      '1, with a rendition that the playlist does not name yet': 'processing',
+      '1, with the best rendition, published long ago': 'ready',
       2: 'processing',
       3: 'processing',
       4: 'processing',
@@ -194,9 +200,9 @@ export async function startDouble(): Promise<PlatformDouble> {
       12: 'failed',
     },
     unknownStatusWord: '4711',
-    setStatus: (title, word) => enter(title, Number(word)),
+    setStatus: (title, word) => enter(title, Number.parseInt(word, 10), unfinished[word]),
     finish: (title) => enter(title, 1),
-    finishWithoutMetadata: (title) => enter(title, 1, false),
+    finishWithoutMetadata: (title) => enter(title, 1, { described: false }),
     failProcessing(title) {
       enter(title, 7)
       return labels[7]!
@@ -204,10 +210,11 @@ export async function startDouble(): Promise<PlatformDouble> {
     content: (title) => byTitle(title)?.content,
     leftovers: () => videos.size + uploads.open(),
     expected(title) {
-      const { uuid } = byTitle(title)!
+      const video = byTitle(title)!
+      const { uuid } = video
       return {
         info: {
-          launchUrl: playlist(uuid),
+          launchUrl: playlist(video),
           mimeType: 'application/vnd.apple.mpegurl',
           width: 1280,
           height: 720,
@@ -221,8 +228,8 @@ export async function startDouble(): Promise<PlatformDouble> {
         },
       }
     },
-    tokens: { requests: () => kit.calls('token'), revoke: () => tokens.clear() },
+    tokens: { requests: () => kit.calls('token'), revoke: tokens.revoke },
     chunkSize: 65_536,
-    secrets: () => [account.password, client.secret, ...issued],
+    secrets: tokens.secrets,
   }
 }
