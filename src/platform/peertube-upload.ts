@@ -1,3 +1,5 @@
+import { randomUUID } from 'node:crypto'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { Type } from '@sinclair/typebox'
 import { GatewayError } from '../errors.ts'
 import { uploadInChunks } from './chunked-upload.ts'
@@ -10,16 +12,21 @@ export interface Session {
   uploadId: string
   /** The source file's name, made of the gateway's id. */
   file: string
+  title: string
   /** In bytes. */
   size: number
 }
 
-/** Where an upload session stands: at an offset, at its video, still at work, or no more known to PeerTube. */
-export type Standing = { offset: number } | { video: string } | 'busy' | 'gone'
+/**
+ * Where an upload session stands: at an offset; locked by a chunk that arrives, or whose cut was not noticed yet;
+ * busy with the complete file (for an hour if that failed with 500); at its video; or no more known to PeerTube.
+ */
+export type Standing = { offset: number } | 'locked' | 'busy' | { video: string } | 'gone'
 
-const Id = Type.Object({ uuid: Type.String({ minLength: 1 }) })
-const Uploaded = Type.Object({ video: Id })
-const Listed = Type.Object({ data: Type.Array(Id) })
+const Uploaded = Type.Object({ video: Type.Object({ uuid: Type.String({ minLength: 1 }) }) })
+const Listed = Type.Object({
+  data: Type.Array(Type.Object({ uuid: Type.String({ minLength: 1 }), name: Type.String() })),
+})
 const Source = Type.Object({
   inputFilename: Type.Optional(Type.String()),
   filename: Type.Optional(Type.String()),
@@ -35,25 +42,22 @@ const newest = 25
  */
 export function resumableUpload(http: PlatformHttp, patience: PlatformTools['chunks']) {
   const at = ({ uploadId }: Session) => `${path}?upload_id=${encodeURIComponent(uploadId)}`
+  const { attempts, firstDelay } = patience ?? { attempts: 6, firstDelay: 500 }
 
   /** Makes a session for a video. */
-  async function open(video: { filename: string }, size: number, signal: AbortSignal): Promise<Session> {
-    for (let attempt = 1; ; attempt++) {
-      const { status, headers } = await http.send({
-        operation: 'provision',
-        method: 'POST',
-        url: path,
-        headers: { 'x-upload-content-length': String(size), 'x-upload-content-type': 'video/mp4' },
-        json: video,
-        signal,
-      })
-      const session = { uploadId: uploadIdOf(headers.location), file: video.filename, size }
-      if (status === 201) return session
-      // 200: there is such a session with bytes of another time in it.
-      if (attempt > 1)
-        throw new GatewayError('platform-protocol-error', 'peertube makes no new upload session')
-      await cancel(session, signal)
-    }
+  async function open(video: { filename: string; name: string }, size: number, signal: AbortSignal) {
+    const { status, headers } = await http.send({
+      operation: 'provision',
+      method: 'POST',
+      url: path,
+      headers: { 'x-upload-content-length': String(size), 'x-upload-content-type': 'video/mp4' },
+      // Sessions are told apart by account, name, size and this: no two uploads may ever share one.
+      json: { ...video, lastModified: randomUUID() },
+      signal,
+    })
+    if (status !== 201)
+      throw new GatewayError('platform-protocol-error', 'peertube made no new upload session')
+    return { uploadId: uploadIdOf(headers.location), file: video.filename, title: video.name, size }
   }
 
   /** Sends the content. @returns the video's id */
@@ -64,7 +68,7 @@ export function resumableUpload(http: PlatformHttp, patience: PlatformTools['chu
     async function where(): Promise<number> {
       const standing = await stand(session, signal)
       if (standing === 'gone') throw new VideoMissingError('peertube')
-      if (standing === 'busy') throw stillBusy()
+      if (standing === 'busy' || standing === 'locked') throw stillBusy()
       if ('offset' in standing) return standing.offset
       video = standing.video
       return size
@@ -75,7 +79,7 @@ export function resumableUpload(http: PlatformHttp, patience: PlatformTools['chu
       chunkSize,
       signal,
       where,
-      async send({ bytes, start, end }) {
+      async send({ bytes, start, end, last }) {
         const answer = await http.send({
           operation: 'upload',
           method: 'PUT',
@@ -85,16 +89,23 @@ export function resumableUpload(http: PlatformHttp, patience: PlatformTools['chu
             'content-range': `bytes ${start}-${end - 1}/${size}`,
           },
           body: bytes,
-          accept: [308, 409, 423],
+          accept: last ? [308, 422, 423, 500] : [308, 423],
           signal,
         })
-        if (answer.status === 409) return where()
-        // Locked: the end of a chunk that was cut has not come through yet.
         if (answer.status === 423) throw stillBusy()
         if (answer.status === 308) return offsetOf(answer)
+        if (answer.status !== 200) {
+          // Nothing more comes of this session, though after 500 it says that it is at work.
+          await cancel(session, signal)
+          throw new GatewayError('platform-rejected', 'peertube could not make a video of the file')
+        }
         video = parseJson('peertube', Uploaded, answer.body).video.uuid
         return end
       },
+    }).catch((error) => {
+      if (!(error instanceof VideoMissingError)) throw error
+      // As after a restart. Nothing is wrong with the file.
+      throw new GatewayError('platform-unavailable', 'peertube lost what was uploaded so far')
     })
     if (video === undefined)
       throw new GatewayError('platform-protocol-error', 'peertube took the upload and named no video')
@@ -108,15 +119,15 @@ export function resumableUpload(http: PlatformHttp, patience: PlatformTools['chu
       method: 'PUT',
       url: at(session),
       headers: { 'content-length': '0', 'content-range': `bytes */${session.size}` },
-      accept: [308, 404, 409, 410, 423, 503],
+      // 403: a session of another account.
+      accept: [308, 403, 404, 410, 423, 503],
       idempotent: true,
       signal,
     })
     if (answer.status === 308) return { offset: offsetOf(answer) }
-    if (answer.status === 409 || answer.status === 423) throw stillBusy()
+    if (answer.status === 423) return 'locked'
     if (answer.status === 503) {
-      // With Retry-After PeerTube says that it is at work on the complete file; without it is down.
-      if (answer.headers['retry-after'] !== undefined) return 'busy'
+      if (isAtWork(answer)) return 'busy'
       throw new GatewayError('platform-unavailable', 'peertube answered 503')
     }
     if (answer.status === 200) return { video: parseJson('peertube', Uploaded, answer.body).video.uuid }
@@ -124,11 +135,11 @@ export function resumableUpload(http: PlatformHttp, patience: PlatformTools['chu
     return video === undefined ? 'gone' : { video }
   }
 
-  async function findBySource({ file }: Session, signal: AbortSignal): Promise<string | undefined> {
+  async function findBySource({ file, title }: Session, signal: AbortSignal): Promise<string | undefined> {
     const call = { operation: 'find', method: 'GET', signal } as const
     const url = `/api/v1/users/me/videos?sort=-createdAt&count=${newest}`
     const { data } = await http.json(Listed, { ...call, url })
-    for (const { uuid } of data) {
+    for (const { uuid } of data.filter(({ name }) => name === title.trim())) {
       const { status, body } = await http.send({
         ...call,
         url: `/api/v1/videos/${uuid}/source`,
@@ -139,6 +150,24 @@ export function resumableUpload(http: PlatformHttp, patience: PlatformTools['chu
       if ((source.inputFilename ?? source.filename) === file) return uuid
     }
     return undefined
+  }
+
+  /**
+   * Takes a session away. While PeerTube is at work on its file a video may come of it even so: that is waited for,
+   * but not for ever.
+   * @returns the video that was made of it
+   */
+  async function drop(session: Session, signal: AbortSignal): Promise<string | undefined> {
+    let standing = await stand(session, signal)
+    for (let attempt = 1; attempt < attempts && standing === 'busy'; attempt++) {
+      const delay = firstDelay * 2 ** (attempt - 1)
+      await sleep(delay, undefined, { signal }).catch(() => signal.throwIfAborted())
+      standing = await stand(session, signal)
+    }
+    if (standing === 'gone') return undefined
+    if (typeof standing === 'object' && 'video' in standing) return standing.video
+    await cancel(session, signal)
+    return standing === 'busy' ? findBySource(session, signal) : undefined
   }
 
   /** Drops a session and its bytes; that it is gone already is fine. */
@@ -152,7 +181,7 @@ export function resumableUpload(http: PlatformHttp, patience: PlatformTools['chu
     })
   }
 
-  return { open, transfer, stand, cancel }
+  return { open, transfer, stand, drop }
 }
 
 /** Only the id is taken from the Location: the path is known, and the host (`//host/…`) is the proxy's idea of it. */
@@ -173,6 +202,12 @@ function offsetOf({ headers }: PlatformAnswer): number {
   if (last === undefined)
     throw new GatewayError('platform-protocol-error', 'peertube gave a range that makes no sense')
   return Number(last) + 1
+}
+
+/** What tells PeerTube's “already being processed” from an instance that is down, or behind a page that says so. */
+function isAtWork({ headers }: PlatformAnswer): boolean {
+  const problem = String(headers['content-type']).startsWith('application/problem+json')
+  return problem && headers['retry-after'] === '300'
 }
 
 /** PeerTube asks for 300 s here, but reading a complete file mostly takes it a moment. */

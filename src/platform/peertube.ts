@@ -13,7 +13,7 @@ import type { PlatformDefinition, PlatformTools } from './tools.ts'
 const name = 'peertube'
 
 /**
- * Adapter of PeerTube (https://docs.joinpeertube.org/api-rest-reference.html), tried with 6.x. PeerTube wants the
+ * Adapter of PeerTube (https://docs.joinpeertube.org/api-rest-reference.html), tried with 6.3.2. PeerTube wants the
  * size before the slot exists and names the video after the upload: until then the slot is an upload session.
  */
 export const peertube = {
@@ -84,13 +84,8 @@ function createPeertube(variables: Variables, tools: PlatformTools): VideoPlatfo
   /** Takes away whatever the slot holds: the video, or the session that has not become one. */
   async function clear(slot: Slot, signal: AbortSignal): Promise<void> {
     const session = sessionOf(slot)
-    if (slot.videoId !== null) return void (await removeVideo(slot.videoId, signal))
-    if (!session) return
-    const standing = await uploads.stand(session, signal)
-    if (standing === 'gone') return
-    if (standing === 'busy') throw stillBusy()
-    if ('video' in standing) await removeVideo(standing.video, signal)
-    else await uploads.cancel(session, signal)
+    const videoId = slot.videoId ?? (session && (await uploads.drop(session, signal)))
+    if (videoId !== undefined) await removeVideo(videoId, signal)
   }
 
   return {
@@ -117,8 +112,6 @@ function createPeertube(variables: Variables, tools: PlatformTools): VideoPlatfo
           privacy: variables.PEERTUBE_PRIVACY,
           waitTranscoding: true,
           filename: `${draft.id}.mp4`,
-          // Sessions are told apart by account, name, size and this: two uploads must never share one.
-          lastModified: draft.id,
         }
         const session = await uploads.open(video, content.size, signal)
         keep({ videoId: null, handle: JSON.stringify(session) })
@@ -135,6 +128,7 @@ function createPeertube(variables: Variables, tools: PlatformTools): VideoPlatfo
       if (videoId === null) {
         const session = sessionOf(slot)
         const standing = session ? await uploads.stand(session, signal) : 'gone'
+        if (standing === 'locked') throw stillBusy()
         if (standing === 'busy') return { state: 'processing' }
         if (standing === 'gone' || 'offset' in standing) return { state: 'awaiting-upload' }
         videoId = standing.video

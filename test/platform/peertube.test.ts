@@ -1,11 +1,12 @@
 import { randomBytes } from 'node:crypto'
+import { setTimeout as delay } from 'node:timers/promises'
 import t from 'tap'
 import { largest } from '../../src/platform/peertube-files.ts'
 import { isWhole } from '../../src/platform/peertube-renditions.ts'
-import { contentOf, scenarios, stuckContent } from './conformance/setup.ts'
+import { contentOf, scenarios } from './conformance/setup.ts'
 import { startDouble } from './doubles/peertube.ts'
 
-/** What PeerTube has beyond the conformance suite: its login, and slots that are upload sessions. */
+/** What PeerTube has beyond the conformance suite: its login, its limits and its playlists. */
 const scenario = scenarios(t, startDouble)
 const withoutChannel = scenarios(t, async () => {
   const double = await startDouble()
@@ -70,98 +71,43 @@ scenario('titles and descriptions that PeerTube refuses are refused at once', as
   t.equal(double.calls('provision') + double.calls('token'), 0)
 })
 
-scenario('the last answer is lost: the video is found again', async (t, setup) => {
+scenario('a renewal by another call: a chunk with the token before is sent again', async (t, setup) => {
   const { double, platform, publication } = setup
-  await publication().publish()
-  const video = publication()
+  const [video, other] = [publication(), publication()]
+  await other.publish()
   await video.provision()
-  double.fail('upload', { reset: { afterBytes: 0 }, late: true })
+  const release = double.holdUploads()
   const bytes = randomBytes(100)
-  await video.upload(contentOf(bytes))
-  t.equal(double.leftovers(), 2, 'and it is there once')
-  t.strictSame(await platform.status(video.slot, video.call()), { state: 'processing' })
-  await platform.remove(video.slot, video.call())
-  t.equal(double.content(video.draft.title), undefined, 'it was the right one')
-})
-
-scenario('the process died before the last answer: status finds the video', async (t, setup) => {
-  const { double, platform, publication } = setup
-  const video = publication()
-  await video.provision()
-  let session = video.slot
-  const { keep, ...call } = video.call()
-  const first = (slot: typeof session) => {
-    if (slot.videoId === null) session = slot
-    keep(slot)
-  }
-  await platform.upload(video.slot, video.draft, contentOf(randomBytes(100)), { ...call, keep: first })
-  t.equal(session.videoId, null)
-  t.type(session.handle, 'string')
-
-  double.fail('upload', { status: 503, headers: { 'retry-after': '300' } })
-  t.strictSame(
-    await platform.status(session, video.call()),
-    { state: 'processing' },
-    'PeerTube is at work on it',
-  )
-  video.slot = session
-  t.strictSame(await platform.status(session, video.call()), { state: 'processing' })
-  t.type(video.slot.videoId, 'string', 'kept')
-  await platform.remove(session, video.call())
-  t.equal(double.leftovers(), 0, 'it is removed by its session as well')
-})
-
-scenario('a session that PeerTube forgot awaits an upload', async (t, { platform, publication }) => {
-  const video = publication()
-  video.slot = {
-    videoId: null,
-    handle: JSON.stringify({ uploadId: '1-gone.mp4', file: 'gone.mp4', size: 9 }),
-  }
-  t.strictSame(await platform.status(video.slot, video.call()), { state: 'awaiting-upload' })
-  await video.upload(contentOf(randomBytes(100)))
-  t.strictSame(await platform.status(video.slot, video.call()), { state: 'processing' })
-})
-
-scenario('a session whose making nobody kept is met again, and not continued', async (t, setup) => {
-  const { double, publication } = setup
-  const video = publication()
-  await video.provision()
-  const nothing = video.slot
-  const content = stuckContent(70_000, 66_000)
-  setTimeout(() => content.stream.destroy(new Error('cut')), 100)
-  await t.rejects(video.upload(content))
-  t.equal(double.leftovers(), 1)
-
-  video.slot = nothing
-  const bytes = randomBytes(70_000)
-  await video.upload(contentOf(bytes))
+  const sent = double.calls('upload')
+  const uploading = video.upload(contentOf(bytes))
+  while (double.calls('upload') === sent) await delay(5)
+  double.fail('status', { status: 401, body: '{}' })
+  await platform.status(other.slot, other.call())
+  const asked = double.calls('token')
+  release()
+  await uploading
   t.ok(double.content(video.draft.title)?.equals(bytes))
-  t.equal(double.leftovers(), 1)
+  t.equal(double.calls('token'), asked, 'with the token that is there by now')
 })
 
-scenario('uploads of the same title and size at once do not meet', async (t, { double, publication }) => {
-  const videos = Array.from({ length: 20 }, () => publication('The same'))
-  const contents = await Promise.all(
-    videos.map(async (video) => {
-      const bytes = randomBytes(70_000)
-      await video.provision()
-      await video.upload(contentOf(bytes))
-      return video.slot.videoId
-    }),
-  )
-  t.equal(new Set(contents).size, 20)
-  t.equal(double.leftovers(), 20)
+scenario('a limit of the instance tells how long to wait', async (t, setup) => {
+  const { double, failure, platform, publication } = setup
+  const html = { 'content-type': 'text/html; charset=utf-8' }
+  const limit = (seconds: string) => ({
+    status: 429,
+    headers: { ...html, 'retry-after': seconds },
+    body: 'Too many',
+  })
+  const video = publication()
+  double.fail('token', limit('300'))
+  t.match(await failure(video.publish()), { code: 'platform-throttled', retryAfter: 300 })
+  await video.publish()
+  double.fail('status', limit('10'))
+  t.match(await failure(platform.status(video.slot, video.call())), {
+    code: 'platform-throttled',
+    retryAfter: 10,
+  })
 })
-
-scenario(
-  'a chunk that meets the lock of the one before is sent again',
-  async (t, { double, publication }) => {
-    const video = publication()
-    await video.provision()
-    double.fail('upload', { status: 423, body: '{}' })
-    await t.resolves(video.upload(contentOf(randomBytes(100))))
-  },
-)
 
 t.test('a playlist is whole with the best resolution, what is enabled below, and sound', async (t) => {
   const files = (...ids: number[]) => ids.map((id) => ({ resolution: { id } }))

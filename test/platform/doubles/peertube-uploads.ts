@@ -12,6 +12,9 @@ export interface NewVideo {
   filename: string
 }
 
+/** What a file begins with that PeerTube cannot make a video of, and the status it is refused with. */
+export const brokenFiles = { unreadable: 422, undecodable: 500 } as const
+
 /** The resumable uploads of PeerTube's double: node-uploadx with its storage on a disk. */
 export function createUploads(instance: {
   channelId: number
@@ -21,18 +24,28 @@ export function createUploads(instance: {
 }) {
   const { channelId, wrong, finished } = instance
   const sessions = new Map<string, Session>()
+  /** With a chunk that is arriving, and with one whose cut has not been noticed yet. */
+  const arriving = new Set<string>()
+  const cut = new Set<string>()
+  /** The complete file is being processed; after a failure PeerTube goes on saying so for an hour. */
+  const processing = new Set<string>()
 
   async function handle(exchange: Exchange) {
     const { method, url } = exchange
     if (method === 'POST') return openSession(exchange)
     const id = url.searchParams.get('upload_id') ?? ''
-    const session = sessions.get(id)
-    if (!session) return exchange.answer(404, problem(404, 'upload not found'))
+    if (!id.startsWith('1-')) return exchange.answer(403, uploadxError('Forbidden'))
     if (method === 'DELETE') {
       sessions.delete(id)
+      processing.delete(id)
       return exchange.answer(204)
     }
+    const session = sessions.get(id)
+    if (!session) return exchange.answer(404, uploadxError('FileNotFound'))
+    if (arriving.has(id) || cut.delete(id)) return exchange.answer(423, uploadxError('FileLocked'))
+    arriving.add(id)
     await receive(exchange, id, session)
+    arriving.delete(id)
   }
 
   async function openSession(exchange: Exchange) {
@@ -57,7 +70,10 @@ export function createUploads(instance: {
       wrong('a chunk without Content-Length')
     const { bytes, complete } = await exchange.body()
     const [, from, to, total] = /^bytes (?:(\d+)-(\d+)|\*)\/(\d+)$/.exec(headers['content-range'] ?? '') ?? []
-    if (Number(total) !== session.size) wrong(`Content-Range: ${headers['content-range']}`)
+    if (Number(total) !== session.size) {
+      wrong(`Content-Range: ${headers['content-range']}`)
+      return exchange.answer(409, uploadxError('FileConflict'))
+    }
     if (from === undefined) {
       if (bytes.length > 0) wrong('bytes in a question')
       return answerProgress(exchange, id, session)
@@ -66,32 +82,37 @@ export function createUploads(instance: {
       return exchange.answer(413, problem(413, 'a chunk of another type'))
     if (Number(headers['content-length']) !== Number(to) - Number(from) + 1)
       wrong(`Content-Length ${headers['content-length']} for ${headers['content-range']}`)
-    if (!write(exchange, bytes)) return exchange.answer(409, problem(409, 'chunk does not match range'))
+    write(exchange, bytes)
     if (complete) answerProgress(exchange, id, session)
   }
 
-  /** Writes a chunk where it says it belongs. @returns false when that is behind a gap */
-  function write({ url, headers }: Exchange, bytes: Buffer): boolean {
+  /** Writes a chunk where it says it belongs. PeerTube takes one behind a gap, and the file is spoilt then. */
+  function write({ url, headers }: Exchange, bytes: Buffer): void {
     const session = sessions.get(url.searchParams.get('upload_id') ?? '')
     const from = /^bytes (\d+)-/.exec(headers['content-range'] ?? '')?.[1]
-    if (!session || from === undefined) return true
-    if (Number(from) > session.bytes.length) return false
+    if (!session || from === undefined) return
+    if (Number(from) > session.bytes.length) wrong('a chunk behind a gap')
     session.bytes = Buffer.concat([session.bytes.subarray(0, Number(from)), bytes])
-    return true
   }
 
   function answerProgress(exchange: Exchange, id: string, { size, video, bytes }: Session) {
     if (bytes.length < size) return exchange.answer(308, undefined, { range: `bytes=0-${bytes.length - 1}` })
-    sessions.delete(id)
+    if (processing.has(id)) return exchange.answer(503, atWork, { ...problemType, 'retry-after': '300' })
+    const refusal = Object.entries(brokenFiles).find(([start]) => bytes.toString('latin1').startsWith(start))
+    if (refusal) processing.add(id)
+    if (refusal?.[1] !== 500) sessions.delete(id)
+    if (refusal) return exchange.answer(refusal[1], problem(refusal[1], refusal[0]), problemType)
     exchange.answer(200, { video: finished(video as unknown as NewVideo, bytes) })
   }
 
   return {
     handle,
     open: () => sessions.size,
-    /** What arrived of a chunk before the connection broke is on the disk. */
+    /** What arrived of a chunk before the connection broke is on the disk, and the lock stays for a moment. */
     cut(exchange: Exchange, bytes: Buffer) {
-      if (exchange.method === 'PUT') write(exchange, bytes)
+      if (exchange.method !== 'PUT') return
+      write(exchange, bytes)
+      cut.add(exchange.url.searchParams.get('upload_id') ?? '')
     },
   }
 }
@@ -125,6 +146,8 @@ function isText(value: unknown, min: number, max: number): boolean {
   return typeof value === 'string' && value.trim().length >= min && value.trim().length <= max
 }
 
+const uploadxError = (code: string) => ({ error: { code, message: code } })
+
 export const problemType = { 'content-type': 'application/problem+json' }
 /** PeerTube's problem documents, which carry their text once more as `error`. */
 export const problem = (status: number, code: string) => ({
@@ -134,3 +157,4 @@ export const problem = (status: number, code: string) => ({
   status,
   code,
 })
+const atWork = problem(503, 'The upload is already being processed')

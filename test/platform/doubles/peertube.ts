@@ -51,6 +51,9 @@ const published = publishedDocument('peertube', {
   'POST /api/v1/videos/upload-resumable /lastModified': 'read by node-uploadx, not by PeerTube itself',
   'DELETE /api/v1/videos/upload-resumable lacks header Content-Length':
     'not sent without a body, not missed either',
+  'PUT /api/v1/videos/upload-resumable does not answer 403': 'it does, for a session of another account',
+  'PUT /api/v1/videos/upload-resumable does not answer 423': 'it does, while a chunk arrives',
+  'PUT /api/v1/videos/upload-resumable does not answer 500': 'it does, for a file that ffmpeg cannot read',
   'GET /api/v1/users/me 200  must be array': 'one user is answered',
   'GET /api/v1/videos/{id} does not answer 404': 'it does',
   'DELETE /api/v1/videos/{id} does not answer 404': 'it does',
