@@ -165,7 +165,15 @@ export async function buildApp(config: Config, options: AppOptions = {}): Promis
     }
   }
 
-  const expiry = setInterval(() => store.expireKeys(Date.now() - 24 * 3_600_000), 3_600_000).unref()
+  function expireKeys(): void {
+    try {
+      store.expireKeys(Date.now() - 24 * 3_600_000)
+    } catch (error) {
+      log.warn({ err: error }, 'old idempotency keys are kept for another hour')
+    }
+  }
+
+  const expiry = setInterval(expireKeys, 3_600_000).unref()
   server.addHook('onListen', async () => {
     poller = startPoller(gateway)
   })

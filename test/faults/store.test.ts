@@ -62,3 +62,22 @@ t.test(
     db.close()
   },
 )
+
+t.test('the database is busy when old keys are due to go: a warning, and the process lives on', async (t) => {
+  const file = `${await temporaryDirectory(t)}/gateway.db`
+  const env = { SANDBOX_BASE_URL: 'http://127.0.0.1:1', DATABASE_URL: `sqlite:${file}` }
+  const gateway = await startProcess(t, env, 'test/support/hasty-gateway.ts')
+  const db = new DatabaseSync(file)
+  const keys = () => db.prepare('SELECT key FROM idempotency_keys').all()
+  const locker = new DatabaseSync(file)
+  locker.exec('BEGIN IMMEDIATE')
+  while (!/old idempotency keys are kept/.test(gateway.output())) {
+    if (gateway.child.exitCode !== null) throw new Error(gateway.output())
+    await sleep(20)
+  }
+  locker.exec("INSERT INTO idempotency_keys VALUES ('test', 'old', '', '', NULL, 1); COMMIT")
+  while (keys().length > 0) await sleep(20)
+  t.equal((await gateway.call('GET', '/health/ready')).status, 200)
+  t.equal(await gateway.kill('SIGTERM'), 0)
+  for (const connection of [db, locker]) connection.close()
+})
