@@ -22,6 +22,7 @@ import type { Gateway } from './publication/gateway.ts'
 import { type Poller, startPoller } from './publication/poller.ts'
 import { contentRoutes } from './routes/content.ts'
 import { registerDocs } from './routes/docs.ts'
+import { readJson } from './routes/json.ts'
 import { oauthRoutes } from './routes/oauth.ts'
 import { operationsRoutes } from './routes/operations.ts'
 import { createPresenter } from './routes/presentation.ts'
@@ -145,6 +146,7 @@ export async function buildApp(config: Config, options: AppOptions = {}): Promis
   })
 
   cutSlowBodies(server)
+  readJson(server)
   registerProblems(server)
   await registerDocs(server)
   const present = createPresenter(gateway, publicUrl)

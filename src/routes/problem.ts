@@ -84,6 +84,8 @@ function toGatewayError(error: FastifyError | GatewayError): GatewayError {
     }))
     return new GatewayError('invalid-request', undefined, { errors: firstPerPath(errors), cause: undefined })
   }
+  if (error.code === 'FST_ERR_CTP_INVALID_JSON_BODY')
+    return new GatewayError('invalid-request', undefined, { errors: [{ path: '', message: 'is no JSON' }] })
   const status = error.statusCode ?? 500
   if (status < 400 || status >= 500) return new GatewayError('internal-error')
   return new GatewayError(codesByStatus[status] ?? 'invalid-request', undefined, { cause: error })

@@ -48,15 +48,32 @@ t.test('input that is not valid', async (t) => {
   }
   const bad = (body: string, type: string) =>
     gateway.call('POST', '/v1/videos', { body, headers: { 'content-type': type } })
-  problem(t, await bad('{"title":', 'application/json'), 400, 'invalid-request')
-  problem(t, await bad('', 'application/json'), 400, 'invalid-request')
-  problem(t, await bad('{"title":"x","__proto__":{"a":1}}', 'application/json'), 400, 'invalid-request')
+  for (const [body, message] of [
+    ['{"title":', 'is no JSON'],
+    ['{"title":"x","__proto__":{"a":1}}', 'is no JSON'],
+    ['', 'Expected object'],
+  ] as const) {
+    const answer = await bad(body, 'application/json')
+    problem(t, answer, 400, 'invalid-request')
+    t.strictSame(answer.body.errors, [{ path: '', message }])
+  }
   problem(t, await bad('<title/>', 'application/xml'), 415, 'unsupported-media-type')
   problem(t, await bad(`{"title":"${'x'.repeat(2_000_000)}"}`, 'application/json'), 413, 'content-too-large')
   problem(t, await bad('no form', 'multipart/form-data; boundary=x'), 400, 'incomplete-upload')
   problem(t, await bad('no form', 'multipart/form-data'), 400, 'invalid-request')
   problem(t, await gateway.call('POST', '/v1/videos'), 415, 'unsupported-media-type')
   t.equal(gateway.sandbox.stats().calls.create ?? 0, 0, 'the platform heard of none of it')
+})
+
+t.test('a removal that says application/json and has no body', async (t) => {
+  const gateway = await startGateway(t)
+  const { id } = await gateway.create()
+  const headers = { 'content-type': 'application/json' }
+  t.equal((await gateway.call('DELETE', `/v1/videos/${id}`, { headers })).status, 204)
+  problem(t, await gateway.call('DELETE', `/v1/videos/${nobody}`, { headers }), 404, 'video-not-found')
+  problem(t, await gateway.call('PATCH', '/v1/videos', { headers }), 405, 'method-not-allowed')
+  const wrong = await gateway.call('DELETE', `/v1/videos/${id}`, { headers, body: 'no JSON' })
+  problem(t, wrong, 400, 'invalid-request')
 })
 
 t.test('forms that are not valid', async (t) => {
