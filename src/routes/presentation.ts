@@ -3,12 +3,16 @@ import { statusOf, type Video } from '../publication/video.ts'
 
 /** How videos look from outside. */
 export interface Presenter {
+  /** Where the video is. */
+  url(id: string): string
   video(video: Video): object
   status(video: Video): object
 }
 
 /** @param publicUrl base of the URLs handed out, without a slash at its end */
 export function createPresenter(gateway: Gateway, publicUrl: () => string): Presenter {
+  const url = (id: string) => `${publicUrl()}/v1/videos/${id}`
+
   function common(video: Video) {
     // The row knows what the last renewal of the lease wrote; the upload itself, if it runs here, knows better.
     const live = video.stage === 'uploading' ? gateway.uploads.get(video.id)?.content.received() : undefined
@@ -18,7 +22,7 @@ export function createPresenter(gateway: Gateway, publicUrl: () => string): Pres
       stage: video.stage,
       error: video.error,
       upload: {
-        url: `${publicUrl()}/v1/videos/${video.id}/content`,
+        url: `${url(video.id)}/content`,
         bytesReceived: live ?? video.bytesReceived,
         bytesTotal: video.bytesTotal,
       },
@@ -26,6 +30,7 @@ export function createPresenter(gateway: Gateway, publicUrl: () => string): Pres
   }
 
   return {
+    url,
     video: (video) => ({
       ...common(video),
       title: video.title,

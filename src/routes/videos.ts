@@ -73,7 +73,7 @@ export const videoRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (
             201: {
               description: 'The video',
               headers: {
-                location: { type: 'string', description: 'its path' },
+                location: { type: 'string', format: 'uri', description: 'its URL' },
                 'idempotency-replayed': {
                   type: 'string',
                   description: '`true` when an earlier answer is given again',
@@ -174,7 +174,7 @@ export const videoRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (
   )
 
   function created(reply: FastifyReply, { video, replayed }: Published) {
-    reply.code(201).header('location', `/v1/videos/${video.id}`)
+    reply.code(201).header('location', present.url(video.id))
     if (replayed) reply.header('idempotency-replayed', 'true')
     return present.video(video)
   }
