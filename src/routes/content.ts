@@ -52,6 +52,11 @@ export const contentRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (
     async ({ params, raw, headers }, reply) => {
       if (headers['content-type'] === undefined)
         throw new GatewayError('unsupported-media-type', 'send Content-Type: video/mp4')
+      // A part would be taken for the whole (RFC 9110 §14.5).
+      if (headers['content-range'] !== undefined)
+        throw new GatewayError('invalid-request', undefined, {
+          errors: [{ path: 'content-range', message: 'is not supported: send the whole file' }],
+        })
       const length = headers['content-length']
       await upload(gateway, params.id, { source: raw, size: length === undefined ? null : Number(length) })
       return reply.code(204).send()

@@ -159,6 +159,9 @@ t.test('content that cannot be taken', async (t) => {
     415,
     'unsupported-media-type',
   )
+  const part = await gateway.put(video.id, fakeMp4(100), { 'content-range': 'bytes 0-99/5000' })
+  problem(t, part, 400, 'invalid-request')
+  t.match(part.body.errors, [{ path: 'content-range' }])
   problem(t, await gateway.put(video.id, Buffer.alloc(0)), 400, 'incomplete-upload')
   problem(t, await gateway.put(video.id, fakeMp4(10_001)), 413, 'content-too-large')
   problem(t, await gateway.put(video.id, chunked(fakeMp4(9000), fakeMp4(2000))), 413, 'content-too-large')
