@@ -193,7 +193,7 @@ export const ProblemDocument = Type.Object(
 )
 
 export const IdParams = Type.Object({
-  id: Type.String({ maxLength: 100, description: 'the gateway’s id', examples: [id] }),
+  id: Type.String({ description: 'the gateway’s id', examples: [id] }),
 })
 
 /** Any route may answer these. */

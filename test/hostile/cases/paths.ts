@@ -30,7 +30,7 @@ export const paths: HostileCase[] = [
   { name: 'the id __proto__', send: get('/v1/videos/__proto__'), answer: [404] },
   { name: 'the id constructor, and its info', send: get('/v1/videos/constructor/info'), answer: [404] },
   { name: 'an id of 5 KB', send: get(`/v1/videos/${'a'.repeat(5000)}`), answer: [400, 404, 414] },
-  { name: 'an id of 150 characters', send: get(`/v1/videos/${'a'.repeat(150)}`), answer: [400] },
+  { name: 'an id of 150 characters', send: get(`/v1/videos/${'a'.repeat(150)}`), answer: [404] },
   { name: 'a problem called __proto__', send: get('/problems/__proto__'), answer: [404] },
   { name: 'a problem called toString', send: get('/problems/toString'), answer: [404] },
   {
@@ -41,7 +41,7 @@ export const paths: HostileCase[] = [
   { name: 'slashes without end', send: get('/'.repeat(5000)), answer: [404] },
   { name: 'a fragment', send: get('/v1/videos#x'), answer: [400, 404] },
   { name: '__proto__ in the query', send: get('/v1/videos?__proto__[admin]=1'), answer: [400] },
-  { name: 'a limit of 1e9', send: get('/v1/videos?limit=1e9'), answer: [200, 400] },
+  { name: 'a limit of 1e9', send: get('/v1/videos?limit=1e9'), answer: [400] },
   { name: 'a limit of NaN', send: get('/v1/videos?limit=NaN'), answer: [400] },
   { name: 'two limits', send: get('/v1/videos?limit=1&limit=2'), answer: [400] },
   { name: 'a cursor of SQL', send: get('/v1/videos?cursor=%27%3b--'), answer: [400] },
