@@ -20,7 +20,8 @@ const shortestSleep = 20
 export function startPoller(gateway: Gateway): Poller {
   const { pollConcurrency, claim, uploadLease, backoff } = gateway.policy
   // No check is planned further ahead than this; one that is was planned before the clock was set back.
-  const horizon = Math.max(claim, backoff.max * (1 + backoff.jitter), longestRetryAfter) + 10_000
+  const longestDelay = Math.max(backoff.initial, backoff.max * (1 + backoff.jitter))
+  const horizon = Math.max(claim, longestDelay, longestRetryAfter) + 10_000
   const running = new Set<Promise<void>>()
   let timer: NodeJS.Timeout | undefined
   let plannedAt = 0

@@ -2,6 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import t from 'tap'
 import { startSandbox } from '../../sandbox/server.ts'
 import { fakeMp4, startGateway, temporaryDirectory } from '../support/gateway.ts'
+import { aVideo } from '../support/video.ts'
 
 const discard = { discard: true, processing_delay_ms: 30 }
 
@@ -21,6 +22,22 @@ t.test('asks with growing delays, and says when it will ask again', async (t) =>
     seen.push(Date.parse(body.nextCheckAt) - Date.parse(body.checkedAt))
   }
   t.strictSame(seen, [100, 200, 400, 800])
+})
+
+t.test('a first look that is planned late is not taken sooner, while others are looked after', async (t) => {
+  const gateway = await startGateway(t, { env: { POLL_INITIAL_DELAY: '15m' } })
+  const video = await gateway.create()
+  await gateway.put(video.id, fakeMp4(1000))
+  const { store } = gateway.app.gateway
+  // Each is done once the poller has looked: whatever was due before it was seen then.
+  for (const videoId of ['one', 'two']) {
+    const other = aVideo({ stage: 'deleting', slot: { videoId, handle: null }, nextCheckAt: Date.now() })
+    store.insert(other)
+    while (store.find(other.id)?.stage !== 'deleted') await sleep(10)
+  }
+  const { body } = await gateway.call('GET', `/v1/videos/${video.id}/status`)
+  t.match(body, { stage: 'processing', checkedAt: null })
+  t.ok(Date.parse(body.nextCheckAt) > Date.now() + 60_000)
 })
 
 t.test('the platform’s Retry-After is honoured', async (t) => {
