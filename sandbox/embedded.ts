@@ -11,7 +11,8 @@ export interface EmbeddedSandbox {
 /** Starts the sandbox platform as a child process; it ends with this process at the latest. */
 export async function startEmbeddedSandbox(): Promise<EmbeddedSandbox> {
   const child = fork(new URL('./main.ts', import.meta.url), {
-    env: { ...process.env, PORT: '0', HOST: '127.0.0.1' },
+    // Clean: the gateway's `PUBLIC_URL` and `PORT` are not the sandbox's.
+    env: { PATH: process.env.PATH, TMPDIR: process.env.TMPDIR, PORT: '0', HOST: '127.0.0.1' },
     stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
   })
   const stop = () => void child.kill()

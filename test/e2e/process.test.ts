@@ -136,3 +136,17 @@ t.test('without a platform and a key, a try-out has both', async (t) => {
   while (!/key works until the process ends: vgk_/.test(gateway.output())) await sleep(10)
   t.equal(await gateway.kill('SIGTERM'), 0)
 })
+
+t.test('what is meant for the gateway does not reach the embedded sandbox', async (t) => {
+  const gateway = await startProcess(t, {
+    PLATFORM: '',
+    DATABASE_URL: 'memory:',
+    PUBLIC_URL: 'http://127.0.0.1:9/video',
+    CLIENT_ID: 'of-the-gateway',
+    CLIENT_SECRET: 'of-the-gateway',
+  })
+  const { status, body: video } = await gateway.call('POST', '/v1/videos', { title: 'x' })
+  t.equal(status, 201)
+  t.equal((await gateway.call('PUT', `/v1/videos/${video.id}/content`, fakeMp4(1000))).status, 204)
+  t.equal(await gateway.kill('SIGTERM'), 0)
+})
