@@ -31,15 +31,25 @@ const steps = [
 ]
 
 /**
- * Brings a database to the newest version, each step in a transaction.
+ * Brings a database to the newest version, in one transaction.
  * @throws Error when the file was written by a newer gateway
  */
 export function migrate(db: DatabaseSync): void {
-  const row = db.prepare('PRAGMA user_version').get() as { user_version: number }
-  if (row.user_version > steps.length)
-    throw new Error(`the database has version ${row.user_version}, this gateway knows up to ${steps.length}`)
-  for (const [index, step] of steps.entries()) {
-    if (index < row.user_version) continue
-    db.exec(`BEGIN IMMEDIATE; ${step} PRAGMA user_version = ${index + 1}; COMMIT`)
+  if (versionOf(db) === steps.length) return
+  // Another process may be at it: the version counts once nobody else can write.
+  db.exec('BEGIN IMMEDIATE')
+  try {
+    const version = versionOf(db)
+    if (version > steps.length)
+      throw new Error(`the database has version ${version}, this gateway knows up to ${steps.length}`)
+    for (const step of steps.slice(version)) db.exec(step)
+    db.exec(`PRAGMA user_version = ${steps.length}; COMMIT`)
+  } catch (error) {
+    if (db.isTransaction) db.exec('ROLLBACK')
+    throw error
   }
+}
+
+function versionOf(db: DatabaseSync): number {
+  return (db.prepare('PRAGMA user_version').get() as { user_version: number }).user_version
 }

@@ -8,6 +8,8 @@ import type { IdempotencyRecord, VideoStore } from './store.ts'
 
 /** How long a statement waits for another process's write, in ms. It blocks the event loop, so not long. */
 const busyTimeout = 1000
+/** SQLite's result code for a database that somebody else holds. */
+const SQLITE_BUSY = 5
 
 /**
  * Opens the store of `DATABASE_URL`: `sqlite:PATH` (made if missing) or `memory:` (gone with the process).
@@ -21,8 +23,9 @@ export function openStore(url: string): VideoStore {
   try {
     if (path !== ':memory:') mkdirSync(dirname(path), { recursive: true })
     db = new DatabaseSync(path, { timeout: busyTimeout })
+    logAhead(db)
     // Checkpoints flush twice: after 32 MiB of log and not after 4 they are an eighth as many.
-    db.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 8000')
+    db.exec('PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 8000')
     // 32 MiB of pages: some 40,000 videos are read without asking the kernel.
     db.exec('PRAGMA cache_size = -32768')
     migrate(db)
@@ -30,6 +33,21 @@ export function openStore(url: string): VideoStore {
   } catch (error) {
     db?.close()
     throw new Error(`DATABASE_URL: cannot use ${path}: ${(error as Error).message}`, { cause: error })
+  }
+}
+
+/** Turns WAL on. SQLite itself does not wait when another process does the same at this moment. */
+function logAhead(db: DatabaseSync): void {
+  for (const deadline = Date.now() + busyTimeout; ; ) {
+    try {
+      db.exec('PRAGMA journal_mode = WAL')
+      return
+    } catch (error) {
+      // The lowest byte is the primary code (https://sqlite.org/rescode.html).
+      const code = ((error as { errcode?: number }).errcode ?? 0) & 0xff
+      if (code !== SQLITE_BUSY || Date.now() > deadline) throw error
+      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 10)
+    }
   }
 }
 

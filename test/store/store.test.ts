@@ -1,3 +1,5 @@
+import { fork } from 'node:child_process'
+import { once } from 'node:events'
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -173,4 +175,19 @@ t.test('sqlite: a locked database is an error with a code, and works again after
   t.doesNotThrow(() => store.insert(aVideo()))
   locker.close()
   store.close()
+})
+
+t.test('several processes that start at once on a fresh file all get their store', async (t) => {
+  const script = new URL('../support/open-store.ts', import.meta.url)
+  const processes = Array.from({ length: 4 }, () => fork(script))
+  t.teardown(() => processes.map((child) => child.kill()))
+  for (let round = 0; round < 25; round++) {
+    const url = `sqlite:${newFile()}`
+    const answers = processes.map(async (child) => {
+      const [error] = await once(child, 'message')
+      return error
+    })
+    for (const child of processes) child.send(url)
+    t.strictSame(await Promise.all(answers), [null, null, null, null])
+  }
 })
