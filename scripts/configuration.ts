@@ -13,9 +13,9 @@ const document = `# Configuration
 
 All of it comes from the environment, or from a file \`.env\` in the working directory; the environment wins. A
 variable that is empty counts as not set. What is wrong or missing is said in one line at the start, which then is
-refused; no value is ever printed.
+refused; no secret is ever printed.
 
-- **Durations** are written \`500ms\`, \`2s\`, \`5m\` or \`12h\`, **sizes** \`1048576\`, \`500MiB\` or \`64GiB\`.
+- **Durations** are written \`500ms\`, \`2s\`, \`5m\` or \`12h\`, \`24d\` at most, **sizes** \`1048576\`, \`500MiB\` or \`64GiB\`.
 - **\`NODE_ENV=production\`** makes a platform and a way for callers to identify themselves (\`API_KEYS\`,
   \`OAUTH_CLIENTS\` or \`OAUTH_ISSUER\`) necessary. Otherwise a gateway without a platform publishes on the embedded
   sandbox, and one without callers prints a key that holds until it ends.

@@ -1,20 +1,15 @@
-import { isIP } from 'node:net'
-import { FormatRegistry, type StaticDecode, type TSchema, Type } from '@sinclair/typebox'
+import { type StaticDecode, type TSchema, Type } from '@sinclair/typebox'
 import {
   TransformDecodeCheckError,
   TransformDecodeError,
   Value,
   type ValueError,
 } from '@sinclair/typebox/value'
-import ms from 'ms'
 import { type Credential, parseCredentials } from './auth/credentials.ts'
+import { duration, formats, size } from './formats.ts'
 import { platformDefinitions } from './platform/registry.ts'
 import type { PlatformDefinition } from './platform/tools.ts'
 import type { Policy } from './publication/gateway.ts'
-
-FormatRegistry.Set('url', (text) => /^https?:\/\//.test(text) && URL.canParse(text))
-FormatRegistry.Set('addresses', (text) => text.split(',').every((part) => isAddress(part.trim())))
-FormatRegistry.Set('store', (text) => text === 'memory:' || /^sqlite:./.test(text))
 
 /** Every variable of the gateway itself; a platform's own stand in its adapter. The docs are made from this. */
 export const variables = Type.Object({
@@ -27,7 +22,7 @@ export const variables = Type.Object({
   }),
   PUBLIC_URL: Type.Optional(
     Type.String({
-      format: 'url',
+      format: 'base',
       description: 'base of the URLs it hands out; from the listener if not set',
     }),
   ),
@@ -166,10 +161,13 @@ function choosePlatforms(
   env: NodeJS.ProcessEnv,
 ): Config['platforms'] {
   const variable = values.PLATFORMS ? 'PLATFORMS' : 'PLATFORM'
-  const names = (values.PLATFORMS ?? values.PLATFORM ?? '')
+  const given = values[variable]
+  if (given === undefined) return []
+  const names = given
     .split(',')
     .map((name) => name.trim())
     .filter(Boolean)
+  if (names.length === 0) throw new Error(`${variable}: names no platform`)
   const known = platformDefinitions.map((definition) => definition.name).join(', ')
   return [...new Set(names)].map((name) => {
     const definition = platformDefinitions.find((candidate) => candidate.name === name)
@@ -195,51 +193,9 @@ function read<T extends TSchema>(schema: T, env: NodeJS.ProcessEnv): StaticDecod
 
 function complaint({ value, schema, message }: ValueError): string {
   if (value === undefined) return 'is missing'
+  if (schema.format) return formats[schema.format] ?? message.toLowerCase()
   if (!schema.anyOf) return message.toLowerCase()
   return `expected one of ${schema.anyOf.map((literal: { const: string }) => literal.const).join(', ')}`
-}
-
-/** An IP address, or a network such as `10.0.0.0/8`. */
-function isAddress(text: string): boolean {
-  const [address = '', bits, ...rest] = text.split('/')
-  const longest = { 0: -1, 4: 32, 6: 128 }[isIP(address)] ?? -1
-  return (
-    longest > 0 &&
-    rest.length === 0 &&
-    (bits === undefined || (/^\d{1,3}$/.test(bits) && Number(bits) <= longest))
-  )
-}
-
-/** A duration in text, milliseconds once read. */
-function duration(preset: string, description: string) {
-  return Type.Transform(Type.String({ default: preset, description }))
-    .Decode((text) => {
-      const value = /^[\d.]+ ?(ms|s|m|h|d)$/.test(text) ? ms(text as ms.StringValue) : undefined
-      if (value === undefined || !(value > 0))
-        throw new Error('expected a duration such as 500ms, 2s, 5m or 12h')
-      return value
-    })
-    .Encode(String)
-}
-
-/** A size in text, bytes once read. */
-function size(preset: string, description: string) {
-  const units: Record<string, number> = {
-    '': 1,
-    B: 1,
-    KiB: 2 ** 10,
-    MiB: 2 ** 20,
-    GiB: 2 ** 30,
-    TiB: 2 ** 40,
-  }
-  return Type.Transform(Type.String({ default: preset, description }))
-    .Decode((text) => {
-      const [, number, unit] = /^(\d+(?:\.\d+)?) ?([KMGT]iB|B|)$/.exec(text) ?? []
-      if (number === undefined || unit === undefined)
-        throw new Error('expected a size such as 1048576, 500MiB or 64GiB')
-      return Math.floor(Number(number) * (units[unit] ?? 1))
-    })
-    .Encode(String)
 }
 
 function credentials(description: string) {

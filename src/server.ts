@@ -1,7 +1,9 @@
 import { enableCompileCache } from 'node:module'
 import { fileURLToPath } from 'node:url'
 import v8 from 'node:v8'
+import type { App } from './app.ts'
 import type { Config } from './config.ts'
+import { loadEnvFile } from './env-file.ts'
 
 // Keeps the stripped and compiled modules for the next start; where the directory cannot be written, nothing is
 // kept. What is to profit from it is imported below this line.
@@ -12,12 +14,7 @@ enableCompileCache(fileURLToPath(new URL('../node_modules/.cache/compile', impor
 v8.setFlagsFromString('--external-memory-accounted-in-global-limit')
 
 try {
-  process.loadEnvFile()
-} catch {
-  // There need not be a .env file.
-}
-
-try {
+  loadEnvFile()
   await start()
 } catch (error) {
   console.error(`video-gateway cannot start: ${(error as Error).message}`)
@@ -45,12 +42,17 @@ async function start(): Promise<void> {
     await stopTelemetry?.()
     stopSandbox?.()
   })
-  await app.server.listen({
-    host: config.host,
-    port: config.port,
-    listenTextResolver: (address) => `listening at ${address}`,
-  })
+  await listen(app, config)
   if (key) console.log(`No API_KEYS are configured: this key works until the process ends: ${key}`)
+}
+
+async function listen({ server }: App, { host, port }: Config): Promise<void> {
+  const listenTextResolver = (address: string) => `listening at ${address}`
+  await server.listen({ host, port, listenTextResolver }).catch(({ code }: NodeJS.ErrnoException) => {
+    if (code === 'EADDRINUSE') throw new Error(`PORT: ${port} is in use`)
+    if (code === 'EACCES') throw new Error(`PORT: ${port} needs more rights than this user has`)
+    throw new Error(`HOST: ${host} cannot be listened on (${code})`)
+  })
 }
 
 /** Outside production a gateway without a platform gets the embedded sandbox. */

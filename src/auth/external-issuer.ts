@@ -35,7 +35,7 @@ export function createExternalIssuer(options: ExternalIssuerOptions): ExternalIs
   const { audience, log } = options
   const issuerUrl = new URL(options.issuerUrl)
   if (!isSecure(issuerUrl) && !isLoopback(issuerUrl)) {
-    throw new Error('the external issuer must be an https URL; http is accepted on a loopback address only')
+    throw new Error('OAUTH_ISSUER: expected an https URL; http is accepted on a loopback address only')
   }
   let discovered: Promise<Discovered> | undefined
 

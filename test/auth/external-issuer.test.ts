@@ -159,7 +159,7 @@ t.test('http is for loopback addresses only', async (t) => {
     'http://10.0.0.1',
     'ftp://localhost',
   ]) {
-    t.throws(() => setUp(url), /must be an https URL/, url)
+    t.throws(() => setUp(url), /OAUTH_ISSUER: expected an https URL/, url)
   }
   for (const url of [
     'https://issuer.example/realm',

@@ -1,4 +1,10 @@
+import { spawnSync } from 'node:child_process'
+import { once } from 'node:events'
+import { mkdir, rm, writeFile } from 'node:fs/promises'
+import { type AddressInfo, createServer } from 'node:net'
+import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { fileURLToPath } from 'node:url'
 import t, { type Test } from 'tap'
 import { startSandbox } from '../../sandbox/server.ts'
 import { fakeMp4, key, temporaryDirectory } from '../support/gateway.ts'
@@ -102,6 +108,11 @@ t.test('SIGTERM: an upload that takes too long is cut cleanly', async (t) => {
 
 t.test('what is wrong with the environment is said in one line', async (t) => {
   const db = { DATABASE_URL: 'memory:' }
+  const able = { ...db, SANDBOX_BASE_URL: 'http://127.0.0.1:1' }
+  const taken = createServer().listen(0, '127.0.0.1')
+  await once(taken, 'listening')
+  t.teardown(() => taken.close())
+  const { port } = taken.address() as AddressInfo
   for (const [env, line] of [
     [{ ...db, PLATFORM: 'sandbox' }, 'SANDBOX_BASE_URL: is missing'],
     [{ ...db, PLATFORM: 'vhs' }, /PLATFORM: vhs is not one of .*sandbox/],
@@ -119,7 +130,23 @@ t.test('what is wrong with the environment is said in one line', async (t) => {
       { SANDBOX_BASE_URL: 'http://127.0.0.1:1', DATABASE_URL: 'sqlite:/etc/passwd/gateway.db' },
       /DATABASE_URL: cannot use/,
     ],
-    [{ ...db, SANDBOX_BASE_URL: 'http://127.0.0.1:1', OAUTH_SIGNING_KEY: '{}' }, /OAUTH_SIGNING_KEY: /],
+    [{ ...able, OAUTH_SIGNING_KEY: '{}' }, /OAUTH_SIGNING_KEY: /],
+    [{ ...able, PLATFORMS: ' ,', NODE_ENV: 'production' }, 'PLATFORMS: names no platform'],
+    [{ ...able, PLATFORM: ' ' }, 'PLATFORM: names no platform'],
+    [{ ...able, UPLOAD_IDLE_TIMEOUT: '25d' }, 'UPLOAD_IDLE_TIMEOUT: is too long: 24d at most'],
+    [{ ...able, PUBLIC_URL: 'https://cms.example/?a' }, /PUBLIC_URL: expected a URL .* without \? and #/],
+    [{ ...able, PUBLIC_URL: 'https://cms.example/#' }, /PUBLIC_URL: expected a URL/],
+    [{ ...able, PUBLIC_URL: 'cms.example' }, /PUBLIC_URL: expected a URL that begins with http/],
+    [{ ...db, SANDBOX_BASE_URL: '127.0.0.1:1' }, /SANDBOX_BASE_URL: expected a URL that begins with http/],
+    [{ ...able, DATABASE_URL: 'postgres://x' }, 'DATABASE_URL: expected memory: or sqlite:PATH'],
+    [{ ...able, TRUSTED_PROXIES: 'proxy' }, /TRUSTED_PROXIES: expected IP addresses/],
+    [
+      { ...able, OAUTH_ISSUER: 'http://issuer.example', OAUTH_AUDIENCE: 'x' },
+      /OAUTH_ISSUER: expected an https/,
+    ],
+    [{ ...able, PORT: String(port) }, `PORT: ${port} is in use`],
+    [{ ...able, HOST: 'nowhere.invalid' }, 'HOST: nowhere.invalid cannot be listened on'],
+    [{ ...able, HOST: '192.0.2.1' }, 'HOST: 192.0.2.1 cannot be listened on'],
   ] as [Record<string, string>, string | RegExp][]) {
     const failure = await startProcess(t, env).then(
       () => 'it started',
@@ -128,6 +155,29 @@ t.test('what is wrong with the environment is said in one line', async (t) => {
     t.match(failure, /^ended with 1: video-gateway cannot start: [^\n]*\n$/)
     t.match(failure, line)
   }
+})
+
+t.test('a .env file is read, or it is said why not', async (t) => {
+  const cwd = await temporaryDirectory(t)
+  const file = join(cwd, '.env')
+  const start = (env: Record<string, string> = {}) =>
+    spawnSync(process.execPath, [fileURLToPath(new URL('../../src/server.ts', import.meta.url))], {
+      cwd,
+      env: { NODE_ENV: 'production', ...env },
+      encoding: 'utf8',
+    }).stderr
+  const said = (what: string) => `video-gateway cannot start: ${what}\n`
+  t.equal(start(), said('PLATFORM: is missing'), 'there need not be one')
+  await writeFile(file, '# ours\r\n\nA="{\n}" # two lines\nexport PLATFORM = vhs\nB=\'')
+  t.match(start(), /PLATFORM: vhs is not one of/)
+  t.match(start({ PLATFORM: 'mux' }), said('MUX_TOKEN_ID: is missing'), 'the environment wins')
+  await writeFile(file, 'PLATFORM=mux\n\nMUX_TOKEN_ID: secret\n')
+  t.equal(start(), said('.env: line 3 is no NAME=value'))
+  await writeFile(file, Buffer.from('PLATFORM=mux\n', 'utf16le'))
+  t.equal(start(), said('.env: line 1 is no NAME=value'))
+  await rm(file)
+  await mkdir(file)
+  t.equal(start(), said('.env: cannot be read (EISDIR)'))
 })
 
 t.test('without a platform and a key, a try-out has both', async (t) => {

@@ -1,0 +1,64 @@
+import { isIP } from 'node:net'
+import { FormatRegistry, Type } from '@sinclair/typebox'
+import ms from 'ms'
+
+/** What each format wants, in plain words. */
+export const formats: Record<string, string> = {
+  url: 'expected a URL that begins with http:// or https://',
+  base: 'expected a URL that begins with http:// or https://, without ? and #',
+  addresses: 'expected IP addresses or networks such as 10.0.0.0/8, comma-separated',
+  store: 'expected memory: or sqlite:PATH',
+}
+
+const isUrl = (text: string) => /^https?:\/\//.test(text) && URL.canParse(text)
+FormatRegistry.Set('url', isUrl)
+FormatRegistry.Set('base', (text) => isUrl(text) && !/[?#]/.test(text))
+FormatRegistry.Set('addresses', (text) => text.split(',').every((part) => isAddress(part.trim())))
+FormatRegistry.Set('store', (text) => text === 'memory:' || /^sqlite:./.test(text))
+
+/** Node's timers hold no more than 24.8 days. */
+const longestDuration = 24 * 24 * 3_600_000
+
+/** A duration in text, milliseconds once read. */
+export function duration(preset: string, description: string) {
+  return Type.Transform(Type.String({ default: preset, description }))
+    .Decode((text) => {
+      const value = /^[\d.]+ ?(ms|s|m|h|d)$/.test(text) ? ms(text as ms.StringValue) : undefined
+      if (value === undefined || !(value > 0))
+        throw new Error('expected a duration such as 500ms, 2s, 5m or 12h')
+      if (value > longestDuration) throw new Error('is too long: 24d at most')
+      return value
+    })
+    .Encode(String)
+}
+
+/** A size in text, bytes once read. */
+export function size(preset: string, description: string) {
+  const units: Record<string, number> = {
+    '': 1,
+    B: 1,
+    KiB: 2 ** 10,
+    MiB: 2 ** 20,
+    GiB: 2 ** 30,
+    TiB: 2 ** 40,
+  }
+  return Type.Transform(Type.String({ default: preset, description }))
+    .Decode((text) => {
+      const [, number, unit] = /^(\d+(?:\.\d+)?) ?([KMGT]iB|B|)$/.exec(text) ?? []
+      if (number === undefined || unit === undefined)
+        throw new Error('expected a size such as 1048576, 500MiB or 64GiB')
+      return Math.floor(Number(number) * (units[unit] ?? 1))
+    })
+    .Encode(String)
+}
+
+/** An IP address, or a network such as `10.0.0.0/8`. */
+function isAddress(text: string): boolean {
+  const [address = '', bits, ...rest] = text.split('/')
+  const longest = { 0: -1, 4: 32, 6: 128 }[isIP(address)] ?? -1
+  return (
+    longest > 0 &&
+    rest.length === 0 &&
+    (bits === undefined || (/^\d{1,3}$/.test(bits) && Number(bits) <= longest))
+  )
+}
