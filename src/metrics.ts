@@ -1,7 +1,11 @@
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client'
 import type { PlatformObserver } from './platform/tools.ts'
 import type { PublicationObserver } from './publication/gateway.ts'
+import { transitions } from './publication/lifecycle.ts'
+import type { Stage } from './publication/video.ts'
 import type { VideoStore } from './store/store.ts'
+
+const stages = new Set<Stage>(Object.values(transitions).flatMap(({ from, to }) => [...from, to]))
 
 /** The gateway's figures, in Prometheus' naming: base units, `_total` for counters. */
 export interface Metrics extends PlatformObserver, PublicationObserver {
@@ -90,12 +94,19 @@ export function createMetrics(state: { store: VideoStore; uploadsUnderWay: () =>
   })
   new Gauge({
     name: 'gateway_videos',
-    help: 'Videos by stage',
+    help: 'Videos by stage; none while the store cannot be read',
     labelNames: ['stage'] as const,
     registers,
     collect() {
       this.reset()
-      for (const [stage, count] of Object.entries(state.store.countByStage())) this.set({ stage }, count)
+      let counts: ReturnType<VideoStore['countByStage']>
+      try {
+        counts = state.store.countByStage()
+      } catch {
+        // What the process itself knows is told all the same.
+        return
+      }
+      for (const stage of stages) this.set({ stage }, counts[stage] ?? 0)
     },
   })
 

@@ -71,7 +71,7 @@ export const operationsRoutes: FastifyPluginAsyncTypebox<OperationsOptions> = as
               'text/plain': { schema: Type.String({ examples: ['gateway_uploads_in_progress 0'] }) },
             },
           },
-          ...problemAnswers(['internal-error', 'store-unavailable']),
+          ...problemAnswers(['internal-error']),
         },
       },
     },

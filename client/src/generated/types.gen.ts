@@ -1028,10 +1028,6 @@ export type GetMetricsErrors = {
      * `internal-error`
      */
     500: Problem;
-    /**
-     * `store-unavailable`
-     */
-    503: Problem;
 };
 
 export type GetMetricsError = GetMetricsErrors[keyof GetMetricsErrors];
