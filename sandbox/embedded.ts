@@ -3,7 +3,7 @@ import { once } from 'node:events'
 
 export interface EmbeddedSandbox {
   url: string
-  /** The variables that point the gateway at it. */
+  /** The variables that point the gateway at it; empty ones have their defaults. */
   env: Record<string, string>
   stop(): void
 }
@@ -22,5 +22,6 @@ export async function startEmbeddedSandbox(): Promise<EmbeddedSandbox> {
   const { url } = started[0] as { url: string }
   child.unref()
   child.channel?.unref()
-  return { url, env: { PLATFORM: 'sandbox', SANDBOX_BASE_URL: url }, stop }
+  const env = { PLATFORM: 'sandbox', SANDBOX_BASE_URL: url, SANDBOX_CLIENT_ID: '', SANDBOX_CLIENT_SECRET: '' }
+  return { url, env, stop }
 }

@@ -1,9 +1,9 @@
+import { existsSync } from 'node:fs'
 import { enableCompileCache } from 'node:module'
 import { fileURLToPath } from 'node:url'
 import v8 from 'node:v8'
 import type { App } from './app.ts'
 import type { Config } from './config.ts'
-import { loadEnvFile } from './env-file.ts'
 
 // Keeps the stripped and compiled modules for the next start; where the directory cannot be written, nothing is
 // kept. What is to profit from it is imported below this line.
@@ -44,6 +44,15 @@ async function start(): Promise<void> {
   })
   await listen(app, config)
   if (key) console.log(`No API_KEYS are configured: this key works until the process ends: ${key}`)
+}
+
+/** @throws Error when there is a file `.env` in the working directory that cannot be read */
+function loadEnvFile(): void {
+  try {
+    process.loadEnvFile()
+  } catch {
+    if (existsSync('.env')) throw new Error('.env: cannot be read')
+  }
 }
 
 async function listen({ server }: App, { host, port }: Config): Promise<void> {
