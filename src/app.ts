@@ -20,6 +20,7 @@ import { createMetrics } from './metrics.ts'
 import { defaultTools, type PlatformTools } from './platform/tools.ts'
 import type { Gateway } from './publication/gateway.ts'
 import { type Poller, startPoller } from './publication/poller.ts'
+import { observeRequests } from './request-log.ts'
 import { contentRoutes } from './routes/content.ts'
 import { registerDocs } from './routes/docs.ts'
 import { readJson } from './routes/json.ts'
@@ -116,6 +117,7 @@ export async function buildApp(config: Config, options: AppOptions = {}): Promis
   let draining = false
 
   traceRequests(server, options.traceOf)
+  observeRequests(server, metrics)
   routeExpectations(server)
   closeCutConnections(server)
   await registerSecurityHeaders(server, config.publicUrl)
@@ -127,24 +129,6 @@ export async function buildApp(config: Config, options: AppOptions = {}): Promis
     if (upload) throw new GatewayError('shutting-down', undefined, { retryAfter: 5 })
     done()
   })
-  server.addHook('onResponse', (request, reply, done) => {
-    const { method, routeOptions } = request
-    const route = routeOptions.url ?? 'unknown'
-    const seconds = reply.elapsedTime / 1000
-    metrics.request({ method, route, status: reply.statusCode, seconds })
-    // Callers, probes and scrapers look all the time: what changes nothing and went well is only counted.
-    const quiet = method === 'GET' && reply.statusCode < 400
-    const fields = {
-      method,
-      url: request.url,
-      status: reply.statusCode,
-      seconds,
-      client: request.principal?.name,
-    }
-    request.log[quiet ? 'debug' : 'info'](fields, 'request')
-    done()
-  })
-
   cutSlowBodies(server)
   readJson(server)
   registerProblems(server)
