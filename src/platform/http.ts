@@ -2,11 +2,10 @@ import type { Readable } from 'node:stream'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Static, TSchema } from '@sinclair/typebox'
 import { Value } from '@sinclair/typebox/value'
-import { Agent, request as dispatch } from 'undici'
 import { GatewayError } from '../errors.ts'
-import { traceHeaders } from '../tracing.ts'
 import { createCircuit } from './circuit.ts'
-import { CredentialsRefusedError, failureOf, isPassing, refusalOf } from './failures.ts'
+import { createExchange } from './exchange.ts'
+import { CredentialsRefusedError, isPassing } from './failures.ts'
 import type { PlatformTools } from './tools.ts'
 import { trustedUrl } from './upload-url.ts'
 
@@ -65,99 +64,71 @@ export interface PlatformHttpOptions {
   tools: PlatformTools
 }
 
-/** No answer of an API is larger; undici stops reading there. */
-const maxAnswerBytes = 4 * 1024 * 1024
 /** A longer wait is the caller's (or the poller's) to plan. Milliseconds. */
 const longestRetryAfter = 5_000
 
-/** The one way adapters speak HTTP: pool, timeouts, retries, circuit breaker, and the mapping of failures. */
+/** The one way adapters speak HTTP: pools, timeouts, retries, circuit breaker, and the mapping of failures. */
 export function createPlatformHttp(options: PlatformHttpOptions): PlatformHttp {
   const { name, authorization, tools } = options
-  const { timeouts } = tools
   const base = new URL(options.baseUrl.endsWith('/') ? options.baseUrl : `${options.baseUrl}/`)
-  const agent = new Agent({
-    connect: { timeout: timeouts.connect },
-    headersTimeout: timeouts.answer,
-    bodyTimeout: timeouts.answer,
-    maxResponseSize: maxAnswerBytes,
-  })
-  // A stream cannot be sent twice, so it must not meet a kept connection that the platform is just closing.
-  const streamAgent = new Agent({
-    connect: { timeout: timeouts.connect },
-    bodyTimeout: timeouts.answer,
-    headersTimeout: 0,
-    maxResponseSize: maxAnswerBytes,
-    pipelining: 0,
-  })
-
+  const exchange = createExchange(name, base, tools)
   const circuit = createCircuit(name, tools)
 
-  /** One attempt. A stream's progress is watched by who made it; here only the wait for the answer is. */
-  async function attempt(request: PlatformRequest, url: URL, authorizationHeader: string | undefined) {
-    const started = performance.now()
-    let outcome = 'ok'
-    const stream = isStream(request.body) ? request.body : undefined
-    const patience = stream && waitAfterEnd(stream, timeouts.afterUpload)
-    try {
-      const response = await dispatch(url, {
-        dispatcher: stream ? streamAgent : agent,
-        method: request.method,
-        headers: { ...traceHeaders(), ...headersOf(request, authorizationHeader) },
-        body: request.json === undefined ? (request.body ?? null) : JSON.stringify(request.json),
-        signal: patience ? AbortSignal.any([request.signal, patience.signal]) : request.signal,
-        // A chunk takes its time on the way, and the last one its time to be taken in.
-        ...(request.body instanceof Uint8Array && { headersTimeout: timeouts.afterUpload }),
-      })
-      const body = Buffer.from(await response.body.arrayBuffer())
-      if (response.statusCode >= 300 && !request.accept?.includes(response.statusCode)) {
-        outcome = String(response.statusCode)
-        throw refusalOf(name, response.statusCode, response.headers)
-      }
-      return { status: response.statusCode, headers: response.headers, body }
-    } catch (error) {
-      request.signal.throwIfAborted()
-      const failure = failureOf(name, error)
-      if (outcome === 'ok') outcome = failure.code
-      throw failure
-    } finally {
-      patience?.clear()
-      tools.observer.call({
-        platform: name,
-        operation: request.operation,
-        outcome,
-        seconds: (performance.now() - started) / 1000,
-      })
-    }
-  }
+  const send = (request: PlatformRequest) =>
+    isStream(request.body) ? sendStream(request, request.body) : sendCall(request)
 
-  /** Authorizes, and once more with new credentials when the platform says 401. */
-  async function authorized(request: PlatformRequest): Promise<PlatformAnswer> {
-    const url = new URL(request.url, base)
-    if (request.authorized === false || url.origin !== base.origin) return attempt(request, url, undefined)
-    const header = await authorization.header()
-    try {
-      return await attempt(request, url, header)
-    } catch (error) {
-      if (!(error instanceof CredentialsRefusedError)) throw error
-      // A stream that was begun cannot be sent again, but the next call shall have other credentials.
-      const renewable = authorization.refused(header)
-      if (!renewable || isStream(request.body)) throw error
-      return attempt(request, url, await authorization.header())
-    }
-  }
-
-  async function send(request: PlatformRequest): Promise<PlatformAnswer> {
+  /** A call whose body, if it has any, is in memory: repeated if that does no harm. */
+  async function sendCall(request: PlatformRequest): Promise<PlatformAnswer> {
     const repeatable = request.idempotent ?? ['GET', 'HEAD', 'DELETE'].includes(request.method)
-    const retries = repeatable && !isStream(request.body) ? tools.retries : 0
+    const retries = repeatable ? tools.retries : 0
     for (let attempt = 1; ; attempt++) {
       try {
-        return await circuit(() => authorized(request), request.signal)
+        return await sendAuthorized(request)
       } catch (error) {
         const delay = retryDelay(error, attempt)
         if (attempt > retries || !isPassing(error) || delay > longestRetryAfter) throw error
         await sleep(delay, undefined, { signal: request.signal }).catch(() => request.signal.throwIfAborted())
       }
     }
+  }
+
+  /** Sends a call, and once more with new credentials when the platform says 401. */
+  async function sendAuthorized(request: PlatformRequest): Promise<PlatformAnswer> {
+    const call = (header?: string) => circuit(() => exchange.call(request, header), request.signal)
+    const header = await headerFor(request)
+    try {
+      return await call(header)
+    } catch (error) {
+      if (!replaceable(header, error)) throw error
+      return call(await headerFor(request))
+    }
+  }
+
+  /** A stream can be sent once. */
+  async function sendStream(request: PlatformRequest, stream: Readable): Promise<PlatformAnswer> {
+    const header = await headerFor(request)
+    try {
+      return await circuit(() => exchange.stream(request, stream, header), request.signal)
+    } catch (error) {
+      // At least the next one shall have other credentials.
+      replaceable(header, error)
+      throw error
+    }
+  }
+
+  /**
+   * None for another origin, or where the URL is authority enough. It is got outside of the circuit: a login may use
+   * this same HTTP, and must not be refused because of the trial that waits for it.
+   */
+  async function headerFor(request: PlatformRequest): Promise<string | undefined> {
+    const ours = new URL(request.url, base).origin === base.origin
+    return ours && request.authorized !== false ? authorization.header() : undefined
+  }
+
+  /** Drops credentials that were refused. @returns whether there are others */
+  function replaceable(header: string | undefined, error: unknown): boolean {
+    const refused = header !== undefined && error instanceof CredentialsRefusedError
+    return refused && authorization.refused(header)
   }
 
   return {
@@ -169,10 +140,7 @@ export function createPlatformHttp(options: PlatformHttpOptions): PlatformHttp {
     },
 
     uploadUrl: (text) => trustedUrl(name, text, base, options.uploadHosts ?? []),
-
-    async close() {
-      await Promise.all([agent.destroy(), streamAgent.destroy()])
-    },
+    close: exchange.close,
   }
 }
 
@@ -191,36 +159,10 @@ export function parseJson<T extends TSchema>(platform: string, schema: T, body: 
   throw new GatewayError('platform-protocol-error', `${platform} answered JSON that does not fit at ${path}`)
 }
 
-function headersOf(request: PlatformRequest, authorization: string | undefined): Record<string, string> {
-  return {
-    ...(request.json !== undefined && { 'content-type': 'application/json' }),
-    ...(typeof request.length === 'number' && { 'content-length': String(request.length) }),
-    ...(authorization !== undefined && { authorization }),
-    ...request.headers,
-  }
-}
-
 /** Milliseconds before the next attempt: what the platform asked for, else 200, 400, 800 … */
 function retryDelay(error: unknown, attempt: number): number {
   const asked = error instanceof GatewayError ? error.retryAfter : undefined
   return asked === undefined ? 100 * 2 ** attempt : asked * 1000
-}
-
-/** A signal that fires when no answer came `ms` after the last byte was sent. */
-function waitAfterEnd(stream: Readable, ms: number) {
-  const controller = new AbortController()
-  let timer: NodeJS.Timeout | undefined
-  const start = () => {
-    timer = setTimeout(() => controller.abort(new GatewayError('platform-timeout')), ms)
-  }
-  stream.once('end', start)
-  return {
-    signal: controller.signal,
-    clear() {
-      stream.off('end', start)
-      clearTimeout(timer)
-    },
-  }
 }
 
 function isStream(body: PlatformRequest['body']): body is Readable {
