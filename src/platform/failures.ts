@@ -53,6 +53,11 @@ export function isDown(error: unknown): boolean {
   )
 }
 
+/** True for failures that the platform answered with: it is there. */
+export function isAnswer(error: unknown): boolean {
+  return error instanceof GatewayError && error.code.startsWith('platform-') && !isDown(error)
+}
+
 /** True for failures that may be gone a moment later. */
 export function isPassing(error: unknown): boolean {
   return isDown(error) || (error instanceof GatewayError && error.code === 'platform-throttled')

@@ -3,7 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import type { Static, TSchema } from '@sinclair/typebox'
 import { Value } from '@sinclair/typebox/value'
 import { GatewayError } from '../errors.ts'
-import { createCircuit } from './circuit.ts'
+import { CircuitOpenError, createCircuit } from './circuit.ts'
 import { createExchange } from './exchange.ts'
 import { CredentialsRefusedError, isPassing } from './failures.ts'
 import type { PlatformTools } from './tools.ts'
@@ -86,7 +86,8 @@ export function createPlatformHttp(options: PlatformHttpOptions): PlatformHttp {
         return await sendAuthorized(request)
       } catch (error) {
         const delay = retryDelay(error, attempt)
-        if (attempt > retries || !isPassing(error) || delay > longestRetryAfter) throw error
+        const hopeless = !isPassing(error) || error instanceof CircuitOpenError
+        if (attempt > retries || hopeless || delay > longestRetryAfter) throw error
         await sleep(delay, undefined, { signal: request.signal }).catch(() => request.signal.throwIfAborted())
       }
     }
@@ -94,7 +95,8 @@ export function createPlatformHttp(options: PlatformHttpOptions): PlatformHttp {
 
   /** Sends a call, and once more with new credentials when the platform says 401. */
   async function sendAuthorized(request: PlatformRequest): Promise<PlatformAnswer> {
-    const call = (header?: string) => circuit(() => exchange.call(request, header), request.signal)
+    const passage = { signal: request.signal, mayTry: !(request.body instanceof Uint8Array) }
+    const call = (header?: string) => circuit(() => exchange.call(request, header), passage)
     const header = await headerFor(request)
     try {
       return await call(header)
@@ -106,9 +108,10 @@ export function createPlatformHttp(options: PlatformHttpOptions): PlatformHttp {
 
   /** A stream can be sent once. */
   async function sendStream(request: PlatformRequest, stream: Readable): Promise<PlatformAnswer> {
+    const passage = { signal: request.signal, mayTry: false }
     const header = await headerFor(request)
     try {
-      return await circuit(() => exchange.stream(request, stream, header), request.signal)
+      return await circuit(() => exchange.stream(request, stream, header), passage)
     } catch (error) {
       // At least the next one shall have other credentials.
       replaceable(header, error)
