@@ -15,18 +15,33 @@ export interface Token {
 /** Gets a new token; `previous` is there for grants that can refresh. */
 export type Grant = (previous: Token | undefined) => Promise<Token>
 
-/** A token is renewed when a tenth of its life, and at most a minute, is left. */
+/** A token is renewed when a tenth of its life, and at most a minute, is left. Milliseconds, as all below. */
 const renewalShare = 0.1
 const renewalAtMost = 60_000
+/** After an early renewal failed; the old token is still good. */
+const earlyPause = 5_000
+const firstPause = 1_000
+const longestPause = 30_000
+/** So many refused tokens in a row are replaced at once: they may have been revoked, one after the other. */
+const dropsAtOnce = 3
+
+/** After the first time 1 s, then 2 s, 4 s, 8 s …; none before. */
+const pauseAfter = (times: number) => (times < 1 ? 0 : Math.min(firstPause * 2 ** (times - 1), longestPause))
 
 /**
  * Keeps one platform's token: one request in flight however many callers ask, renewed in the background shortly
- * before it expires, dropped when the platform refuses it. Its life is measured: a system clock that is set neither
+ * before it expires, dropped when the platform refuses it. Whatever goes wrong, requests are paced (token endpoints
+ * limit them): after a failed one callers get its error at once, with `retryAfter`, until the next is due; and where
+ * new tokens are refused too, the newest stays for a while. Its life is measured: a system clock that is set neither
  * prolongs it nor ends it.
  */
 export function createTokenCache(platform: string, grant: Grant, tools: PlatformTools): Authorization {
   let held: { token: Token; expiresAt: number; renewAt: number } | undefined
   let inFlight: Promise<Token> | undefined
+  /** What the last request failed with, and when the next may begin. */
+  let failed: { error: GatewayError; inARow: number; until: number } | undefined
+  /** How many tokens were dropped in a row, and when the next may be. */
+  let dropped = { inARow: 0, until: Number.NEGATIVE_INFINITY }
 
   async function request(): Promise<Token> {
     try {
@@ -38,31 +53,64 @@ export function createTokenCache(platform: string, grant: Grant, tools: Platform
         expiresAt: now + life,
         renewAt: now + life - Math.min(life * renewalShare, renewalAtMost),
       }
+      failed = undefined
       tools.observer.tokenRequest(platform, 'ok')
       return token
-    } catch (error) {
+    } catch (cause) {
+      const error = grantFailure(platform, cause)
       tools.observer.tokenRequest(platform, 'failed')
-      throw grantFailure(platform, error)
+      noteFailure(error)
+      throw error
     } finally {
       inFlight = undefined
     }
   }
 
+  function noteFailure(error: GatewayError) {
+    const now = performance.now()
+    const left = held ? held.expiresAt - now : 0
+    const early = left > 0
+    if (early) tools.log.warn({ platform, err: error }, 'early renewal of the token failed')
+    const inARow = early ? 0 : (failed?.inARow ?? 0) + 1
+    const pause = early ? Math.min(left, earlyPause) : pauseAfter(inARow)
+    failed = { error, inARow, until: now + Math.max(pause, (error.retryAfter ?? 0) * 1000) }
+  }
+
   return {
     async header() {
       const now = performance.now()
-      if (held && now < held.renewAt) return `Bearer ${held.token.accessToken}`
-      inFlight ??= request()
-      if (!held || now >= held.expiresAt) return `Bearer ${(await inFlight).accessToken}`
-      inFlight.catch((error) => tools.log.warn({ platform, err: error }, 'early renewal of the token failed'))
-      return `Bearer ${held.token.accessToken}`
+      const good = held && now < held.expiresAt ? held : undefined
+      const due = !good || now >= good.renewAt
+      if (due && !(failed && now < failed.until)) inFlight ??= request()
+      if (good) {
+        // Nobody waits for an early renewal, so nobody hears of its failure.
+        inFlight?.catch(() => {})
+        return bearer(good.token)
+      }
+      if (inFlight) return bearer(await inFlight)
+      const { error, until } = failed!
+      const retryAfter = Math.ceil((until - now) / 1000)
+      throw new GatewayError(error.code, error.message, { retryAfter, cause: error })
     },
+
     refused(header) {
-      // Another caller may have renewed it already: only the refused token is dropped. Its refresh token stays.
-      if (held && header === `Bearer ${held.token.accessToken}`) held = { ...held, expiresAt: 0, renewAt: 0 }
+      // Another caller may have dropped or renewed it already: only the token in use is dropped.
+      if (!held || header !== bearer(held.token) || held.expiresAt === 0) return true
+      const now = performance.now()
+      if (now < dropped.until) return false
+      const inARow = now > dropped.until + longestPause ? 1 : dropped.inARow + 1
+      dropped = { inARow, until: now + pauseAfter(inARow + 1 - dropsAtOnce) }
+      // An early renewal that failed had time; this one has none, unless the platform asked for it.
+      if (failed?.inARow === 0 && failed.error.retryAfter === undefined) failed = undefined
+      // Its refresh token stays.
+      held = { ...held, expiresAt: 0, renewAt: 0 }
       return true
     },
   }
+}
+
+function bearer(token: Token): string {
+  return `Bearer ${token.accessToken}`
 }
 
 /** An Authorization header that never changes: Basic, or a permanent bearer token. */

@@ -13,7 +13,7 @@ import { trustedUrl } from './upload-url.ts'
 export interface Authorization {
   /** @returns the value of the `Authorization` header */
   header(): Promise<string>
-  /** The platform answered 401 to this header: the next one has to be new. @returns false when there is no other */
+  /** The platform answered 401 to this header: the next one has to be new. @returns false when there is no other yet */
   refused(header: string): boolean
 }
 

@@ -1,31 +1,17 @@
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
-import { mock } from 'node:test'
 import { inspect } from 'node:util'
 import { ClientSecretBasic } from 'openid-client'
 import t, { type Test } from 'tap'
 import {
   clientCredentials,
-  createTokenCache,
   fixedAuthorization,
   type Grant,
   oauthClient,
   type Token,
 } from '../../src/auth/token-cache.ts'
 import { GatewayError } from '../../src/errors.ts'
-import { defaultTools, type PlatformTools } from '../../src/platform/tools.ts'
-
-function setUp(grant: Grant) {
-  const outcomes: string[] = []
-  const logged: string[] = []
-  const log = (fields: object, message: string) => void logged.push(`${message} ${inspect(fields)}`)
-  const tools: PlatformTools = {
-    ...defaultTools,
-    log: { info: log, warn: log, error: log },
-    observer: { call() {}, circuit() {}, tokenRequest: (_platform, outcome) => void outcomes.push(outcome) },
-  }
-  return { cache: createTokenCache('acme', grant, tools), outcomes, logged }
-}
+import { fakeClock, pause, setUp } from './token-setup.ts'
 
 /** A grant that gives token 1, 2, 3 …, and knows what it was asked with. */
 function counting(expiresIn: number | undefined = 3600) {
@@ -102,20 +88,33 @@ t.test('a refused token is dropped, but not the one that took its place', async 
   t.equal(asked.length, 2)
 })
 
-t.test('a failure reaches all who wait, and the next call tries again', async (t) => {
-  let calls = 0
-  const { cache, outcomes } = setUp(async () => {
-    calls += 1
-    await pause()
-    if (calls === 1) throw new GatewayError('platform-throttled')
-    return { accessToken: 'late', expiresIn: 60 }
-  })
-  const results = await Promise.allSettled(Array.from({ length: 100 }, () => cache.header()))
-  t.ok(results.every((result) => result.status === 'rejected' && result.reason.code === 'platform-throttled'))
-  t.equal(await cache.header(), 'Bearer late')
-  t.equal(calls, 2)
-  t.strictSame(outcomes, ['failed', 'ok'])
-})
+t.test(
+  'a failure reaches all who wait, and for a while all who come; then the next call tries again',
+  async (t) => {
+    const clock = fakeClock(t)
+    let calls = 0
+    const { cache, outcomes } = setUp(async () => {
+      calls += 1
+      await pause()
+      if (calls === 1) throw new GatewayError('platform-unauthorized', 'no such client')
+      return { accessToken: 'late', expiresIn: 60 }
+    })
+    const results = await Promise.allSettled(Array.from({ length: 100 }, () => cache.header()))
+    t.ok(
+      results.every(
+        (result) => result.status === 'rejected' && result.reason.code === 'platform-unauthorized',
+      ),
+    )
+    clock.set(999)
+    const again = { code: 'platform-unauthorized', message: 'no such client', retryAfter: 1 }
+    for (let i = 0; i < 10; i++) await t.rejects(cache.header(), again)
+    t.equal(calls, 1)
+    clock.set(1_000)
+    t.equal(await cache.header(), 'Bearer late')
+    t.equal(calls, 2)
+    t.strictSame(outcomes, ['failed', 'ok'])
+  },
+)
 
 t.test('credentials that never change', async (t) => {
   const authorization = fixedAuthorization('Basic abc')
@@ -201,21 +200,4 @@ async function startTokenEndpoint(
     authentication: ClientSecretBasic(secret),
     timeout: 0.3,
   })
-}
-
-/** Stops the clock by which a token's life is measured, not the timers; milliseconds from 0. */
-function fakeClock(t: Test) {
-  let at = 0
-  const stopped = mock.method(performance, 'now', () => at)
-  t.teardown(() => stopped.mock.restore())
-  return {
-    now: () => at,
-    set: (time: number) => {
-      at = time
-    },
-  }
-}
-
-function pause(): Promise<void> {
-  return new Promise((resolve) => setTimeout(resolve, 30))
 }

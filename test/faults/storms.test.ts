@@ -78,6 +78,11 @@ t.test(
     )
     t.ok(answers.every(({ status, body }) => status === 504 && body.code === 'platform-timeout'))
     t.equal(gateway.sandbox.stats().token_requests, 1, 'no stampede on a slow token endpoint')
+    const next = await gateway.call('POST', '/v1/videos', { json: { title: 'x' } })
+    t.match(next, { status: 504, body: { code: 'platform-timeout' } })
+    t.equal(next.headers.get('retry-after'), '1')
+    t.equal(gateway.sandbox.stats().token_requests, 1, 'nor by those who come right after')
+    await sleep(1100)
     t.equal((await gateway.call('POST', '/v1/videos', { json: { title: 'x' } })).status, 201)
   },
 )

@@ -1,4 +1,5 @@
 import { randomBytes } from 'node:crypto'
+import { setTimeout as sleep } from 'node:timers/promises'
 import type { Test } from 'tap'
 import { VideoMissingError } from '../../../src/platform/platform.ts'
 import type { Fault, Operation } from '../double.ts'
@@ -144,8 +145,14 @@ export function failureTests(t: Test, start: StartDouble): void {
     for (const [fault, code] of faults) {
       double.fail('token', fault)
       t.equal((await failure(makeSlot(video, double.provisionsAtUpload))).code, code)
+      const asked = double.calls('token')
+      const again = await failure(makeSlot(video, double.provisionsAtUpload))
+      t.match(again, { code, retryAfter: 1 }, 'the next call hears the same')
+      t.equal(double.calls('token'), asked, 'at once')
+      await sleep(1_100)
+      await t.resolves(makeSlot(video, double.provisionsAtUpload), 'the next try works')
+      double.tokens.revoke()
     }
-    await t.resolves(makeSlot(video, double.provisionsAtUpload), 'the next try works')
   })
 
   const patience = 20_000
