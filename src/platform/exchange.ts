@@ -21,7 +21,7 @@ interface Way {
  * Single exchanges with a platform: one request, one answer, nothing repeated. The answer is the platform's consent;
  * everything else is thrown as what it means, and the signal's reason when the caller cut it.
  */
-export function createExchange(name: string, base: URL, { timeouts, observer }: PlatformTools) {
+export function createExchange(name: string, { timeouts, observer }: PlatformTools) {
   const limits = {
     connect: { timeout: timeouts.connect },
     bodyTimeout: timeouts.answer,
@@ -35,7 +35,7 @@ export function createExchange(name: string, base: URL, { timeouts, observer }: 
     const started = performance.now()
     let outcome = 'ok'
     try {
-      const response = await dispatch(new URL(request.url, base), {
+      const response = await dispatch(request.url, {
         ...way,
         method: request.method,
         headers: { ...traceHeaders(), ...headersOf(request, authorization) },

@@ -70,12 +70,14 @@ const longestRetryAfter = 5_000
 /** The one way adapters speak HTTP: pools, timeouts, retries, circuit breaker, and the mapping of failures. */
 export function createPlatformHttp(options: PlatformHttpOptions): PlatformHttp {
   const { name, authorization, tools } = options
-  const base = new URL(options.baseUrl.endsWith('/') ? options.baseUrl : `${options.baseUrl}/`)
-  const exchange = createExchange(name, base, tools)
+  const base = apiUrl(options.baseUrl, '')
+  const exchange = createExchange(name, tools)
   const circuit = createCircuit(name, tools)
 
-  const send = (request: PlatformRequest) =>
-    isStream(request.body) ? sendStream(request, request.body) : sendCall(request)
+  async function send(asked: PlatformRequest): Promise<PlatformAnswer> {
+    const request = { ...asked, url: apiUrl(options.baseUrl, asked.url).href }
+    return isStream(request.body) ? sendStream(request, request.body) : sendCall(request)
+  }
 
   /** A call whose body, if it has any, is in memory: repeated if that does no harm. */
   async function sendCall(request: PlatformRequest): Promise<PlatformAnswer> {
@@ -124,7 +126,7 @@ export function createPlatformHttp(options: PlatformHttpOptions): PlatformHttp {
    * this same HTTP, and must not be refused because of the trial that waits for it.
    */
   async function headerFor(request: PlatformRequest): Promise<string | undefined> {
-    const ours = new URL(request.url, base).origin === base.origin
+    const ours = new URL(request.url).origin === base.origin
     return ours && request.authorized !== false ? authorization.header() : undefined
   }
 
@@ -145,6 +147,14 @@ export function createPlatformHttp(options: PlatformHttpOptions): PlatformHttp {
     uploadUrl: (text) => trustedUrl(name, text, base, options.uploadHosts ?? []),
     close: exchange.close,
   }
+}
+
+/**
+ * Where a path of an API is: below its base URL, and below the path of that, with a leading slash or without. What is
+ * absolute stays as it is. URLs that a platform gives are another matter, see {@link PlatformHttp.uploadUrl}.
+ */
+export function apiUrl(baseUrl: string, path: string): URL {
+  return new URL(path.replace(/^\/+/, ''), baseUrl.endsWith('/') ? baseUrl : `${baseUrl}/`)
 }
 
 /** Parses and validates a platform's JSON; unknown fields are fine, missing or mistyped ones are not. */

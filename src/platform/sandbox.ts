@@ -1,7 +1,7 @@
 import { Type } from '@sinclair/typebox'
 import { ClientSecretBasic } from 'openid-client'
 import { clientCredentials, createTokenCache, oauthClient } from '../auth/token-cache.ts'
-import { createPlatformHttp } from './http.ts'
+import { apiUrl, createPlatformHttp } from './http.ts'
 import type { VideoPlatform } from './platform.ts'
 import type { PlatformDefinition, PlatformTools } from './tools.ts'
 
@@ -48,7 +48,7 @@ function createSandbox(variables: Variables, tools: PlatformTools): VideoPlatfor
   const name = 'sandbox'
   const baseUrl = variables.SANDBOX_BASE_URL
   const client = oauthClient({
-    tokenEndpoint: new URL('/oauth/token', baseUrl).href,
+    tokenEndpoint: apiUrl(baseUrl, 'oauth/token').href,
     clientId: variables.SANDBOX_CLIENT_ID,
     authentication: ClientSecretBasic(variables.SANDBOX_CLIENT_SECRET),
     timeout: tools.timeouts.answer / 1000,

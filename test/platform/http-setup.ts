@@ -20,17 +20,19 @@ interface Options {
   tools?: Partial<PlatformTools>
   authorization?: Authorization
   uploadHosts?: string[]
+  /** The base URL's path; none if not given. */
+  basePath?: string
   handle?: (exchange: Exchange) => void | Promise<void>
 }
 
 /** The shared HTTP in front of a server that answers `{ok: true}` to anything, unless `handle` says otherwise. */
 export async function setUp(
   t: Test,
-  { tools, authorization = permanent, uploadHosts, handle }: Options = {},
+  { tools, authorization = permanent, uploadHosts, basePath = '', handle }: Options = {},
 ) {
   const kit = createKit()
   const seen: Exchange[] = []
-  const baseUrl = await kit.listen({
+  const origin = await kit.listen({
     operations: () => ['status'],
     async handle(exchange) {
       seen.push(exchange)
@@ -43,7 +45,7 @@ export async function setUp(
   const outcomes: string[] = []
   const http = createPlatformHttp({
     name: 'acme',
-    baseUrl,
+    baseUrl: origin + basePath,
     authorization,
     ...(uploadHosts && { uploadHosts }),
     tools: {
@@ -64,7 +66,7 @@ export async function setUp(
     await kit.close()
   })
   const fail = (fault: Fault, times = 1) => kit.fail('status', fault, times)
-  return { http, fail, seen, baseUrl, circuits, outcomes, calls: () => kit.calls('status') }
+  return { http, fail, seen, origin, circuits, outcomes, calls: () => kit.calls('status') }
 }
 
 export async function listen(server: Server): Promise<string> {

@@ -136,7 +136,7 @@ t.test('401: once more, with another token', async (t) => {
 t.test('the token stays with the platform’s own origin', async (t) => {
   const other = await setUp(t)
   const { http, seen } = await setUp(t)
-  await http.send({ ...get, url: `${other.baseUrl}/elsewhere` })
+  await http.send({ ...get, url: `${other.origin}/elsewhere` })
   t.equal(other.seen[0]?.headers.authorization, undefined)
   await http.send({ ...get, authorized: false })
   t.equal(seen[0]?.headers.authorization, undefined)
