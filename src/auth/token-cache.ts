@@ -2,6 +2,7 @@ import * as oauth from 'openid-client'
 import { GatewayError } from '../errors.ts'
 import { failureOf, refusalOf, retryAfterOf } from '../platform/failures.ts'
 import type { Authorization } from '../platform/http.ts'
+import { VideoMissingError } from '../platform/platform.ts'
 import type { PlatformTools } from '../platform/tools.ts'
 import { traceHeaders } from '../tracing.ts'
 
@@ -152,6 +153,14 @@ export function toToken(response: oauth.TokenEndpointResponse): Token {
 
 /** What a failed token request means; nothing of the answer's text is kept, for it may hold secrets. */
 function grantFailure(platform: string, error: unknown): GatewayError {
+  const failure = meaningOf(platform, error)
+  // That there is no token endpoint says nothing of the video that the token was for.
+  if (failure instanceof VideoMissingError)
+    return new GatewayError('platform-protocol-error', `${platform} has no token endpoint where it should be`)
+  return failure
+}
+
+function meaningOf(platform: string, error: unknown): GatewayError {
   if (error instanceof GatewayError) return error
   if (error instanceof oauth.ResponseBodyError || error instanceof oauth.WWWAuthenticateChallengeError) {
     const { status, response } = error

@@ -3,6 +3,7 @@ import type { Grant } from '../auth/token-cache.ts'
 import { GatewayError } from '../errors.ts'
 import { isPassing } from './failures.ts'
 import type { PlatformHttp } from './http.ts'
+import { VideoMissingError } from './platform.ts'
 
 const AccessToken = Type.Object({
   access_token: Type.String({ minLength: 1 }),
@@ -48,6 +49,8 @@ export function apiVideoLogin(apiKey: string, http: () => PlatformHttp): Grant {
 
 /** A wrong key is a plain 400 here. */
 function refuse(error: unknown): never {
-  const refused = error instanceof GatewayError && error.code === 'platform-rejected'
-  throw refused ? new GatewayError('platform-unauthorized', 'api-video refused the API key') : error
+  const rejected = error instanceof GatewayError && error.code === 'platform-rejected'
+  throw rejected && !(error instanceof VideoMissingError)
+    ? new GatewayError('platform-unauthorized', 'api-video refused the API key')
+    : error
 }

@@ -2,7 +2,7 @@ import { Type } from '@sinclair/typebox'
 import * as oauth from 'openid-client'
 import { type Grant, oauthClient, type Token, toToken } from '../auth/token-cache.ts'
 import { GatewayError } from '../errors.ts'
-import type { PlatformHttp } from './http.ts'
+import { apiUrl, type PlatformHttp } from './http.ts'
 
 interface Account {
   baseUrl: string
@@ -79,7 +79,7 @@ async function findClient({ baseUrl, timeout }: Account, http: PlatformHttp): Pr
     signal,
   })
   return oauthClient({
-    tokenEndpoint: new URL('/api/v1/users/token', baseUrl).href,
+    tokenEndpoint: apiUrl(baseUrl, 'api/v1/users/token').href,
     clientId: client_id,
     authentication: oauth.ClientSecretPost(client_secret),
     timeout: timeout / 1000,

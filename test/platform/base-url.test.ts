@@ -30,8 +30,6 @@ t.test('whatever an adapter asks for lies below the base URL, with a leading sla
 })
 
 for (const { name } of platformDefinitions) {
-  // Its login does not keep to it yet.
-  if (name === 'peertube') continue
   scenarios(t, async () => below(t, await (await import(`./doubles/${name}.ts`)).startDouble()))(
     `${name}, below a path`,
     async (t, { platform, publication }) => {

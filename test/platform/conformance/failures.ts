@@ -139,12 +139,16 @@ export function failureTests(t: Test, start: StartDouble): void {
     const faults: [Fault, string][] = [
       [{ status: 401, body: { error: 'invalid_client' } }, 'platform-unauthorized'],
       [{ status: 503, body: 'down' }, 'platform-unavailable'],
+      // Not `the video is gone`, which callers would believe.
+      [{ status: 404, body: '<html>' }, 'platform-protocol-error'],
       [{ hang: true }, 'platform-timeout'],
     ]
     const video = publication()
     for (const [fault, code] of faults) {
-      double.fail('token', fault)
+      // Twice: a renewal that fails may lead to a new login.
+      double.fail('token', fault, 2)
       t.equal((await failure(makeSlot(video, double.provisionsAtUpload))).code, code)
+      double.forgive()
       const asked = double.calls('token')
       const again = await failure(makeSlot(video, double.provisionsAtUpload))
       t.match(again, { code, retryAfter: 1 }, 'the next call hears the same')
