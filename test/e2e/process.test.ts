@@ -7,9 +7,9 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import t, { type Test } from 'tap'
 import { startSandbox } from '../../sandbox/server.ts'
-import { fakeMp4, key, temporaryDirectory } from '../support/gateway.ts'
+import { fakeMp4, temporaryDirectory } from '../support/gateway.ts'
 import { type GatewayProcess, startProcess } from '../support/process.ts'
-import { rawConnection, requestHead } from '../support/raw.ts'
+import { beginPut } from '../support/raw.ts'
 
 async function until(gateway: GatewayProcess, id: string, wanted: string) {
   for (const deadline = Date.now() + 30_000; Date.now() < deadline; await sleep(20)) {
@@ -31,14 +31,7 @@ async function setUp(t: Test, knobs: object = {}) {
 
 /** Begins an upload of 100,000 bytes and waits until half of it is there. */
 async function beginUpload(gateway: GatewayProcess, id: string) {
-  const connection = await rawConnection(gateway.url)
-  const headers = {
-    authorization: `Bearer ${key}`,
-    'content-type': 'video/mp4',
-    'content-length': 100_000,
-    connection: 'close',
-  }
-  connection.write(requestHead('PUT', `/v1/videos/${id}/content`, headers))
+  const connection = await beginPut(gateway.url, id, 100_000)
   connection.write(fakeMp4(50_000))
   while ((await gateway.call('GET', `/v1/videos/${id}`)).body.upload.bytesReceived < 50_000) await sleep(10)
   return connection

@@ -6,29 +6,16 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import t, { type Test } from 'tap'
 import { startDouble as startCloudflare } from '../platform/doubles/cloudflare-stream.ts'
 import { startDouble as startPeertube } from '../platform/doubles/peertube.ts'
-import { fakeMp4, form, key, startGateway, type TestGateway, temporaryDirectory } from '../support/gateway.ts'
-import { rawConnection, requestHead } from '../support/raw.ts'
+import { fakeMp4, form, startGateway, temporaryDirectory } from '../support/gateway.ts'
+import { beginPut } from '../support/raw.ts'
 
 const size = 3000
-
-/** The head of an upload; its bytes are the test's to send. */
-async function startPut(gateway: TestGateway, id: string, headers: object = {}) {
-  const connection = await rawConnection(gateway.url)
-  const all = {
-    authorization: `Bearer ${key}`,
-    'content-type': 'video/mp4',
-    'content-length': size,
-    ...headers,
-  }
-  connection.write(requestHead('PUT', `/v1/videos/${id}/content`, all))
-  return connection
-}
 
 t.test('an upload that is refused leaves the one under way its place', async (t) => {
   const gateway = await startGateway(t)
   const video = await gateway.create()
-  const first = await startPut(gateway, video.id, { connection: 'close' })
-  const second = await startPut(gateway, video.id, { connection: 'close' })
+  const first = await beginPut(gateway.url, video.id, size)
+  const second = await beginPut(gateway.url, video.id, size)
   // Both have seen a video that takes content.
   await sleep(100)
   first.write(fakeMp4(1000))
@@ -47,7 +34,7 @@ t.test('an upload that is refused leaves the one under way its place', async (t)
 t.test('an upload that has sent nothing does not hold up the end of the process', async (t) => {
   const gateway = await startGateway(t, { env: { SHUTDOWN_TIMEOUT: '100ms' } })
   const video = await gateway.create()
-  const connection = await startPut(gateway, video.id)
+  const connection = await beginPut(gateway.url, video.id, size)
   await sleep(100)
   await gateway.app.shutdown()
   t.match(await connection.rest(), /^HTTP\/1\.1 503 .*shutting-down/s)
@@ -84,7 +71,7 @@ t.test('what an upload makes for a video that another process removed goes too',
   }
   const [one, other] = [await startGateway(t, { env }), await startGateway(t, { env })]
   const video = await one.create()
-  const connection = await startPut(one, video.id)
+  const connection = await beginPut(one.url, video.id, size)
   connection.write(fakeMp4(1000))
   await arrived
   t.equal((await other.call('DELETE', `/v1/videos/${video.id}`)).status, 204)

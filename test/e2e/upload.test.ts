@@ -2,7 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import t, { type Test } from 'tap'
 import { startDouble } from '../platform/doubles/mux.ts'
 import { clipsOn, fakeMp4, form, key, startGateway, type TestGateway } from '../support/gateway.ts'
-import { rawConnection, requestHead } from '../support/raw.ts'
+import { beginPut, rawConnection, requestHead } from '../support/raw.ts'
 
 const authorization = `Bearer ${key}`
 
@@ -29,15 +29,7 @@ async function startInFrontOfMux(t: Test) {
 t.test('the bytes received show in the status while they come', async (t) => {
   const gateway = await startGateway(t)
   const video = await gateway.create()
-  const connection = await rawConnection(gateway.url)
-  connection.write(
-    requestHead('PUT', `/v1/videos/${video.id}/content`, {
-      authorization,
-      'content-type': 'video/mp4',
-      'content-length': 3000,
-      connection: 'close',
-    }),
-  )
+  const connection = await beginPut(gateway.url, video.id, 3000)
   connection.write(fakeMp4(1000))
   t.match(await gateway.until(video.id, ({ upload }) => upload.bytesReceived === 1000), {
     stage: 'uploading',
@@ -222,14 +214,7 @@ t.test('a refusal reaches the client, and a client that goes on sending is cut',
 t.test('deleting in the middle of an upload takes it off the platform', async (t) => {
   const gateway = await startGateway(t)
   const video = await gateway.create()
-  const connection = await rawConnection(gateway.url)
-  connection.write(
-    requestHead('PUT', `/v1/videos/${video.id}/content`, {
-      authorization,
-      'content-type': 'video/mp4',
-      'content-length': 3000,
-    }),
-  )
+  const connection = await beginPut(gateway.url, video.id, 3000)
   connection.write(fakeMp4(1000))
   await gateway.until(video.id, ({ upload }) => upload.bytesReceived === 1000)
   t.equal((await gateway.call('DELETE', `/v1/videos/${video.id}`)).status, 204)

@@ -1,5 +1,6 @@
 import { once } from 'node:events'
 import { connect, type Socket } from 'node:net'
+import { key } from './gateway.ts'
 
 /** A connection on which a test says exactly what it wants. */
 export interface RawConnection {
@@ -39,4 +40,17 @@ export function requestHead(method: string, path: string, headers: Record<string
     ([name, value]) => `${name}: ${value}\r\n`,
   )
   return `${method} ${path} HTTP/1.1\r\n${lines.join('')}\r\n`
+}
+
+/** Begins an upload of `size` bytes; the bytes are the test's to send. The connection closes after the answer. */
+export async function beginPut(url: string, id: string, size: number): Promise<RawConnection> {
+  const connection = await rawConnection(url)
+  const headers = {
+    authorization: `Bearer ${key}`,
+    'content-type': 'video/mp4',
+    'content-length': size,
+    connection: 'close',
+  }
+  connection.write(requestHead('PUT', `/v1/videos/${id}/content`, headers))
+  return connection
 }
