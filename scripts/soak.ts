@@ -1,4 +1,4 @@
-/** The long versions of the fault tests: `npm run soak`. Bounded; about five minutes on two cores. */
+/** The long versions of the fault tests: `npm run soak`. Bounded; about four minutes on two cores. */
 import { spawnSync } from 'node:child_process'
 
 const { status } = spawnSync(
