@@ -1,17 +1,12 @@
 import { existsSync } from 'node:fs'
 import { enableCompileCache } from 'node:module'
 import { fileURLToPath } from 'node:url'
-import v8 from 'node:v8'
 import type { App } from './app.ts'
 import type { Config } from './config.ts'
 
 // Keeps the stripped and compiled modules for the next start; where the directory cannot be written, nothing is
 // kept. What is to profit from it is imported below this line.
 enableCompileCache(fileURLToPath(new URL('../node_modules/.cache/compile', import.meta.url)))
-
-// Uploads are made of short-lived buffers outside V8's heap. By default every 64 MiB of them start a full
-// collection of that heap, a third of an upload's CPU (docs/performance.md); so counted, the quick ones do.
-v8.setFlagsFromString('--external-memory-accounted-in-global-limit')
 
 try {
   loadEnvFile()

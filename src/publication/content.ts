@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto'
 import { Readable } from 'node:stream'
+import { bytesPassed } from '../buffer-collector.ts'
 import { GatewayError } from '../errors.ts'
 import type { Content } from '../platform/platform.ts'
 
@@ -109,6 +110,7 @@ export async function openContent(source: Readable, options: ContentOptions): Pr
 
   function onData(chunk: Buffer) {
     received += chunk.length
+    bytesPassed(chunk.length)
     hash?.update(chunk)
     if (received > maxBytes) return fail(tooLarge(maxBytes))
     if (size !== null && received > size)
