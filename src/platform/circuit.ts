@@ -1,8 +1,10 @@
+import { EventEmitter } from 'node:events'
+import CircuitBreaker from 'opossum'
 import { GatewayError } from '../errors.ts'
 import { isAnswer, isDown } from './failures.ts'
 import type { PlatformTools } from './tools.ts'
 
-/** What an open circuit says; `retryAfter` tells when it may be closed again. */
+/** What an open circuit says; `retryAfter` is its whole pause, after which it may be closed again. */
 export class CircuitOpenError extends GatewayError {}
 
 export interface Passage {
@@ -16,70 +18,55 @@ export interface Passage {
 export type Circuit = <T>(work: () => Promise<T>, passage: Passage) => Promise<T>
 
 /**
- * The circuit breaker of one platform. So many failures in a row open it; after a pause one short call tries the
- * platform, and until that is decided other short calls are refused, so that none waits for another. Calls that carry
- * content pass beside the trial and count like any other: where nothing but uploads comes, nothing else would close
- * the circuit.
+ * The circuit breaker of one platform. It opens when, of at least `failures` calls since the platform last answered,
+ * more than half have failed. After a pause the next short call tries the platform, and until that is decided other
+ * short calls are refused, so that none waits for another. Calls that carry content pass beside the trial, and the
+ * breaker hears of their end alone: where nothing but uploads comes, nothing else would close it.
  */
-export function createCircuit(name: string, { circuit, log, observer }: PlatformTools): Circuit {
-  /** Half-open: a trial is under way. */
-  let state: 'closed' | 'half-open' | 'open' = 'closed'
-  let failures = 0
-  /** When the next trial may begin. Measured: a clock that is set neither prolongs the pause nor ends it. */
-  let nextTrial = 0
-
-  const tooEarly = () => performance.now() < nextTrial
-  const resting = () => state === 'open' && tooEarly()
-
-  return async (work, { signal, mayTry }) => {
-    if (resting() || (state === 'half-open' && mayTry && tooEarly())) throw refusal()
-    const trial = mayTry && state !== 'closed'
-    if (trial) {
-      // One that decides nothing for so long, as its answer comes by drops, makes room for another.
-      nextTrial = performance.now() + circuit.halfOpenAfter
-      turn('half-open')
-    }
-    try {
-      const result = await work()
-      answered()
-      return result
-    } catch (error) {
-      if (isDown(error)) failed()
-      else if (isAnswer(error) && !signal.aborted) answered()
-      else if (trial && state === 'half-open') {
-        nextTrial = 0
-        turn('open')
-      }
-      throw error
-    }
-  }
-
-  function failed() {
-    // Of a call that began before the pause.
-    if (resting()) return
-    failures += 1
-    if (state === 'closed' && failures < circuit.failures) return
-    nextTrial = performance.now() + circuit.halfOpenAfter
-    turn('open')
-  }
-
-  function answered() {
-    if (resting()) return
-    failures = 0
-    turn('closed')
-  }
-
-  function turn(next: typeof state) {
-    if (next === state) return
-    state = next
+export function createCircuit(name: string, { circuit, timeouts, log, observer }: PlatformTools): Circuit {
+  const answers = new EventEmitter()
+  const breaker = new CircuitBreaker(attempt, {
+    timeout: false,
+    resetTimeout: circuit.halfOpenAfter,
+    volumeThreshold: circuit.failures,
+    errorThresholdPercentage: 50,
+    errorFilter: (error) => !isDown(error),
+    // One count, begun anew by answers instead of the clock: rare calls open it too, earlier answers do not delay it.
+    rollingCountBuckets: 1,
+    rotateBucketController: answers,
+    rollingPercentilesEnabled: false,
+    enableSnapshots: false,
+  })
+  breaker.on('success', (end) => (end instanceof Error && !isAnswer(end)) || answers.emit('rotate'))
+  const report = (state: 'closed' | 'half-open' | 'open') => () => {
     observer.circuit(name, state)
     log.warn({ platform: name, circuit: state }, 'circuit of the platform changed')
   }
+  breaker.on('open', report('open')).on('halfOpen', report('half-open')).on('close', report('closed'))
 
-  function refusal() {
-    const left = state === 'open' ? nextTrial - performance.now() : 0
-    const retryAfter = Math.max(1, Math.ceil(left / 1000))
-    const detail = `${name} failed repeatedly; waiting before the next try`
-    return new CircuitOpenError('platform-unavailable', detail, { retryAfter })
+  /** A trial that was cut, or whose answer comes by drops, decides nothing: the pause begins anew. */
+  async function attempt(work: () => Promise<unknown>, signal: AbortSignal) {
+    const rest = () => breaker.halfOpen && breaker.open()
+    const overdue = setTimeout(rest, timeouts.connect + timeouts.answer).unref()
+    try {
+      return await work()
+    } finally {
+      clearTimeout(overdue)
+      if (signal.aborted) rest()
+    }
+  }
+
+  return async <T>(work: () => Promise<T>, { signal, mayTry }: Passage) => {
+    const trying = breaker.halfOpen && !breaker.pendingClose
+    if (breaker.opened || (trying && mayTry)) {
+      const detail = `${name} failed repeatedly; waiting before the next try`
+      const retryAfter = Math.ceil(circuit.halfOpenAfter / 1000)
+      throw new CircuitOpenError('platform-unavailable', detail, { retryAfter })
+    }
+    if (mayTry) return breaker.fire(work, signal) as Promise<T>
+    const end = work()
+    await Promise.allSettled([end])
+    if (!signal.aborted) await Promise.allSettled([breaker.fire(() => end, signal)])
+    return end
   }
 }

@@ -30,7 +30,7 @@ export interface PlatformTools {
   retries: number
   /** How often a chunk of an upload is tried, and the delay after the first failure; both have their defaults. */
   chunks?: { attempts: number; firstDelay: number }
-  /** So many failures in a row open the circuit; a trial call follows after `halfOpenAfter`. See `circuit.ts`. */
+  /** So many calls without an answer may open the circuit; a trial follows after `halfOpenAfter`. See `circuit.ts`. */
   circuit: { failures: number; halfOpenAfter: number }
 }
 

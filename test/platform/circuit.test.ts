@@ -85,7 +85,7 @@ t.test('where only uploads come, they keep the circuit open or close it', async 
   await t.rejects(http.send(upload()), { message: /repeatedly/ }, 'the pause has begun anew')
   await rest()
   await http.send(upload())
-  t.strictSame(circuits, ['open', 'closed'])
+  t.strictSame(circuits, ['open', 'half-open', 'open', 'half-open', 'closed'])
 })
 
 t.test('uploads that fail open the circuit', async (t) => {
@@ -102,32 +102,64 @@ t.test('a call that its caller cuts is neither a success nor a failure', async (
     const setup = await setUp(t, { tools: { retries: 0, circuit: { failures: 2, halfOpenAfter: pause } } })
     const { http, fail, circuits } = setup
     const again = () => cut(t, setup, request ?? upload(unfinished()))
-    await again()
     fail({ status: 503 })
     await t.rejects(http.send(post), { message: /503/ })
     await again()
     t.strictSame(circuits, [], 'one failure')
     fail({ status: 503 })
     await t.rejects(http.send(post), { message: /503/ })
-    t.strictSame(circuits, ['open'], 'the second in a row')
+    t.strictSame(circuits, ['open'], 'the second since the last answer')
 
     await rest()
     await again()
-    t.equal(circuits.at(-1), 'open', 'still to be tried')
+    const short = request === get || request === post
+    t.equal(circuits.at(-1), short ? 'open' : 'half-open', 'still to be tried')
+    await rest()
     await http.send(post)
-    t.strictSame(circuits.slice(-2), ['half-open', 'closed'], 'by the next call, and at once')
+    t.strictSame(circuits.slice(-2), ['half-open', 'closed'], 'by another call')
   }
 })
 
+t.test(
+  'what was answered before does not delay the opening, nor what failed before the closing hasten it',
+  async (t) => {
+    const { http, fail, circuits } = await setUp(t, {
+      tools: { retries: 0, circuit: { failures: 2, halfOpenAfter: pause } },
+    })
+    const failing = async (times: number) => {
+      fail({ status: 503 }, times)
+      for (let i = 0; i < times; i++) await t.rejects(http.send(get), { message: /503/ })
+    }
+    for (let i = 0; i < 10; i++) await http.send(get)
+    fail({ status: 503 })
+    await Promise.allSettled([http.send(post), http.send(post)])
+    t.strictSame(circuits, [], 'one of two')
+    await failing(1)
+    fail({ status: 404 })
+    await t.rejects(http.send(get), { code: 'platform-rejected' }, 'an answer too')
+    await failing(1)
+    t.strictSame(circuits, [])
+    await failing(1)
+    t.strictSame(circuits, ['open'])
+    await rest()
+    await http.send(get)
+    await failing(1)
+    t.strictSame(circuits, ['open', 'half-open', 'closed'])
+  },
+)
+
 t.test('while one call tries, nobody waits for it', async (t) => {
-  const { http, fail, calls, circuits } = await open(t)
+  const tools = { timeouts: { connect: 5_000, answer: 200, afterUpload: 300 } }
+  const { http, fail, calls, circuits } = await open(t, { tools })
   await rest()
   fail({ hang: true })
   const trial = http.send(post)
   for (const request of [get, post])
     await t.rejects(http.send(request), { code: 'platform-unavailable', retryAfter: 1 })
+  while (calls() < 3) await sleep(5)
+  t.match(await http.send(upload()), { status: 200 }, 'uploads pass beside it')
   await t.rejects(trial, { code: 'platform-timeout' }, 'it has its deadline')
-  t.equal(calls(), 3)
+  t.equal(calls(), 4)
   t.strictSame(circuits, ['open', 'half-open', 'open'])
 })
 
@@ -147,12 +179,12 @@ t.test('a trial whose answer comes by drops is not waited for', async (t) => {
   const controller = new AbortController()
   const trial = http.send({ ...post, url, signal: controller.signal })
   await t.rejects(http.send(post), { message: /repeatedly/ })
-  await rest()
+  while (circuits.length < 4) await sleep(5)
   t.match(await http.send(post), { status: 200 })
-  t.strictSame(circuits, ['open', 'half-open', 'closed'])
+  t.strictSame(circuits, ['open', 'half-open', 'open', 'half-open', 'closed'], 'after another pause')
   controller.abort()
   await t.rejects(trial)
-  t.equal(circuits.length, 3)
+  t.equal(circuits.length, 5)
 })
 
 t.test('a login that uses the same HTTP does not wait for the call that waits for it', async (t) => {
