@@ -2,9 +2,10 @@ import multipart from '@fastify/multipart'
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { GatewayError } from '../errors.ts'
 import { upload } from '../publication/upload.ts'
+import { answers, platformFailures, securedBy } from './answers.ts'
 import { readForm } from './multipart.ts'
 import type { RouteOptions } from './options.ts'
-import { answers, ContentBody, ContentForm, IdParams, platformFailures, securedBy } from './schemas.ts'
+import { ContentBody, ContentForm, IdParams } from './schemas.ts'
 
 const common = {
   tags: ['Content'],

@@ -1,7 +1,7 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { Type } from '@sinclair/typebox'
 import type { Metrics } from '../metrics.ts'
-import { json, problemAnswers } from './schemas.ts'
+import { json, problemAnswers } from './answers.ts'
 
 export interface OperationsOptions {
   metrics: Metrics

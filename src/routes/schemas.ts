@@ -1,6 +1,4 @@
 import { FormatRegistry, type TSchema, Type } from '@sinclair/typebox'
-import type { Scope } from '../auth/credentials.ts'
-import { type ProblemCode, problems } from '../errors.ts'
 
 const nullable = <T extends TSchema>(schema: T) => Type.Union([schema, Type.Null()])
 const time = (description: string) => Type.String({ format: 'date-time', description })
@@ -195,66 +193,3 @@ export const ProblemDocument = Type.Object(
 export const IdParams = Type.Object({
   id: Type.String({ description: 'the gateway’s id', examples: [id] }),
 })
-
-/** Any route may answer these. */
-const everywhere: ProblemCode[] = [
-  'invalid-request',
-  'request-timeout',
-  'too-many-requests',
-  'internal-error',
-  'store-unavailable',
-]
-const guarded: ProblemCode[] = ['unauthorized', 'insufficient-scope']
-/** What a call to the platform may come to. */
-export const platformFailures: ProblemCode[] = [
-  'platform-rejected',
-  'platform-throttled',
-  'platform-unavailable',
-  'platform-protocol-error',
-  'platform-unauthorized',
-  'platform-timeout',
-]
-
-/** The answers of a route that needs a scope: its good ones, and every problem it may answer, by status. */
-export function answers(good: Record<number, unknown>, ...codes: ProblemCode[]): Record<number, unknown> {
-  return { ...good, ...problemAnswers([...everywhere, ...guarded, ...codes]) }
-}
-
-export function problemAnswers(codes: ProblemCode[]): Record<number, unknown> {
-  const byStatus = Map.groupBy(new Set(codes), (code) => problems[code].status)
-  return Object.fromEntries(
-    [...byStatus].map(([status, group]) => {
-      const examples = Object.fromEntries(
-        group.map((code) => [code, { summary: problems[code].title, value: problemExample(code) }]),
-      )
-      const description = group.map((code) => `\`${code}\``).join(', ')
-      return [
-        status,
-        { description, content: { 'application/problem+json': { schema: Type.Ref('Problem'), examples } } },
-      ]
-    }),
-  )
-}
-
-function problemExample(code: ProblemCode) {
-  const { status, title } = problems[code]
-  return {
-    type: `/problems/${code}`,
-    title,
-    status,
-    detail: title,
-    instance: '/v1/videos',
-    code,
-    requestId: '7f3c1d2e',
-  }
-}
-
-/** The OpenAPI security requirement of a route: an API key, or an access token with the scope. */
-export function securedBy(scope: Scope): { [scheme: string]: readonly string[] }[] {
-  return [{ apiKey: [] }, { oauth2: [scope] }]
-}
-
-/** An answer in JSON, as a route's schema describes it. */
-export function json(description: string, schema: object) {
-  return { description, content: { 'application/json': { schema } } }
-}

@@ -7,18 +7,10 @@ import { visibleVideo } from '../publication/gateway.ts'
 import { type IdempotencyKey, type Published, publish } from '../publication/publish.ts'
 import { remove } from '../publication/remove.ts'
 import { visibleStages } from '../publication/video.ts'
+import { answers, json, platformFailures, securedBy } from './answers.ts'
 import { readForm } from './multipart.ts'
 import type { RouteOptions } from './options.ts'
-import {
-  answers,
-  IdParams,
-  json,
-  PublicationBody,
-  PublicationForm,
-  platformFailures,
-  securedBy,
-  VideoPage,
-} from './schemas.ts'
+import { IdParams, PublicationBody, PublicationForm, VideoPage } from './schemas.ts'
 import { validate } from './validation.ts'
 
 const Query = Type.Object(

@@ -3,16 +3,9 @@ import { GatewayError } from '../errors.ts'
 import { backoffDelay } from '../publication/backoff.ts'
 import { type Gateway, visibleVideo } from '../publication/gateway.ts'
 import type { Stage, Video } from '../publication/video.ts'
+import { answers, json, securedBy } from './answers.ts'
 import type { RouteOptions } from './options.ts'
-import {
-  answers,
-  IdParams,
-  json,
-  securedBy,
-  ThumbnailResource,
-  VideoInfoResource,
-  VideoStatus,
-} from './schemas.ts'
+import { IdParams, ThumbnailResource, VideoInfoResource, VideoStatus } from './schemas.ts'
 
 const common = { security: securedBy('videos:read'), params: IdParams }
 
