@@ -3,8 +3,8 @@ import { statusOf, type Video } from '../publication/video.ts'
 
 /** How videos look from outside. */
 export interface Presenter {
-  /** Where the video is. */
-  url(id: string): string
+  /** Where the video is: a path, below that of the public URL (RFC 9110 §10.2.2 takes either). */
+  path(id: string): string
   video(video: Video): object
   status(video: Video): object
 }
@@ -30,7 +30,7 @@ export function createPresenter(gateway: Gateway, publicUrl: () => string): Pres
   }
 
   return {
-    url,
+    path: (id) => new URL(url(id)).pathname,
     video: (video) => ({
       ...common(video),
       title: video.title,

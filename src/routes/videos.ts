@@ -65,7 +65,7 @@ export const videoRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (
             201: {
               description: 'The video',
               headers: {
-                location: { type: 'string', format: 'uri', description: 'its URL' },
+                location: { type: 'string', format: 'uri-reference', description: 'its path' },
                 'idempotency-replayed': {
                   type: 'string',
                   description: '`true` when an earlier answer is given again',
@@ -166,7 +166,7 @@ export const videoRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (
   )
 
   function created(reply: FastifyReply, { video, replayed }: Published) {
-    reply.code(201).header('location', present.url(video.id))
+    reply.code(201).header('location', present.path(video.id))
     if (replayed) reply.header('idempotency-replayed', 'true')
     return present.video(video)
   }

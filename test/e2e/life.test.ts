@@ -49,7 +49,7 @@ t.test('the life of a video, for every kind of mp4, raw and as a form', async (t
             body: form({ title: 'one', reference: `${kind}-${way}` }, file),
           })
           t.equal(status, 201)
-          t.equal(headers.get('location'), `${gateway.url}/v1/videos/${body.id}`)
+          t.equal(headers.get('location'), `/v1/videos/${body.id}`)
           video = body
           t.equal(video.stage, 'processing')
         }
@@ -128,7 +128,7 @@ t.test('a file that the platform cannot process ends in an error with its reason
 t.test('behind a proxy that serves it below a path: both addresses of a video have that path', async (t) => {
   const gateway = await startGateway(t, { env: { PUBLIC_URL: 'https://cms.example/video/' } })
   const { headers, body } = await gateway.call('POST', '/v1/videos', { json: { title: 'one' } })
-  t.equal(headers.get('location'), `https://cms.example/video/v1/videos/${body.id}`)
+  t.equal(headers.get('location'), `/video/v1/videos/${body.id}`)
   t.equal(body.upload.url, `https://cms.example/video/v1/videos/${body.id}/content`)
 })
 
