@@ -1,0 +1,32 @@
+import { readdirSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import t from 'tap'
+import { platformDefinitions } from '../../src/platform/registry.ts'
+
+const sources = readdirSync('src', { recursive: true, encoding: 'utf8' })
+  .filter((name) => name.endsWith('.ts'))
+  .map((name) => ({ name, text: readFileSync(join('src', name), 'utf8') }))
+const ofVendor = (name: string) =>
+  platformDefinitions.some((vendor) => name.startsWith(`platform/${stem(vendor.name)}`))
+/** `cloudflare-stream` also has `cloudflare-api.ts`. */
+const stem = (vendor: string) => (vendor === 'cloudflare-stream' ? 'cloudflare' : vendor)
+
+t.test('a vendor’s words stand in the vendor’s files alone', async (t) => {
+  const words =
+    /\b(assets?|asset_id|playback_ids|uploadURL|waitTranscoding|qualities|pctComplete|upload_id)\b/
+  const found = sources.filter(({ text }) => words.test(text))
+  t.ok(found.length > 3, 'the search finds them')
+  for (const { name } of found) t.ok(ofVendor(name), name)
+})
+
+t.test('a platform is its own files and one line of the registry', async (t) => {
+  for (const { name: vendor } of platformDefinitions) {
+    const imported = new RegExp(`from '[^']*/${stem(vendor)}[^']*'`)
+    const users = sources.filter(({ name, text }) => !ofVendor(name) && imported.test(text))
+    t.strictSame(
+      users.map(({ name }) => name),
+      ['platform/registry.ts'],
+      vendor,
+    )
+  }
+})
