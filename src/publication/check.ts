@@ -6,6 +6,11 @@ import { recoverProvisioning } from './provision.ts'
 import { finishRemoval } from './remove.ts'
 import type { Stage, Video } from './video.ts'
 
+/** A platform may not know a new video everywhere at once: so many checks are forgiven. */
+const firstChecks = 2
+/** Of a vendor's message, in characters. */
+const longestMessage = 500
+
 /** A platform that asks for more patience than this is asked again all the same. Milliseconds. */
 export const longestRetryAfter = 600_000
 
@@ -65,7 +70,8 @@ async function checkProcessing(gateway: Gateway, video: Video): Promise<void> {
 
   try {
     const status = await platform.status(video.slot, callFor(gateway, video.id))
-    if (status.state === 'failed') return void fail('platform-processing-failed', status.message)
+    if (status.state === 'failed')
+      return void fail('platform-processing-failed', status.message.slice(0, longestMessage))
     if (status.state === 'awaiting-upload') {
       return void fail('platform-lost-content', 'the platform took the upload and does not have it any more')
     }
@@ -77,7 +83,7 @@ async function checkProcessing(gateway: Gateway, video: Video): Promise<void> {
       return
     }
   } catch (error) {
-    if (error instanceof VideoMissingError)
+    if (error instanceof VideoMissingError && video.checks >= firstChecks)
       return void fail('platform-video-missing', 'the platform does not know the video any more')
     if (!timedOut(gateway, video)) throw error
   }

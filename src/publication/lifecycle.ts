@@ -48,7 +48,10 @@ export function transition(
   changes: Partial<Video> = {},
 ): Video {
   const { from, to } = transitions[name]
-  if (!(from as readonly Stage[]).includes(video.stage)) throw new GatewayError(refusals[video.stage])
+  if (!(from as readonly Stage[]).includes(video.stage)) {
+    const detail = video.stage === 'failed' ? 'the video failed: create another one' : undefined
+    throw new GatewayError(refusals[video.stage], detail)
+  }
   return {
     ...video,
     lease: null,

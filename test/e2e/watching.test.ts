@@ -93,6 +93,15 @@ t.test('gives up after PROCESSING_TIMEOUT', async (t) => {
   })
 })
 
+t.test('a platform that does not know a new video yet is asked again', async (t) => {
+  const gateway = await startGateway(t)
+  Object.assign(gateway.sandbox.knobs, discard)
+  const video = await gateway.create()
+  await gateway.put(video.id, fakeMp4(1000))
+  gateway.sandbox.knobs.faults.push({ operation: 'get', times: 1, status: 404 })
+  t.match(await gateway.until(video.id, ({ status }) => status !== 'pending'), { status: 'ready' })
+})
+
 t.test('a video that vanishes from the platform is an error', async (t) => {
   const gateway = await startGateway(t)
   gateway.sandbox.knobs.processing_delay_ms = 60_000
