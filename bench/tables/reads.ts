@@ -33,7 +33,7 @@ export async function readsTable({ quick }: Scale): Promise<Table[]> {
   try {
     const servers = { bare, stored, gateway }
     const alone: Record<keyof typeof servers, RequestsResult[]> = { bare: [], stored: [], gateway: [] }
-    for (const server of Object.values(servers)) await read(server.url, 2)
+    for (const server of Object.values(servers)) await read(server.url, quick ? 1 : 2)
     for (let round = 0; round < (quick ? 1 : 4); round++) {
       for (const name of ['bare', 'stored', 'gateway'] as const)
         alone[name].push(await read(servers[name].url))
