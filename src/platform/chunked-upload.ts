@@ -29,6 +29,9 @@ export interface ChunkedUpload {
   firstDelay?: number
 }
 
+/** How long a platform is tried by default; see {@link ChunkedUpload}. */
+export const defaultPatience = { attempts: 6, firstDelay: 500 }
+
 /** A platform that asks for more patience fails the upload: the caller can plan a longer wait. Milliseconds. */
 const longestRetryAfter = 30_000
 
@@ -100,7 +103,7 @@ function chunksOf({ stream, size }: Content, chunkSize: number) {
 
 /** Gets the platform further than the chunk's start. @returns where it stands then */
 async function persist(chunk: Chunk, upload: ChunkedUpload): Promise<number> {
-  const { signal, attempts = 6, firstDelay = 500 } = upload
+  const { signal, attempts = defaultPatience.attempts, firstDelay = defaultPatience.firstDelay } = upload
   for (let attempt = 1; ; ) {
     try {
       if (attempt > 1 && upload.where) {

@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Type } from '@sinclair/typebox'
 import { GatewayError } from '../errors.ts'
-import { uploadInChunks } from './chunked-upload.ts'
+import { defaultPatience, uploadInChunks } from './chunked-upload.ts'
 import { type PlatformAnswer, type PlatformHttp, parseJson } from './http.ts'
 import { type Content, VideoMissingError } from './platform.ts'
 import type { PlatformTools } from './tools.ts'
@@ -40,9 +40,9 @@ const newest = 25
  * The resumable upload of PeerTube, which is node-uploadx's protocol
  * (https://github.com/kukhariev/node-uploadx/blob/master/proto.md).
  */
-export function resumableUpload(http: PlatformHttp, patience: PlatformTools['chunks']) {
+export function resumableUpload(http: PlatformHttp, patience: PlatformTools['chunks'] = defaultPatience) {
   const at = ({ uploadId }: Session) => `${path}?upload_id=${encodeURIComponent(uploadId)}`
-  const { attempts, firstDelay } = patience ?? { attempts: 6, firstDelay: 500 }
+  const { attempts, firstDelay } = patience
 
   /** Makes a session for a video. */
   async function open(video: { filename: string; name: string }, size: number, signal: AbortSignal) {

@@ -5,7 +5,7 @@ import type { VideoStore } from '../store/store.ts'
 import type { BackoffPolicy } from './backoff.ts'
 import type { IncomingContent } from './content.ts'
 import { type TransitionName, transition } from './lifecycle.ts'
-import type { Stage, Video } from './video.ts'
+import { isDeleted, type Stage, type Video } from './video.ts'
 
 /** Durations in milliseconds, sizes in bytes. */
 export interface Policy {
@@ -55,7 +55,7 @@ export interface Gateway {
 export function visibleVideo(gateway: Gateway, id: string): Video {
   const video = gateway.store.find(id)
   if (!video || video.stage === 'provisioning') throw new GatewayError('video-not-found')
-  if (video.stage === 'deleting' || video.stage === 'deleted') throw new GatewayError('video-deleted')
+  if (isDeleted(video)) throw new GatewayError('video-deleted')
   return video
 }
 

@@ -36,6 +36,9 @@ const refusals: Record<Stage, ProblemCode> = {
   deleted: 'video-deleted',
 }
 
+/** Where the code alone would mislead: a video may have failed before it had any content. */
+const details: Partial<Record<Stage, string>> = { failed: 'the video failed: create another one' }
+
 /**
  * Applies a transition, purely: returns the changed video and leaves the given one alone.
  * Whatever belonged to the old stage (lease, next check, count of checks) is reset unless `changes` sets it.
@@ -49,8 +52,7 @@ export function transition(
 ): Video {
   const { from, to } = transitions[name]
   if (!(from as readonly Stage[]).includes(video.stage)) {
-    const detail = video.stage === 'failed' ? 'the video failed: create another one' : undefined
-    throw new GatewayError(refusals[video.stage], detail)
+    throw new GatewayError(refusals[video.stage], details[video.stage])
   }
   return {
     ...video,

@@ -3,11 +3,12 @@ import { finished } from 'node:stream/promises'
 import { GatewayError } from '../errors.ts'
 import type { IdempotencyRecord } from '../store/store.ts'
 import { check } from './check.ts'
+import type { IncomingContent } from './content.ts'
 import type { Gateway } from './gateway.ts'
 import { choosePlatform, type IdempotencyClaim, KeyTaken, provision } from './provision.ts'
 import { remove } from './remove.ts'
 import { type Incoming, open, startUpload, transfer } from './upload.ts'
-import type { Publication, Video } from './video.ts'
+import { isDeleted, type Publication, type Video } from './video.ts'
 
 /** Which caller marked the request with which `Idempotency-Key`. */
 export interface IdempotencyKey {
@@ -58,8 +59,8 @@ async function replay(
   const video = JSON.parse(response) as Video
   if (incoming) {
     const content = await open(gateway, video.platform, incoming, true)
-    await finished(content.stream.resume())
-    if (fingerprint.split(':')[1] !== content.digest()) throw new GatewayError('idempotency-key-reused')
+    if (fingerprint.split(':')[1] !== (await digestOf(content)))
+      throw new GatewayError('idempotency-key-reused')
   }
   return { video, replayed: true }
 }
@@ -74,10 +75,8 @@ async function createWithContent(
 ): Promise<{ video: Video; digest: string | undefined }> {
   const platform = abandoned?.platform ?? choosePlatform(gateway, asked).name
   const content = await open(gateway, platform, incoming, claim !== undefined)
-  if (abandoned && abandoned.stage !== 'awaiting-upload') {
-    await finished(content.stream.resume())
-    return { video: abandoned, digest: content.digest() }
-  }
+  if (abandoned && abandoned.stage !== 'awaiting-upload')
+    return { video: abandoned, digest: await digestOf(content) }
   let video = abandoned
   let ours = false
   try {
@@ -94,6 +93,12 @@ async function createWithContent(
     if (video && ours) await takeBack(gateway, video)
     throw error
   }
+}
+
+/** Reads content that goes nowhere to its end. @throws GatewayError as an upload of it would */
+async function digestOf(content: IncomingContent): Promise<string | undefined> {
+  await finished(content.stream.resume())
+  return content.digest()
 }
 
 async function claimAndProvision(gateway: Gateway, asked: Publication, claim: IdempotencyClaim | undefined) {
@@ -127,7 +132,7 @@ async function abandonedVideo(gateway: Gateway, record: IdempotencyRecord): Prom
       retryAfter: 5,
     })
   }
-  if (!video || video.stage === 'deleting' || video.stage === 'deleted') {
+  if (!video || isDeleted(video)) {
     gateway.store.releaseKey(record.videoId)
     return undefined
   }

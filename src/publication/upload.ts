@@ -6,7 +6,7 @@ import { type IncomingContent, openContent } from './content.ts'
 import { advance, callFor, type Gateway, platformOf, visibleVideo } from './gateway.ts'
 import { transition } from './lifecycle.ts'
 import { removeFromPlatform } from './remove.ts'
-import type { Video } from './video.ts'
+import { isDeleted, type Video } from './video.ts'
 
 /** The bytes as they come in. */
 export interface Incoming {
@@ -90,6 +90,7 @@ export async function transfer(gateway: Gateway, started: StartedUpload): Promis
   const renewal = setInterval(() => renewLease(gateway, id, lease, content), gateway.policy.uploadLease / 3)
   let outcome = 'ok'
   try {
+    // The content hears of the process's end only as long as its bytes flow.
     const call = callFor(gateway, id, AbortSignal.any([content.signal, gateway.signal]))
     await platformOf(gateway, video.platform).upload(video.slot, video, content, call)
     content.signal.throwIfAborted()
@@ -157,10 +158,6 @@ function renewLease(gateway: Gateway, id: string, lease: string, content: Incomi
 
 function lostLease(video: Video | undefined): GatewayError {
   return new GatewayError(!video || isDeleted(video) ? 'video-deleted' : 'upload-in-progress')
-}
-
-function isDeleted({ stage }: Video): boolean {
-  return stage === 'deleting' || stage === 'deleted'
 }
 
 /** The video, if it takes content now. An upload that died without a word is settled first. */

@@ -88,6 +88,11 @@ export function statusOf(stage: Stage): Status {
   return stage === 'failed' ? 'error' : 'pending'
 }
 
+/** Whether the video is gone for the back office, on the platform or soon. */
+export function isDeleted({ stage }: Video): boolean {
+  return stage === 'deleting' || stage === 'deleted'
+}
+
 /** Stages of a video that the back office can see, by status. */
 export const visibleStages: Record<Status, readonly Stage[]> = {
   pending: ['awaiting-upload', 'uploading', 'processing'],
