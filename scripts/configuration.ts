@@ -1,7 +1,7 @@
 /** Writes docs/configuration.md from the schemas of the variables; with `--check` only tells whether it is up to date. */
 import { readFileSync, writeFileSync } from 'node:fs'
 import { type TObject, type TSchema, TypeGuard } from '@sinclair/typebox'
-import { variables } from '../src/config.ts'
+import { variables } from '../src/config/config.ts'
 import { platformDefinitions } from '../src/platform/registry.ts'
 
 const file = new URL('../docs/configuration.md', import.meta.url)
@@ -9,7 +9,7 @@ const file = new URL('../docs/configuration.md', import.meta.url)
 const names = platformDefinitions.map(({ name }) => `\`${name}\``).join(', ')
 const document = `# Configuration
 
-<!-- Written by npm run configuration from src/config.ts and the platforms' adapters: change it there. -->
+<!-- Written by npm run configuration from src/config/config.ts and the platforms' adapters: change it there. -->
 
 All of it comes from the environment, or from a file \`.env\` in the working directory; the environment wins. A
 variable that is empty counts as not set. What is wrong or missing is said in one line at the start, which then is

@@ -1,7 +1,7 @@
 /** Writes openapi/openapi.json from the routes; with `--check` only tells whether it is up to date. */
 import { readFileSync, writeFileSync } from 'node:fs'
 import { buildApp } from '../src/app.ts'
-import { loadConfig } from '../src/config.ts'
+import { loadConfig } from '../src/config/config.ts'
 
 const file = new URL('../openapi/openapi.json', import.meta.url)
 const { server } = await buildApp(loadConfig({ DATABASE_URL: 'memory:' }))

@@ -5,7 +5,8 @@ import fastify, { type FastifyInstance, type FastifyServerOptions, LogController
 import { createTokenIssuer } from './auth/access-tokens.ts'
 import { createAuthenticator, createScopeGuard } from './auth/authenticate.ts'
 import { createExternalIssuer } from './auth/external-issuer.ts'
-import type { Config } from './config.ts'
+import type { Config } from './config/config.ts'
+import { GatewayError } from './errors.ts'
 import {
   answerBrokenRequests,
   closeCutConnections,
@@ -13,27 +14,26 @@ import {
   expectOneHost,
   requestDeadline,
   routeExpectations,
-} from './connections.ts'
-import { GatewayError } from './errors.ts'
-import { limitClients, registerLimits } from './limits.ts'
-import { createMetrics } from './metrics.ts'
+} from './http/connections.ts'
+import { readJson } from './http/json.ts'
+import { limitClients, registerLimits } from './http/limits.ts'
+import { refusePath, registerProblems } from './http/problem.ts'
+import { observeRequests } from './http/request-log.ts'
+import { registerSecurityHeaders } from './http/security-headers.ts'
+import { compilersFactory } from './http/validation.ts'
+import { createMetrics } from './observability/metrics.ts'
+import { type TraceOf, traceRequests, withTraceId } from './observability/tracing.ts'
 import { defaultTools, type PlatformTools } from './platform/tools.ts'
 import type { Gateway } from './publication/gateway.ts'
 import { type Poller, startPoller } from './publication/poller.ts'
-import { observeRequests } from './request-log.ts'
 import { contentRoutes } from './routes/content.ts'
 import { registerDocs } from './routes/docs.ts'
-import { readJson } from './routes/json.ts'
 import { oauthRoutes } from './routes/oauth.ts'
 import { operationsRoutes } from './routes/operations.ts'
 import { createPresenter } from './routes/presentation.ts'
-import { refusePath, registerProblems } from './routes/problem.ts'
-import { compilersFactory } from './routes/validation.ts'
 import { videoRoutes } from './routes/videos.ts'
 import { watchingRoutes } from './routes/watching.ts'
-import { registerSecurityHeaders } from './security-headers.ts'
 import { openStore } from './store/sqlite.ts'
-import { type TraceOf, traceRequests, withTraceId } from './tracing.ts'
 
 export interface App {
   server: FastifyInstance

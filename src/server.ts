@@ -2,7 +2,7 @@ import { existsSync } from 'node:fs'
 import { enableCompileCache } from 'node:module'
 import { fileURLToPath } from 'node:url'
 import type { App } from './app.ts'
-import type { Config } from './config.ts'
+import type { Config } from './config/config.ts'
 
 // Keeps the stripped and compiled modules for the next start; where the directory cannot be written, nothing is
 // kept. What is to profit from it is imported below this line.
@@ -19,13 +19,13 @@ try {
 async function start(): Promise<void> {
   const [{ buildApp }, { loadConfig }, { default: closeWithGrace }] = await Promise.all([
     import('./app.ts'),
-    import('./config.ts'),
+    import('./config/config.ts'),
     import('close-with-grace'),
   ])
   const stopSandbox = await ensurePlatform()
   const config = loadConfig(process.env)
   const key = await ensureCredentials(config)
-  const telemetry = config.tracesEndpoint ? await import('./telemetry.ts') : undefined
+  const telemetry = config.tracesEndpoint ? await import('./observability/telemetry.ts') : undefined
   const app = await buildApp(config, {
     logger: { level: config.logLevel },
     ...(telemetry && { traceOf: telemetry.spanOf }),

@@ -3,10 +3,10 @@ import { fastifyMultipart as multipart } from '@fastify/multipart'
 import fc from 'fast-check'
 import Fastify from 'fastify'
 import t from 'tap'
-import { loadConfig } from '../src/config.ts'
+import { loadConfig } from '../src/config/config.ts'
 import { GatewayError, problems } from '../src/errors.ts'
-import { refusalOf, retryAfterOf } from '../src/platform/failures.ts'
-import { readForm } from '../src/routes/multipart.ts'
+import { readForm } from '../src/http/multipart.ts'
+import { refusalOf, retryAfterOf } from '../src/platform/http/failures.ts'
 import { startGateway } from './support/gateway.ts'
 
 /** RFC 2046 §5.1.1: what a boundary may hold; it does not end with a space. */

@@ -1,7 +1,7 @@
 import type { FastifyReply, FastifyRequest, onRequestAsyncHookHandler } from 'fastify'
 import * as jose from 'jose'
-import { valuesOf } from '../connections.ts'
 import { GatewayError } from '../errors.ts'
+import { valuesOf } from '../http/connections.ts'
 import { type TokenIssuer, tokenRefused } from './access-tokens.ts'
 import { type Credential, findBySecret, type Principal, type Scope } from './credentials.ts'
 import type { ExternalIssuer } from './external-issuer.ts'

@@ -1,8 +1,8 @@
-import { apiVideo } from './api-video.ts'
-import { cloudflareStream } from './cloudflare-stream.ts'
-import { mux } from './mux.ts'
-import { peertube } from './peertube.ts'
-import { sandbox } from './sandbox.ts'
+import { apiVideo } from './api-video/api-video.ts'
+import { cloudflareStream } from './cloudflare-stream/cloudflare-stream.ts'
+import { mux } from './mux/mux.ts'
+import { peertube } from './peertube/peertube.ts'
+import { sandbox } from './sandbox/sandbox.ts'
 import type { PlatformDefinition } from './tools.ts'
 
 /** Every platform the gateway knows. */

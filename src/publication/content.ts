@@ -1,8 +1,8 @@
 import { createHash } from 'node:crypto'
 import { Readable } from 'node:stream'
-import { bytesPassed } from '../buffer-collector.ts'
 import { GatewayError } from '../errors.ts'
 import type { Content } from '../platform/platform.ts'
+import { bytesPassed } from './buffer-collector.ts'
 
 /** Bytes that have to be there before a file can be judged: the first box's size and its type. */
 const headBytes = 8

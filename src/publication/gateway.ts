@@ -1,10 +1,10 @@
 import { GatewayError } from '../errors.ts'
 import type { Call, VideoPlatform } from '../platform/platform.ts'
 import type { Log } from '../platform/tools.ts'
-import type { VideoStore } from '../store/store.ts'
 import type { BackoffPolicy } from './backoff.ts'
 import type { IncomingContent } from './content.ts'
 import { type TransitionName, transition } from './lifecycle.ts'
+import type { VideoStore } from './store.ts'
 import { isDeleted, type Stage, type Video } from './video.ts'
 
 /** Durations in milliseconds, sizes in bytes. */

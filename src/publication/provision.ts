@@ -1,9 +1,9 @@
 import { isDeepStrictEqual } from 'node:util'
 import { GatewayError } from '../errors.ts'
 import { type Slot, VideoMissingError, type VideoPlatform } from '../platform/platform.ts'
-import type { IdempotencyRecord } from '../store/store.ts'
 import { advance, callFor, type Gateway, platformOf } from './gateway.ts'
 import { removeFromPlatform } from './remove.ts'
+import type { IdempotencyRecord } from './store.ts'
 import { newVideo, type Publication, type Video } from './video.ts'
 
 /** The key with which a caller marks its request, see `publish.ts`. */

@@ -1,12 +1,12 @@
 import { createHash } from 'node:crypto'
 import { finished } from 'node:stream/promises'
 import { GatewayError } from '../errors.ts'
-import type { IdempotencyRecord } from '../store/store.ts'
 import { check } from './check.ts'
 import type { IncomingContent } from './content.ts'
 import type { Gateway } from './gateway.ts'
 import { choosePlatform, type IdempotencyClaim, KeyTaken, provision } from './provision.ts'
 import { remove } from './remove.ts'
+import type { IdempotencyRecord } from './store.ts'
 import { type Incoming, open, startUpload, transfer } from './upload.ts'
 import { isDeleted, type Publication, type Video } from './video.ts'
 

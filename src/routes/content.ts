@@ -1,9 +1,9 @@
 import multipart from '@fastify/multipart'
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { GatewayError } from '../errors.ts'
+import { readForm } from '../http/multipart.ts'
 import { upload } from '../publication/upload.ts'
 import { answers, platformFailures, securedBy } from './answers.ts'
-import { readForm } from './multipart.ts'
 import type { RouteOptions } from './options.ts'
 import { ContentBody, ContentForm, IdParams } from './schemas.ts'
 

@@ -2,8 +2,8 @@ import swagger from '@fastify/swagger'
 import swaggerUi from '@fastify/swagger-ui'
 import type { FastifyInstance } from 'fastify'
 import type { allScopes } from '../auth/credentials.ts'
-import { docsPolicy } from '../security-headers.ts'
-import { version } from '../version.ts'
+import { version } from '../config/version.ts'
+import { docsPolicy } from '../http/security-headers.ts'
 import { ProblemDocument, VideoResource } from './schemas.ts'
 
 const scopes = {

@@ -6,7 +6,7 @@ import type { TokenIssuer } from '../auth/access-tokens.ts'
 import { createTokenGrant, type TokenRequest } from '../auth/client-credentials.ts'
 import { allScopes, type Credential } from '../auth/credentials.ts'
 import { GatewayError, problems } from '../errors.ts'
-import { tokenAttempts } from '../limits.ts'
+import { tokenAttempts } from '../http/limits.ts'
 import { jwksSchema, metadataSchema, tokenSchema } from './oauth-schemas.ts'
 
 export interface OAuthRoutesOptions {

@@ -3,15 +3,15 @@ import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { Type } from '@sinclair/typebox'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import { GatewayError } from '../errors.ts'
+import { readForm } from '../http/multipart.ts'
+import { validate } from '../http/validation.ts'
 import { visibleVideo } from '../publication/gateway.ts'
 import { type IdempotencyKey, type Published, publish } from '../publication/publish.ts'
 import { remove } from '../publication/remove.ts'
 import { visibleStages } from '../publication/video.ts'
 import { answers, json, platformFailures, securedBy } from './answers.ts'
-import { readForm } from './multipart.ts'
 import type { RouteOptions } from './options.ts'
 import { IdParams, PublicationBody, PublicationForm, VideoPage } from './schemas.ts'
-import { validate } from './validation.ts'
 
 const Query = Type.Object(
   {

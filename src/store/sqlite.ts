@@ -2,9 +2,9 @@ import { mkdirSync } from 'node:fs'
 import { dirname } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import { GatewayError } from '../errors.ts'
+import type { IdempotencyRecord, VideoStore } from '../publication/store.ts'
 import type { Stage, Video } from '../publication/video.ts'
 import { migrate } from './migrations.ts'
-import type { IdempotencyRecord, VideoStore } from './store.ts'
 
 /** How long a statement waits for another process's write, in ms. It blocks the event loop, so not long. */
 const busyTimeout = 1000

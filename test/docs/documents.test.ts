@@ -2,7 +2,7 @@ import { spawnSync } from 'node:child_process'
 import { existsSync, globSync, readdirSync, readFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import t from 'tap'
-import { variables } from '../../src/config.ts'
+import { variables } from '../../src/config/config.ts'
 import { problems } from '../../src/errors.ts'
 import { platformDefinitions } from '../../src/platform/registry.ts'
 

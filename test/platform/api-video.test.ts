@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto'
 import t from 'tap'
-import { apiVideo } from '../../src/platform/api-video.ts'
+import { apiVideo } from '../../src/platform/api-video/api-video.ts'
 import type { PlatformTools } from '../../src/platform/tools.ts'
 import { contentOf, scenarios } from './conformance/setup.ts'
 import { startDouble } from './doubles/api-video.ts'

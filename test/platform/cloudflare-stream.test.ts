@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto'
 import t, { type Test } from 'tap'
-import { cloudflareStream } from '../../src/platform/cloudflare-stream.ts'
+import { cloudflareStream } from '../../src/platform/cloudflare-stream/cloudflare-stream.ts'
 import { defaultTools, type PlatformTools } from '../../src/platform/tools.ts'
 import { contentOf, scenarios } from './conformance/setup.ts'
 import { startDouble } from './doubles/cloudflare-stream.ts'

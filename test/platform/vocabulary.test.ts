@@ -7,9 +7,7 @@ const sources = readdirSync('src', { recursive: true, encoding: 'utf8' })
   .filter((name) => name.endsWith('.ts'))
   .map((name) => ({ name, text: readFileSync(join('src', name), 'utf8') }))
 const ofVendor = (name: string) =>
-  platformDefinitions.some((vendor) => name.startsWith(`platform/${stem(vendor.name)}`))
-/** `cloudflare-stream` also has `cloudflare-api.ts`. */
-const stem = (vendor: string) => (vendor === 'cloudflare-stream' ? 'cloudflare' : vendor)
+  platformDefinitions.some((vendor) => name.startsWith(`platform/${vendor.name}/`))
 
 t.test('a vendor’s words stand in the vendor’s files alone', async (t) => {
   const words =
@@ -21,7 +19,7 @@ t.test('a vendor’s words stand in the vendor’s files alone', async (t) => {
 
 t.test('a platform is its own files and one line of the registry', async (t) => {
   for (const { name: vendor } of platformDefinitions) {
-    const imported = new RegExp(`from '[^']*/${stem(vendor)}[^']*'`)
+    const imported = new RegExp(`from '[^']*/${vendor}/[^']*'`)
     const users = sources.filter(({ name, text }) => !ofVendor(name) && imported.test(text))
     t.strictSame(
       users.map(({ name }) => name),

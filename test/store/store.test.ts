@@ -5,9 +5,9 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import t from 'tap'
+import type { IdempotencyRecord } from '../../src/publication/store.ts'
 import type { Stage } from '../../src/publication/video.ts'
 import { openStore } from '../../src/store/sqlite.ts'
-import type { IdempotencyRecord } from '../../src/store/store.ts'
 import { aVideo } from '../support/video.ts'
 
 const directory = mkdtempSync(join(tmpdir(), 'store-'))

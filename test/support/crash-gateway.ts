@@ -3,7 +3,7 @@
  * that does not want to wait for them.
  */
 import { buildApp } from '../../src/app.ts'
-import { loadConfig } from '../../src/config.ts'
+import { loadConfig } from '../../src/config/config.ts'
 
 const config = loadConfig(process.env)
 Object.assign(config.policy, { uploadLease: 600, claim: 600 })

@@ -6,7 +6,7 @@ import type { Test } from 'tap'
 import { type Sandbox, startSandbox } from '../../sandbox/server.ts'
 import { type App, type AppOptions, buildApp } from '../../src/app.ts'
 import { hashSecret } from '../../src/auth/credentials.ts'
-import { loadConfig } from '../../src/config.ts'
+import { loadConfig } from '../../src/config/config.ts'
 import { checkAgainstDocument } from './document.ts'
 import { makeMp4, removeMade } from './media.ts'
 

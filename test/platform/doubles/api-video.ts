@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto'
-import { apiVideo } from '../../../src/platform/api-video.ts'
+import { apiVideo } from '../../../src/platform/api-video/api-video.ts'
 import { jpeg } from '../../support/image.ts'
 import { fileOf } from '../../support/multipart.ts'
 import { createKit, type Exchange, type PlatformDouble } from '../double.ts'

@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto'
 import type { StreamCreateParams, StreamListParams, Video } from 'cloudflare/resources/stream/stream'
-import { cloudflareStream } from '../../../src/platform/cloudflare-stream.ts'
+import { cloudflareStream } from '../../../src/platform/cloudflare-stream/cloudflare-stream.ts'
 import { createKit, type Exchange, type PlatformDouble } from '../double.ts'
 import {
   metadataOf,

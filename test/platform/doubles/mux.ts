@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto'
 import type { Asset, AssetOptions } from '@mux/mux-node/resources/video/assets'
 import type { Upload as MuxUpload, UploadCreateParams } from '@mux/mux-node/resources/video/uploads'
-import { mux } from '../../../src/platform/mux.ts'
+import { mux } from '../../../src/platform/mux/mux.ts'
 import type { ProcessingStatus } from '../../../src/platform/platform.ts'
 import { createKit, type Exchange, type PlatformDouble } from '../double.ts'
 

@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto'
-import { peertube } from '../../../src/platform/peertube.ts'
+import { peertube } from '../../../src/platform/peertube/peertube.ts'
 import { jpeg } from '../../support/image.ts'
 import { createKit, type Exchange, type PlatformDouble } from '../double.ts'
 import { publishedDocument } from '../published.ts'

@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto'
-import { sandbox } from '../../../src/platform/sandbox.ts'
+import { sandbox } from '../../../src/platform/sandbox/sandbox.ts'
 import { createKit, type Exchange, type PlatformDouble } from '../double.ts'
 
 interface Clip {

@@ -1,0 +1,205 @@
+import { type StaticDecode, type TSchema, Type } from '@sinclair/typebox'
+import {
+  TransformDecodeCheckError,
+  TransformDecodeError,
+  Value,
+  type ValueError,
+} from '@sinclair/typebox/value'
+import { type Credential, parseCredentials } from '../auth/credentials.ts'
+import { platformDefinitions } from '../platform/registry.ts'
+import type { PlatformDefinition } from '../platform/tools.ts'
+import type { Policy } from '../publication/gateway.ts'
+import { duration, formats, size } from './formats.ts'
+
+/** Every variable of the gateway itself; a platform's own stand in its adapter. The docs are made from this. */
+export const variables = Type.Object({
+  HOST: Type.String({ default: '127.0.0.1', description: 'address to listen on; `0.0.0.0` in the image' }),
+  PORT: Type.Integer({
+    default: 3000,
+    minimum: 0,
+    maximum: 65535,
+    description: 'port to listen on; 0 takes a free one',
+  }),
+  PUBLIC_URL: Type.Optional(
+    Type.String({
+      format: 'base',
+      description: 'base of the URLs it hands out; from the listener if not set',
+    }),
+  ),
+  LOG_LEVEL: Type.Union(
+    ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'].map((level) => Type.Literal(level)),
+    {
+      default: 'info',
+      description: 'how much pino logs',
+    },
+  ),
+  DATABASE_URL: Type.String({
+    default: 'sqlite:./data/gateway.db',
+    format: 'store',
+    description: '`memory:` or `sqlite:PATH`',
+  }),
+  API_KEYS: credentials(
+    'permanent keys: `name:sha256hex[:scope+scope]`, comma-separated; no scopes named = all',
+  ),
+  OAUTH_CLIENTS: credentials('clients of the token endpoint, in the same form'),
+  OAUTH_SIGNING_KEY: Type.Optional(
+    Type.String({
+      description: 'private JWK (ES256 or EdDSA) shared by replicas; new at each start if not set',
+    }),
+  ),
+  OAUTH_ISSUER: Type.Optional(
+    Type.String({ format: 'url', description: 'an external issuer whose tokens are accepted too' }),
+  ),
+  OAUTH_AUDIENCE: Type.Optional(Type.String({ description: 'the audience that its tokens must name' })),
+  RATE_LIMIT: Type.Optional(
+    Type.Integer({
+      minimum: 1,
+      description:
+        'requests a minute that each client may make, counted by each process; no limit if not set',
+    }),
+  ),
+  TRUSTED_PROXIES: Type.Optional(
+    Type.String({
+      format: 'addresses',
+      description:
+        'addresses or networks of the proxies in front, comma-separated: their `X-Forwarded-For` tells the client’s address',
+    }),
+  ),
+  PLATFORM: Type.Optional(Type.String({ description: 'the platform to publish on' })),
+  PLATFORMS: Type.Optional(
+    Type.String({ description: 'several platforms, comma-separated; the first is the default' }),
+  ),
+  POLL_INITIAL_DELAY: duration('2s', 'from the end of the upload to the first look'),
+  POLL_FACTOR: Type.Number({ default: 1.5, minimum: 1, description: 'by which each delay grows' }),
+  POLL_MAX_DELAY: duration('60s', 'beyond which it does not'),
+  POLL_JITTER: Type.Number({
+    default: 0.2,
+    minimum: 0,
+    maximum: 1,
+    description: 'share by which a delay is spread',
+  }),
+  POLL_CONCURRENCY: Type.Integer({ default: 32, minimum: 1, description: 'looks under way at once' }),
+  PROCESSING_TIMEOUT: duration('12h', 'after which a video that is still processed turns `error`'),
+  UPLOAD_MAX_BYTES: size('64GiB', 'largest file'),
+  UPLOAD_IDLE_TIMEOUT: duration('60s', 'how long an upload may stand still'),
+  SHUTDOWN_TIMEOUT: duration('30s', 'how long SIGTERM waits for uploads under way'),
+  OTEL_EXPORTER_OTLP_ENDPOINT: Type.Optional(
+    Type.String({ format: 'url', description: 'where traces go (OTLP over HTTP); nowhere if not set' }),
+  ),
+})
+
+export interface Config {
+  production: boolean
+  host: string
+  port: number
+  publicUrl: string | undefined
+  logLevel: string
+  databaseUrl: string
+  apiKeys: Credential[]
+  oauthClients: Credential[]
+  oauthSigningKey: string | undefined
+  externalIssuer: { issuerUrl: string; audience: string } | undefined
+  /** Requests a minute and client. */
+  rateLimit: number | undefined
+  trustedProxies: string | undefined
+  /** The first is the default; `variables` are checked against the definition's schema. */
+  platforms: { definition: PlatformDefinition; variables: Record<string, unknown> }[]
+  policy: Policy
+  /** Milliseconds. */
+  shutdownTimeout: number
+  tracesEndpoint: string | undefined
+}
+
+/**
+ * Reads the configuration from the environment.
+ * @throws Error with one line that names the variable and what is wrong; never its value
+ */
+export function loadConfig(env: NodeJS.ProcessEnv): Config {
+  const values = read(variables, env)
+  return {
+    production: env.NODE_ENV === 'production',
+    host: values.HOST,
+    port: values.PORT,
+    publicUrl: values.PUBLIC_URL?.replace(/\/+$/, ''),
+    logLevel: values.LOG_LEVEL,
+    databaseUrl: values.DATABASE_URL,
+    apiKeys: values.API_KEYS,
+    oauthClients: values.OAUTH_CLIENTS,
+    oauthSigningKey: values.OAUTH_SIGNING_KEY,
+    externalIssuer: externalIssuer(values),
+    rateLimit: values.RATE_LIMIT,
+    trustedProxies: values.TRUSTED_PROXIES,
+    platforms: choosePlatforms(values, env),
+    policy: {
+      backoff: {
+        initial: values.POLL_INITIAL_DELAY,
+        factor: values.POLL_FACTOR,
+        max: values.POLL_MAX_DELAY,
+        jitter: values.POLL_JITTER,
+      },
+      pollConcurrency: values.POLL_CONCURRENCY,
+      processingTimeout: values.PROCESSING_TIMEOUT,
+      uploadMaxBytes: values.UPLOAD_MAX_BYTES,
+      uploadIdleTimeout: values.UPLOAD_IDLE_TIMEOUT,
+      uploadLease: 10_000,
+      claim: 60_000,
+    },
+    shutdownTimeout: values.SHUTDOWN_TIMEOUT,
+    tracesEndpoint: values.OTEL_EXPORTER_OTLP_ENDPOINT,
+  }
+}
+
+function externalIssuer(values: StaticDecode<typeof variables>): Config['externalIssuer'] {
+  const { OAUTH_ISSUER: issuerUrl, OAUTH_AUDIENCE: audience } = values
+  if (issuerUrl && !audience) throw new Error('OAUTH_AUDIENCE: is needed with OAUTH_ISSUER')
+  if (audience && !issuerUrl) throw new Error('OAUTH_ISSUER: is needed with OAUTH_AUDIENCE')
+  return issuerUrl && audience ? { issuerUrl, audience } : undefined
+}
+
+function choosePlatforms(
+  values: StaticDecode<typeof variables>,
+  env: NodeJS.ProcessEnv,
+): Config['platforms'] {
+  const variable = values.PLATFORMS ? 'PLATFORMS' : 'PLATFORM'
+  const given = values[variable]
+  if (given === undefined) return []
+  const names = given
+    .split(',')
+    .map((name) => name.trim())
+    .filter(Boolean)
+  if (names.length === 0) throw new Error(`${variable}: names no platform`)
+  const known = platformDefinitions.map((definition) => definition.name).join(', ')
+  return [...new Set(names)].map((name) => {
+    const definition = platformDefinitions.find((candidate) => candidate.name === name)
+    if (!definition) throw new Error(`${variable}: ${name} is not one of ${known}`)
+    return { definition, variables: read(definition.variables, env) }
+  })
+}
+
+/** Picks a schema's variables from the environment; an empty one counts as not set. */
+function read<T extends TSchema>(schema: T, env: NodeJS.ProcessEnv): StaticDecode<T> {
+  const given = Object.keys(schema.properties).flatMap((name) => (env[name] ? [[name, env[name]]] : []))
+  const values = Value.Convert(schema, Value.Default(schema, Object.fromEntries(given)))
+  try {
+    return Value.Decode(schema, values) as StaticDecode<T>
+  } catch (error) {
+    if (error instanceof TransformDecodeCheckError) {
+      throw new Error(`${error.error.path.slice(1)}: ${complaint(error.error)}`)
+    }
+    if (error instanceof TransformDecodeError) throw new Error(`${error.path.slice(1)}: ${error.message}`)
+    throw error
+  }
+}
+
+function complaint({ value, schema, message }: ValueError): string {
+  if (value === undefined) return 'is missing'
+  if (schema.format) return formats[schema.format] ?? message.toLowerCase()
+  if (!schema.anyOf) return message.toLowerCase()
+  return `expected one of ${schema.anyOf.map((literal: { const: string }) => literal.const).join(', ')}`
+}
+
+function credentials(description: string) {
+  return Type.Transform(Type.String({ default: '', description }))
+    .Decode(parseCredentials)
+    .Encode(String)
+}

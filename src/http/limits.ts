@@ -1,0 +1,49 @@
+import rateLimit from '@fastify/rate-limit'
+import type { FastifyInstance } from 'fastify'
+import type { RequireScope } from '../auth/authenticate.ts'
+import { GatewayError } from '../errors.ts'
+
+const minute = 60_000
+
+/**
+ * Route option of the token endpoint, a guard against guessing secrets: so many requests a minute from one address
+ * (IPv6: one /64). A client needs one token a quarter of an hour.
+ */
+export const tokenAttempts = { max: 30, timeWindow: minute }
+
+/** Counting is in memory: each process has its own limits. To be registered before the routes. */
+export async function registerLimits(server: FastifyInstance): Promise<void> {
+  await server.register(rateLimit, {
+    global: false,
+    enableDraftSpec: true,
+    errorResponseBuilder: (_request, { max, ttl }) =>
+      new GatewayError('too-many-requests', `the limit is ${max} requests a minute`, {
+        retryAfter: Math.ceil(ttl / 1000),
+      }),
+  })
+}
+
+/**
+ * Adds a limit per client, by its name, to the scope guard: it counts what the guard lets through, whatever the
+ * route. The answers carry `RateLimit-Limit`, `-Remaining` and `-Reset`.
+ * @param perMinute undefined is no limit
+ */
+export function limitClients(
+  server: FastifyInstance,
+  requireScope: RequireScope,
+  perMinute: number | undefined,
+): RequireScope {
+  if (perMinute === undefined) return requireScope
+  const limit = server.rateLimit({
+    max: perMinute,
+    timeWindow: minute,
+    keyGenerator: ({ principal, ip }) => principal?.name ?? ip,
+  })
+  return (scope) => {
+    const guard = requireScope(scope)
+    return async function guardAndLimit(request, reply) {
+      await guard.call(this, request, reply)
+      await limit.call(this, request, reply)
+    }
+  }
+}

@@ -1,0 +1,21 @@
+import type { FastifyInstance } from 'fastify'
+import type { Metrics } from '../observability/metrics.ts'
+
+/** Stands for a caller who left before the answer, as in nginx's logs; never sent. */
+const clientClosedRequest = 499
+
+/** Counts each request when it is over, and logs those that changed something or failed. */
+export function observeRequests(server: FastifyInstance, metrics: Metrics): void {
+  server.addHook('onRequest', (request, reply, done) => {
+    reply.raw.once('close', () => {
+      const { method, url, routeOptions, principal } = request
+      const status = reply.raw.writableFinished ? reply.statusCode : clientClosedRequest
+      const seconds = reply.elapsedTime / 1000
+      metrics.request({ method, route: routeOptions.url ?? 'unknown', status, seconds })
+      // Callers, probes and scrapers look all the time: what changes nothing and went well is only counted.
+      const level = method === 'GET' && status < 400 ? 'debug' : 'info'
+      request.log[level]({ method, url, status, seconds, client: principal?.name }, 'request')
+    })
+    done()
+  })
+}

@@ -1,0 +1,132 @@
+import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client'
+import type { PlatformObserver } from '../platform/tools.ts'
+import type { PublicationObserver } from '../publication/gateway.ts'
+import { transitions } from '../publication/lifecycle.ts'
+import type { VideoStore } from '../publication/store.ts'
+import type { Stage } from '../publication/video.ts'
+
+const stages = new Set<Stage>(Object.values(transitions).flatMap(({ from, to }) => [...from, to]))
+
+/** The gateway's figures, in Prometheus' naming: base units, `_total` for counters. */
+export interface Metrics extends PlatformObserver, PublicationObserver {
+  request(request: { method: string; route: string; status: number; seconds: number }): void
+  /** The exposition and its content type. */
+  expose(): Promise<{ contentType: string; text: string }>
+}
+
+/** @param state what is read when somebody scrapes, for figures that the store or the process already has */
+export function createMetrics(state: { store: VideoStore; uploadsUnderWay: () => number }): Metrics {
+  const registry = new Registry()
+  const registers = [registry]
+  collectDefaultMetrics({ register: registry })
+
+  const requests = new Histogram({
+    name: 'gateway_http_request_duration_seconds',
+    help: 'Requests answered, by route and status',
+    labelNames: ['method', 'route', 'status'] as const,
+    buckets: [0.005, 0.025, 0.1, 0.5, 2.5, 10, 60, 600],
+    registers,
+  })
+  const uploads = new Histogram({
+    name: 'gateway_upload_duration_seconds',
+    help: 'Uploads that ended, by outcome',
+    labelNames: ['platform', 'outcome'] as const,
+    buckets: [1, 5, 15, 60, 300, 1800, 7200],
+    registers,
+  })
+  const uploadBytes = new Counter({
+    name: 'gateway_upload_bytes_total',
+    help: 'Bytes of content received',
+    labelNames: ['platform'] as const,
+    registers,
+  })
+  const platformCalls = new Histogram({
+    name: 'gateway_platform_call_duration_seconds',
+    help: 'Calls to platforms, by operation and outcome',
+    labelNames: ['platform', 'operation', 'outcome'] as const,
+    buckets: [0.01, 0.05, 0.25, 1, 5, 15, 60],
+    registers,
+  })
+  const processing = new Histogram({
+    name: 'gateway_processing_duration_seconds',
+    help: 'Time from the end of the upload to the final status',
+    labelNames: ['platform', 'outcome'] as const,
+    buckets: [5, 15, 60, 300, 900, 3600, 14400, 43200],
+    registers,
+  })
+  const pollLag = new Histogram({
+    name: 'gateway_poll_lag_seconds',
+    help: 'How late the poller looked at a video',
+    buckets: [0.01, 0.05, 0.25, 1, 5, 30, 300],
+    registers,
+  })
+  const transitions = new Counter({
+    name: 'gateway_stage_changes_total',
+    help: 'Changes of stage',
+    labelNames: ['platform', 'from', 'to'] as const,
+    registers,
+  })
+  const tokens = new Counter({
+    name: 'gateway_platform_token_requests_total',
+    help: 'Tokens asked for at platforms',
+    labelNames: ['platform', 'outcome'] as const,
+    registers,
+  })
+  const circuit = new Gauge({
+    name: 'gateway_platform_circuit_open',
+    help: 'State of a platform’s circuit: 0 closed, 0.5 half-open, 1 open',
+    labelNames: ['platform'] as const,
+    registers,
+  })
+  const orphans = new Counter({
+    name: 'gateway_orphaned_slots_total',
+    help: 'Slots that may be left on a platform because its API cannot tell; the log names them',
+    labelNames: ['platform'] as const,
+    registers,
+  })
+  new Gauge({
+    name: 'gateway_uploads_in_progress',
+    help: 'Uploads under way in this process',
+    registers,
+    collect() {
+      this.set(state.uploadsUnderWay())
+    },
+  })
+  new Gauge({
+    name: 'gateway_videos',
+    help: 'Videos by stage; none while the store cannot be read',
+    labelNames: ['stage'] as const,
+    registers,
+    collect() {
+      this.reset()
+      let counts: ReturnType<VideoStore['countByStage']>
+      try {
+        counts = state.store.countByStage()
+      } catch {
+        // What the process itself knows is told all the same.
+        return
+      }
+      for (const stage of stages) this.set({ stage }, counts[stage] ?? 0)
+    },
+  })
+
+  return {
+    request: ({ method, route, status, seconds }) => requests.observe({ method, route, status }, seconds),
+    call: ({ seconds, ...labels }) => platformCalls.observe(labels, seconds),
+    circuit: (platform, now) => circuit.set({ platform }, { closed: 0, 'half-open': 0.5, open: 1 }[now]),
+    tokenRequest: (platform, outcome) => tokens.inc({ platform, outcome }),
+    stageChanged({ video: { platform, stage }, from, seconds }) {
+      transitions.inc({ platform, from, to: stage })
+      if (stage === 'ready' || (stage === 'failed' && from === 'processing')) {
+        processing.observe({ platform, outcome: stage }, seconds)
+      }
+    },
+    uploadEnded({ platform, outcome, bytes, seconds }) {
+      uploads.observe({ platform, outcome }, seconds)
+      uploadBytes.inc({ platform }, bytes)
+    },
+    polled: ({ lagSeconds }) => pollLag.observe(lagSeconds),
+    orphaned: (platform) => orphans.inc({ platform }),
+    expose: async () => ({ contentType: registry.contentType, text: await registry.metrics() }),
+  }
+}

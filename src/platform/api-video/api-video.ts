@@ -1,0 +1,245 @@
+import { type Static, type TSchema, Type } from '@sinclair/typebox'
+import { GatewayError } from '../../errors.ts'
+import { createPlatformHttp } from '../http/http.ts'
+import { measureImage } from '../http/image-measure.ts'
+import { createTokenCache } from '../http/token-cache.ts'
+import { type Draft, type ProcessingStatus, VideoMissingError, type VideoPlatform } from '../platform.ts'
+import type { PlatformDefinition, PlatformTools } from '../tools.ts'
+import { apiVideoLogin } from './login.ts'
+import { uploadToApiVideo } from './upload.ts'
+
+const name = 'api-video'
+
+/** Adapter of api.video (https://docs.api.video/reference). */
+export const apiVideo = {
+  name,
+  variables: Type.Object({
+    API_VIDEO_BASE_URL: Type.String({
+      format: 'url',
+      default: 'https://ws.api.video',
+      description: 'the API; `https://sandbox.api.video` is the vendor’s own sandbox',
+    }),
+    API_VIDEO_API_KEY: Type.String({ minLength: 1, description: 'API key of the workspace' }),
+    API_VIDEO_PART_SIZE: Type.Integer({
+      default: 16 * 2 ** 20,
+      minimum: 1,
+      description: 'bytes of a part of an upload that goes in parts; api.video takes none below 5 MiB',
+    }),
+    API_VIDEO_SINGLE_MAX: Type.Integer({
+      default: 200 * 2 ** 20,
+      minimum: 0,
+      description: 'bytes up to which a file goes in one request; api.video takes no more than 200 MiB',
+    }),
+  }),
+  create: createApiVideo,
+} satisfies PlatformDefinition
+
+interface Variables {
+  API_VIDEO_BASE_URL: string
+  API_VIDEO_API_KEY: string
+  API_VIDEO_PART_SIZE: number
+  API_VIDEO_SINGLE_MAX: number
+}
+
+/** Name of the metadata entry that carries the gateway's id. */
+const idKey = 'gateway-id'
+/** The smallest part that api.video takes, and the longest single request, in bytes (guide "Progressive upload"). */
+const smallestPart = 5 * 2 ** 20
+const largestSingle = 200 * 2 ** 20
+/** The slot's handle from the moment bytes were sent: what an earlier upload left may not be mixed with a new one. */
+const touched = 'upload-started'
+
+const Created = Type.Object({ videoId: Type.String({ minLength: 1 }) })
+const Entry = Type.Object({ key: Type.String(), value: Type.String() })
+const Listed = Type.Object({
+  videoId: Type.String({ minLength: 1 }),
+  metadata: Type.Optional(Type.Array(Entry)),
+})
+const List = Type.Object({ data: Type.Array(Listed) })
+const Video = Type.Object({
+  assets: Type.Object({
+    hls: Type.Optional(Type.String()),
+    mp4: Type.Optional(Type.String()),
+    thumbnail: Type.Optional(Type.String()),
+  }),
+})
+const maybe = <T extends TSchema>(schema: T) => Type.Optional(Type.Union([schema, Type.Null()]))
+const Quality = Type.Object({ status: Type.String() })
+const Metadata = Type.Object({
+  width: maybe(Type.Number()),
+  height: maybe(Type.Number()),
+  duration: maybe(Type.Number()),
+})
+const State = Type.Object({
+  ingest: Type.Union([Type.Object({ status: maybe(Type.String()) }), Type.Null()]),
+  encoding: maybe(
+    Type.Object({
+      playable: maybe(Type.Boolean()),
+      qualities: maybe(Type.Array(Quality)),
+      metadata: maybe(Metadata),
+    }),
+  ),
+})
+
+function createApiVideo(variables: Variables, tools: PlatformTools): VideoPlatform {
+  const baseUrl = variables.API_VIDEO_BASE_URL
+  const limits = limitsOf(variables)
+  const login = apiVideoLogin(variables.API_VIDEO_API_KEY, () => http)
+  const authorization = createTokenCache(name, login, tools)
+  const http = createPlatformHttp({ name, baseUrl, authorization, uploadHosts: ['*.api.video'], tools })
+
+  const provision = async ({ id, title, description }: Draft, signal: AbortSignal) => {
+    const json = {
+      title,
+      ...(description !== null && { description }),
+      metadata: [{ key: idKey, value: id }],
+    }
+    const created = await http.json(Created, {
+      operation: 'provision',
+      method: 'POST',
+      url: '/videos',
+      json,
+      signal,
+    })
+    return { videoId: created.videoId, handle: null }
+  }
+
+  const remove = (videoId: string, signal: AbortSignal) =>
+    http.send({ operation: 'remove', method: 'DELETE', url: pathOf(videoId), signal })
+
+  const read = (operation: string, videoId: string | null, signal: AbortSignal) =>
+    http.json(State, { operation, method: 'GET', url: `${pathOf(videoId)}/status`, signal })
+
+  const assets = async (operation: string, videoId: string | null, signal: AbortSignal) =>
+    (await http.json(Video, { operation, method: 'GET', url: pathOf(videoId), signal })).assets
+
+  return {
+    name,
+    lengthRequired: false,
+
+    provision: (draft, { signal }) => provision(draft, signal),
+
+    async find({ id }, { signal }) {
+      const url = `/videos?metadata[${idKey}]=${encodeURIComponent(id)}`
+      const { data } = await http.json(List, { operation: 'find', method: 'GET', url, signal })
+      const ours = data.find(({ metadata }) =>
+        metadata?.some(({ key, value }) => key === idKey && value === id),
+      )
+      return ours ? { videoId: ours.videoId, handle: null } : null
+    },
+
+    async upload(slot, draft, content, { signal, keep }) {
+      let { videoId } = slot
+      try {
+        if (slot.handle === touched && videoId !== null) {
+          await remove(videoId, signal).catch(ignoreMissing)
+          videoId = null
+        }
+        videoId ??= (await provision(draft, signal)).videoId
+        keep({ videoId, handle: touched })
+        await uploadToApiVideo(http, {
+          video: pathOf(videoId),
+          content,
+          limits,
+          patience: tools.chunks,
+          signal,
+        })
+      } catch (error) {
+        content.stream.destroy()
+        throw error
+      }
+    },
+
+    async status({ videoId }, { signal }) {
+      const state = await read('status', videoId, signal)
+      return meaningOf(state, (word) =>
+        tools.log.warn({ platform: name, state: word }, 'unknown state; taken for processing'),
+      )
+    },
+
+    async info({ videoId }, { signal }) {
+      const { hls, mp4 } = await assets('info', videoId, signal)
+      const { encoding } = await read('info', videoId, signal)
+      const { width, height, duration } = encoding?.metadata ?? {}
+      const launchUrl = hls ?? mp4
+      if (!launchUrl || !isSize(width) || !isSize(height) || typeof duration !== 'number' || duration < 0)
+        throw notYet('the size, duration or URL of the video')
+      return {
+        launchUrl,
+        mimeType: hls ? 'application/vnd.apple.mpegurl' : 'video/mp4',
+        width,
+        height,
+        duration,
+      }
+    },
+
+    async thumbnail({ videoId }, { signal }) {
+      const { thumbnail } = await assets('thumbnail', videoId, signal)
+      if (!thumbnail) throw notYet('the thumbnail')
+      return measureImage(name, http, thumbnail, signal)
+    },
+
+    async remove({ videoId }, { signal }) {
+      if (videoId !== null) await remove(videoId, signal)
+    },
+
+    close: http.close,
+  }
+}
+
+/**
+ * The composed state: `playable` counts before the words, since some qualities may still be encoded then. The words are
+ * those of the API document, the two of a merge those of the guide
+ * (https://docs.api.video/vod/show-video-upload-status), and `missing` is of older versions of the document. Nothing
+ * written tells of `error`.
+ */
+function meaningOf({ ingest, encoding }: Static<typeof State>, unknown: (word: string) => void) {
+  const qualities = encoding?.qualities ?? []
+  const processing: ProcessingStatus = { state: 'processing' }
+  if (encoding?.playable) return { state: 'ready' } as const
+  if (qualities.length > 0 && qualities.every(({ status }) => status === 'failed'))
+    return { state: 'failed', message: 'api.video could not encode the video in any quality' } as const
+  switch (ingest?.status ?? 'missing') {
+    case 'missing':
+    case 'uploading':
+      return { state: 'awaiting-upload' } as const
+    case 'error':
+      return { state: 'failed', message: 'api.video could not take the file in' } as const
+    case 'last_chunck_uploaded':
+    case 'merging':
+    case 'uploaded':
+    case 'ingesting':
+    case 'ingested':
+      return processing
+    default:
+      unknown(String(ingest?.status))
+      return processing
+  }
+}
+
+/** The vendor's own limits hold wherever the adapter speaks to the vendor; a double may have smaller ones. */
+function limitsOf({ API_VIDEO_BASE_URL, API_VIDEO_PART_SIZE, API_VIDEO_SINGLE_MAX }: Variables) {
+  const vendor = new URL(API_VIDEO_BASE_URL).hostname.endsWith('.api.video')
+  if (vendor && API_VIDEO_PART_SIZE < smallestPart)
+    throw new Error(`API_VIDEO_PART_SIZE: api.video takes no part below ${smallestPart} bytes`)
+  if (vendor && API_VIDEO_SINGLE_MAX > largestSingle)
+    throw new Error(`API_VIDEO_SINGLE_MAX: api.video takes no more than ${largestSingle} bytes at once`)
+  return { single: API_VIDEO_SINGLE_MAX, part: API_VIDEO_PART_SIZE }
+}
+
+function pathOf(videoId: string | null): string {
+  if (videoId === null) throw new VideoMissingError(name)
+  return `/videos/${encodeURIComponent(videoId)}`
+}
+
+function isSize(value: number | null | undefined): value is number {
+  return typeof value === 'number' && value >= 1
+}
+
+function notYet(what: string): GatewayError {
+  return new GatewayError('platform-protocol-error', `api.video does not tell ${what} yet`)
+}
+
+function ignoreMissing(error: unknown): void {
+  if (!(error instanceof VideoMissingError)) throw error
+}

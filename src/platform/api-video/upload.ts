@@ -1,0 +1,104 @@
+import { randomUUID } from 'node:crypto'
+import { Readable } from 'node:stream'
+import { Type } from '@sinclair/typebox'
+import type { PlatformHttp, PlatformRequest } from '../http/http.ts'
+import type { Content } from '../platform.ts'
+import type { PlatformTools } from '../tools.ts'
+import { type Chunk, uploadInChunks } from '../upload/chunked-upload.ts'
+
+interface Upload {
+  /** Path of the video. */
+  video: string
+  content: Content
+  /** Bytes: how much goes in one request at most, and the size of a part beyond that. */
+  limits: { single: number; part: number }
+  /** How often a part is tried, see PlatformTools. */
+  patience: PlatformTools['chunks']
+  signal: AbortSignal
+}
+
+/** What `ingest.status` says once the last part is there; the first two while the parts are joined. */
+const complete = ['last_chunck_uploaded', 'merging', 'uploaded', 'ingested']
+
+const Taken = Type.Object({ videoId: Type.String() })
+const Received = Type.Object({
+  ingest: Type.Object({
+    status: Type.Optional(Type.String()),
+    receivedParts: Type.Optional(Type.Object({ parts: Type.Optional(Type.Array(Type.Integer())) })),
+  }),
+})
+
+/**
+ * Sends the content as the multipart part `file`: in one request if it is known to fit, else in numbered parts with
+ * `Content-Range: part <n>/<total>`, where the total is `*` until it is known
+ * (https://docs.api.video/vod/progressive-upload).
+ */
+export async function uploadToApiVideo(http: PlatformHttp, upload: Upload): Promise<void> {
+  const { size } = upload.content
+  if (size !== null && size <= upload.limits.single) await uploadAtOnce(http, upload, size)
+  else await uploadInParts(http, upload)
+}
+
+async function uploadAtOnce(http: PlatformHttp, { video, content, signal }: Upload, size: number) {
+  const { head, tail, contentType } = envelope()
+  async function* enclosed() {
+    yield head
+    yield* content.stream
+    yield tail
+  }
+  const body = Readable.from(enclosed(), { objectMode: false })
+  const length = head.length + size + tail.length
+  await send(http, { video, headers: { 'content-type': contentType }, body, length, signal })
+}
+
+async function uploadInParts(http: PlatformHttp, { video, content, limits, patience, signal }: Upload) {
+  const total = content.size === null ? undefined : Math.ceil(content.size / limits.part)
+  let current: Chunk | undefined
+  const numberOf = (chunk: Chunk) => Math.floor(chunk.start / limits.part) + 1
+
+  await uploadInChunks(content, {
+    ...patience,
+    chunkSize: limits.part,
+    signal,
+    async send(chunk) {
+      current = chunk
+      const number = numberOf(chunk)
+      const { head, tail, contentType } = envelope()
+      const headers = {
+        'content-type': contentType,
+        'content-range': `part ${number}/${total ?? (chunk.last ? number : '*')}`,
+      }
+      await send(http, { video, headers, body: Buffer.concat([head, chunk.bytes, tail]), signal })
+      return chunk.end
+    },
+    // Parts are taken as a whole or not at all, and the last one is refused once the file is complete.
+    async where() {
+      if (!current) return 0
+      const url = `${video}/status`
+      const { ingest } = await http.json(Received, { operation: 'upload', method: 'GET', url, signal })
+      const taken =
+        complete.includes(ingest.status ?? '') || ingest.receivedParts?.parts?.includes(numberOf(current))
+      return taken ? current.end : current.start
+    },
+  })
+}
+
+function send(
+  http: PlatformHttp,
+  { video, ...request }: { video: string } & Pick<PlatformRequest, 'headers' | 'body' | 'length' | 'signal'>,
+) {
+  return http.json(Taken, { operation: 'upload', method: 'POST', url: `${video}/source`, ...request })
+}
+
+/** What stands before and after the bytes in a multipart body with the one part `file` (RFC 7578). */
+function envelope() {
+  const boundary = randomUUID()
+  return {
+    contentType: `multipart/form-data; boundary=${boundary}`,
+    head: Buffer.from(
+      `--${boundary}\r\nContent-Disposition: form-data; name="file"; filename="video.mp4"\r\n` +
+        'Content-Type: video/mp4\r\n\r\n',
+    ),
+    tail: Buffer.from(`\r\n--${boundary}--\r\n`),
+  }
+}

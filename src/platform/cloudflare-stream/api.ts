@@ -1,0 +1,42 @@
+import { type Static, type TSchema, Type } from '@sinclair/typebox'
+import { GatewayError } from '../../errors.ts'
+import { type PlatformHttp, type PlatformRequest, parseJson } from '../http/http.ts'
+
+const Envelope = Type.Object({
+  success: Type.Boolean(),
+  errors: Type.Optional(Type.Union([Type.Null(), Type.Array(Type.Object({ code: Type.Integer() }))])),
+})
+
+/**
+ * Calls to Cloudflare's API, whose answers come in an envelope
+ * (https://developers.cloudflare.com/fundamentals/api/how-to/make-api-calls/).
+ */
+export function cloudflareApi(platform: string, http: PlatformHttp) {
+  return {
+    /** The `result` of an answer; whatever its HTTP status, it counts only when the envelope says `success`. */
+    async result<T extends TSchema>(schema: T, request: PlatformRequest): Promise<Static<T>> {
+      const { body } = await http.send(request)
+      checkSuccess(platform, body)
+      const answer: { result: Static<T> } = parseJson(
+        platform,
+        Type.Object({ result: schema as TSchema }),
+        body,
+      )
+      return answer.result
+    },
+
+    /** For calls that answer nothing, in an envelope or without one. */
+    async done(request: PlatformRequest): Promise<void> {
+      const { body } = await http.send(request)
+      if (body.length > 0) checkSuccess(platform, body)
+    },
+  }
+}
+
+/** Of a failure only the numbers are told: the texts are the vendor's. */
+function checkSuccess(platform: string, body: Buffer): void {
+  const { success, errors } = parseJson(platform, Envelope, body)
+  if (success) return
+  const codes = errors?.map(({ code }) => code).join(', ') || 'none'
+  throw new GatewayError('platform-rejected', `${platform} reported a failure (error codes: ${codes})`)
+}

@@ -1,0 +1,231 @@
+import { type Static, type TSchema, Type } from '@sinclair/typebox'
+import { GatewayError } from '../../errors.ts'
+import { createPlatformHttp } from '../http/http.ts'
+import { fixedAuthorization } from '../http/token-cache.ts'
+import { VideoMissingError, type VideoPlatform } from '../platform.ts'
+import type { PlatformDefinition, PlatformTools } from '../tools.ts'
+import { createTusUpload, uploadByTus } from '../upload/tus.ts'
+import { cloudflareApi } from './api.ts'
+
+const name = 'cloudflare-stream'
+const vendorUrl = 'https://api.cloudflare.com/client/v4'
+
+/**
+ * Adapter of Cloudflare Stream (https://developers.cloudflare.com/api/resources/stream/).
+ *
+ * The slot is made at the upload. A one-time upload URL with the id in advance (`direct_upload`) takes 200 MB at
+ * most; only tus takes any size, and tus wants the size before there is an id. Mixing the two would give small and
+ * large files different lives, so all go by tus.
+ */
+export const cloudflareStream = {
+  name,
+  variables: Type.Object({
+    CLOUDFLARE_STREAM_BASE_URL: Type.String({
+      format: 'url',
+      default: vendorUrl,
+      description: 'the API',
+    }),
+    CLOUDFLARE_STREAM_ACCOUNT_ID: Type.String({ minLength: 1, description: 'account that publishes' }),
+    CLOUDFLARE_STREAM_API_TOKEN: Type.String({
+      minLength: 1,
+      description: 'API token with the permission “Stream Write”',
+    }),
+    CLOUDFLARE_STREAM_CHUNK_SIZE: Type.Integer({
+      default: 16 * 2 ** 20,
+      minimum: 1,
+      description:
+        'bytes of an upload’s chunk, of which each upload holds one in memory: ' +
+        'a multiple of 256 KiB between 5 and 200 MiB',
+    }),
+    CLOUDFLARE_STREAM_MAX_DURATION: Type.Integer({
+      default: 21_600,
+      minimum: 1,
+      maximum: 36_000,
+      description: 'longest video in seconds; so much of the account’s storage is reserved during an upload',
+    }),
+  }),
+  create: createCloudflareStream,
+} satisfies PlatformDefinition
+
+interface Variables {
+  CLOUDFLARE_STREAM_BASE_URL: string
+  CLOUDFLARE_STREAM_ACCOUNT_ID: string
+  CLOUDFLARE_STREAM_API_TOKEN: string
+  CLOUDFLARE_STREAM_CHUNK_SIZE: number
+  CLOUDFLARE_STREAM_MAX_DURATION: number
+}
+
+/** In bytes (https://developers.cloudflare.com/stream/uploading-videos/resumable-uploads/#requirements). */
+const chunkRule = { min: 5 * 2 ** 20, max: 200 * 2 ** 20, unit: 256 * 2 ** 10 }
+/** The longest that an upload URL may live, less a margin for clocks that differ. Milliseconds. */
+const uploadUrlLife = 6 * 3_600_000 - 300_000
+/** Longer side of a thumbnail in pixels; the vendor's own default. */
+const thumbnailSide = 640
+/** The slot's handle once every byte was taken: a state that lags behind must not look like lost content. */
+const received = 'received'
+
+const Uid = Type.Object({ uid: Type.String({ minLength: 1 }) })
+const State = Type.Object({
+  readyToStream: Type.Optional(Type.Boolean()),
+  status: Type.Object({
+    state: Type.String(),
+    errorReasonCode: Type.Optional(Type.Union([Type.Null(), Type.String()])),
+    errorReasonText: Type.Optional(Type.Union([Type.Null(), Type.String()])),
+  }),
+})
+/** Pixels; −1 until they are known, which does not fit. */
+const Input = Type.Object({ width: Type.Integer({ minimum: 1 }), height: Type.Integer({ minimum: 1 }) })
+const Playable = Type.Object({
+  playback: Type.Object({ hls: Type.String({ minLength: 1 }) }),
+  input: Input,
+  /** Seconds; −1 until it is known. */
+  duration: Type.Number({ minimum: 0 }),
+})
+const Pictured = Type.Object({ thumbnail: Type.String({ minLength: 1 }), input: Input })
+
+function createCloudflareStream(variables: Variables, tools: PlatformTools): VideoPlatform {
+  const chunkSize = checkedChunkSize(variables)
+  const http = createPlatformHttp({
+    name,
+    baseUrl: variables.CLOUDFLARE_STREAM_BASE_URL,
+    authorization: fixedAuthorization(`Bearer ${variables.CLOUDFLARE_STREAM_API_TOKEN}`),
+    uploadHosts: ['*.cloudflarestream.com', '*.videodelivery.net'],
+    tools,
+  })
+  const videos = `accounts/${encodeURIComponent(variables.CLOUDFLARE_STREAM_ACCOUNT_ID)}/stream`
+
+  const api = cloudflareApi(name, http)
+
+  function read<T extends TSchema>(
+    result: T,
+    operation: string,
+    videoId: string | null,
+    signal: AbortSignal,
+  ) {
+    return api.result(result, { operation, method: 'GET', url: pathOf(videoId), signal })
+  }
+
+  function pathOf(videoId: string | null): string {
+    if (videoId === null) throw new VideoMissingError(name)
+    return `${videos}/${encodeURIComponent(videoId)}`
+  }
+
+  function remove(videoId: string, signal: AbortSignal): Promise<void> {
+    return api.done({ operation: 'remove', method: 'DELETE', url: pathOf(videoId), signal })
+  }
+
+  return {
+    name,
+    lengthRequired: true,
+
+    async provision() {
+      return { videoId: null, handle: null }
+    },
+
+    async find({ id }, { signal }) {
+      const url = `${videos}?creator=${encodeURIComponent(id)}`
+      const [video] = await api.result(Type.Array(Uid), { operation: 'find', method: 'GET', url, signal })
+      return video ? { videoId: video.uid, handle: null } : null
+    },
+
+    async upload(slot, draft, content, { signal, keep }) {
+      try {
+        if (content.size === null) throw new GatewayError('length-required')
+        // An upload takes only the content that it was made for.
+        if (slot.videoId !== null) await remove(slot.videoId, signal).catch(unlessMissing)
+        const headers = await createTusUpload(http, {
+          // Only with this parameter the upload URL needs no token.
+          url: `${videos}?direct_user=true`,
+          size: content.size,
+          // Keys as in the guide: /stream/uploading-videos/direct-creator-uploads/#upload-metadata-header-syntax.
+          // `requiresignedurls` is left out: it counts by being there.
+          metadata: {
+            name: draft.title,
+            maxDurationSeconds: String(variables.CLOUDFLARE_STREAM_MAX_DURATION),
+            expiry: new Date(Date.now() + uploadUrlLife).toISOString(),
+          },
+          headers: { 'upload-creator': draft.id },
+          signal,
+        })
+        const videoId = headers['stream-media-id']
+        if (typeof videoId !== 'string' || videoId === '')
+          throw new GatewayError('platform-protocol-error', `${name} did not name the video`)
+        keep({ videoId, handle: null })
+        await uploadByTus(http, headers.location, content, { ...tools.chunks, chunkSize, signal })
+        keep({ videoId, handle: received })
+      } catch (error) {
+        content.stream.destroy()
+        throw error
+      }
+    },
+
+    async status({ videoId, handle }, { signal }) {
+      if (videoId === null) return { state: 'awaiting-upload' }
+      const { readyToStream, status } = await read(State, 'status', videoId, signal)
+      switch (status.state) {
+        case 'pendingupload':
+          return { state: handle === received ? 'processing' : 'awaiting-upload' }
+        case 'downloading':
+        case 'queued':
+        case 'inprogress':
+        case 'live-inprogress':
+          return { state: 'processing' }
+        case 'ready':
+          return { state: readyToStream ? 'ready' : 'processing' }
+        case 'error': {
+          const reason = status.errorReasonText || status.errorReasonCode
+          return { state: 'failed', message: reason || 'the platform gave no reason' }
+        }
+        default:
+          tools.log.warn({ platform: name, state: status.state }, 'unknown state; taken for processing')
+          return { state: 'processing' }
+      }
+    },
+
+    async info({ videoId }, { signal }) {
+      const { playback, input, duration } = await read(Playable, 'info', videoId, signal)
+      const { width, height } = input
+      return { launchUrl: playback.hls, mimeType: 'application/vnd.apple.mpegurl', width, height, duration }
+    },
+
+    async thumbnail({ videoId }, { signal }) {
+      const { thumbnail, input } = await read(Pictured, 'thumbnail', videoId, signal)
+      const { width, height } = thumbnailSize(input)
+      const separator = thumbnail.includes('?') ? '&' : '?'
+      const url = `${thumbnail}${separator}width=${width}&height=${height}`
+      return { url, mimeType: 'image/jpeg', width, height }
+    },
+
+    async remove({ videoId }, { signal }) {
+      if (videoId !== null) await remove(videoId, signal)
+    },
+
+    close: http.close,
+  }
+}
+
+/** @throws Error that names the variable, where the vendor would refuse every upload */
+function checkedChunkSize(variables: Variables): number {
+  const { CLOUDFLARE_STREAM_BASE_URL: baseUrl, CLOUDFLARE_STREAM_CHUNK_SIZE: size } = variables
+  const { min, max, unit } = chunkRule
+  const fits = size >= min && size <= max && size % unit === 0
+  if (new URL(baseUrl).host === new URL(vendorUrl).host && !fits)
+    throw new Error(`CLOUDFLARE_STREAM_CHUNK_SIZE: expected a multiple of ${unit} from ${min} to ${max}`)
+  return size
+}
+
+function unlessMissing(error: unknown): void {
+  if (!(error instanceof VideoMissingError)) throw error
+}
+
+/**
+ * The video's own shape, and never larger than it. The image is cropped to the size that is asked for
+ * (https://developers.cloudflare.com/stream/viewing-videos/displaying-thumbnails/), here by less than a pixel.
+ */
+function thumbnailSize({ width, height }: Static<typeof Input>) {
+  const scale = Math.min(1, thumbnailSide / Math.max(width, height))
+  return {
+    width: Math.max(1, Math.round(width * scale)),
+    height: Math.max(1, Math.round(height * scale)),
+  }
+}

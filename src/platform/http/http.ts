@@ -1,0 +1,183 @@
+import type { Readable } from 'node:stream'
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { Static, TSchema } from '@sinclair/typebox'
+import { Value } from '@sinclair/typebox/value'
+import { GatewayError } from '../../errors.ts'
+import type { PlatformTools } from '../tools.ts'
+import { CircuitOpenError, createCircuit } from './circuit.ts'
+import { createExchange } from './exchange.ts'
+import { CredentialsRefusedError, isPassing } from './failures.ts'
+import { trustedUrl } from './upload-url.ts'
+
+/** How a platform wants to be authorized. */
+export interface Authorization {
+  /** @returns the value of the `Authorization` header */
+  header(): Promise<string>
+  /** The platform answered 401 to this header: the next one has to be new. @returns false when there is no other yet */
+  refused(header: string): boolean
+}
+
+export interface PlatformRequest {
+  /** What it is for, in the contract's words; a label of the metrics. */
+  operation: string
+  method: 'GET' | 'POST' | 'PUT' | 'PATCH' | 'DELETE' | 'HEAD'
+  /** Absolute, or relative to the platform's base URL. */
+  url: string
+  headers?: Record<string, string>
+  /** Sent as JSON. */
+  json?: unknown
+  /** Sent as it is; a stream is sent once and never retried. */
+  body?: string | Uint8Array | Readable
+  /** Exact length of a stream, in bytes; without it the stream goes out chunked. */
+  length?: number | null
+  /** False keeps the Authorization header back, as for a signed upload URL. */
+  authorized?: boolean
+  /** Whether a failed call may be repeated; GET, HEAD and DELETE are by default (RFC 9110 §9.2.2). */
+  idempotent?: boolean
+  /** Statuses of 400 and above that are an answer and not a failure. */
+  accept?: readonly number[]
+  signal: AbortSignal
+}
+
+export interface PlatformAnswer {
+  status: number
+  headers: Record<string, string | string[] | undefined>
+  body: Buffer
+}
+
+export interface PlatformHttp {
+  /** Sends a request. @throws GatewayError with a `platform-…` code, VideoMissingError for 404 and 410 */
+  send(request: PlatformRequest): Promise<PlatformAnswer>
+  /** Sends a request and validates the JSON answer; what does not fit is a `platform-protocol-error`. */
+  json<T extends TSchema>(schema: T, request: PlatformRequest): Promise<Static<T>>
+  /** A URL that the platform gave, if it may be used: see {@link trustedUrl}. */
+  uploadUrl(url: string): string
+  close(): Promise<void>
+}
+
+export interface PlatformHttpOptions {
+  name: string
+  baseUrl: string
+  authorization: Authorization
+  /** Hosts beside the base origin that uploads may go to and images come from; `*.example.com` is any host below. */
+  uploadHosts?: readonly string[]
+  tools: PlatformTools
+}
+
+/** A longer wait is the caller's (or the poller's) to plan. Milliseconds. */
+const longestRetryAfter = 5_000
+
+/** The one way adapters speak HTTP: pools, timeouts, retries, circuit breaker, and the mapping of failures. */
+export function createPlatformHttp(options: PlatformHttpOptions): PlatformHttp {
+  const { name, authorization, tools } = options
+  const base = apiUrl(options.baseUrl, '')
+  const exchange = createExchange(name, tools)
+  const circuit = createCircuit(name, tools)
+
+  async function send(asked: PlatformRequest): Promise<PlatformAnswer> {
+    const request = { ...asked, url: apiUrl(options.baseUrl, asked.url).href }
+    return isStream(request.body) ? sendStream(request, request.body) : sendCall(request)
+  }
+
+  /** A call whose body, if it has any, is in memory: repeated if that does no harm. */
+  async function sendCall(request: PlatformRequest): Promise<PlatformAnswer> {
+    const repeatable = request.idempotent ?? ['GET', 'HEAD', 'DELETE'].includes(request.method)
+    const retries = repeatable ? tools.retries : 0
+    for (let attempt = 1; ; attempt++) {
+      try {
+        return await sendAuthorized(request)
+      } catch (error) {
+        const delay = retryDelay(error, attempt)
+        const hopeless = !isPassing(error) || error instanceof CircuitOpenError
+        if (attempt > retries || hopeless || delay > longestRetryAfter) throw error
+        await sleep(delay, undefined, { signal: request.signal }).catch(() => request.signal.throwIfAborted())
+      }
+    }
+  }
+
+  /** Sends a call, and once more with new credentials when the platform says 401. */
+  async function sendAuthorized(request: PlatformRequest): Promise<PlatformAnswer> {
+    const passage = { signal: request.signal, mayTry: !(request.body instanceof Uint8Array) }
+    const call = (header?: string) => circuit(() => exchange.call(request, header), passage)
+    const header = await headerFor(request)
+    try {
+      return await call(header)
+    } catch (error) {
+      if (!replaceable(header, error)) throw error
+      return call(await headerFor(request))
+    }
+  }
+
+  /** A stream can be sent once. */
+  async function sendStream(request: PlatformRequest, stream: Readable): Promise<PlatformAnswer> {
+    const passage = { signal: request.signal, mayTry: false }
+    const header = await headerFor(request)
+    try {
+      return await circuit(() => exchange.stream(request, stream, header), passage)
+    } catch (error) {
+      // At least the next one shall have other credentials.
+      replaceable(header, error)
+      throw error
+    }
+  }
+
+  /**
+   * None for another origin, or where the URL is authority enough. It is got outside of the circuit: a login may use
+   * this same HTTP, and must not be refused because of the trial that waits for it.
+   */
+  async function headerFor(request: PlatformRequest): Promise<string | undefined> {
+    const ours = new URL(request.url).origin === base.origin
+    return ours && request.authorized !== false ? authorization.header() : undefined
+  }
+
+  /** Drops credentials that were refused. @returns whether there are others */
+  function replaceable(header: string | undefined, error: unknown): boolean {
+    const refused = header !== undefined && error instanceof CredentialsRefusedError
+    return refused && authorization.refused(header)
+  }
+
+  return {
+    send,
+
+    async json(schema, request) {
+      const { body } = await send(request)
+      return parseJson(name, schema, body)
+    },
+
+    uploadUrl: (text) => trustedUrl(name, text, base, options.uploadHosts ?? []),
+    close: exchange.close,
+  }
+}
+
+/**
+ * Where a path of an API is: below its base URL, and below the path of that, with a leading slash or without. What is
+ * absolute stays as it is. URLs that a platform gives are another matter, see {@link PlatformHttp.uploadUrl}.
+ */
+export function apiUrl(baseUrl: string, path: string): URL {
+  return new URL(path.replace(/^\/+/, ''), baseUrl.endsWith('/') ? baseUrl : `${baseUrl}/`)
+}
+
+/** Parses and validates a platform's JSON; unknown fields are fine, missing or mistyped ones are not. */
+export function parseJson<T extends TSchema>(platform: string, schema: T, body: Buffer): Static<T> {
+  let value: unknown
+  try {
+    value = JSON.parse(body.toString('utf8'))
+  } catch (cause) {
+    throw new GatewayError('platform-protocol-error', `${platform} answered something else than JSON`, {
+      cause,
+    })
+  }
+  if (Value.Check(schema, value)) return value
+  const path = Value.Errors(schema, value).First()?.path || '/'
+  throw new GatewayError('platform-protocol-error', `${platform} answered JSON that does not fit at ${path}`)
+}
+
+/** Milliseconds before the next attempt: what the platform asked for, else 200, 400, 800 … */
+function retryDelay(error: unknown, attempt: number): number {
+  const asked = error instanceof GatewayError ? error.retryAfter : undefined
+  return asked === undefined ? 100 * 2 ** attempt : asked * 1000
+}
+
+function isStream(body: PlatformRequest['body']): body is Readable {
+  return typeof body === 'object' && 'pipe' in body
+}

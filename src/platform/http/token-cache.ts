@@ -1,0 +1,186 @@
+import * as oauth from 'openid-client'
+import { GatewayError } from '../../errors.ts'
+import { traceHeaders } from '../../observability/tracing.ts'
+import { VideoMissingError } from '../platform.ts'
+import type { PlatformTools } from '../tools.ts'
+import { failureOf, refusalOf, retryAfterOf } from './failures.ts'
+import type { Authorization } from './http.ts'
+
+/** A token as a platform gave it; `expiresIn` in seconds, undefined when it did not say. */
+export interface Token {
+  accessToken: string
+  expiresIn: number | undefined
+  refreshToken?: string | undefined
+}
+
+/** Gets a new token; `previous` is there for grants that can refresh. */
+export type Grant = (previous: Token | undefined) => Promise<Token>
+
+/** A token is renewed when a tenth of its life, and at most a minute, is left. Milliseconds, as all below. */
+const renewalShare = 0.1
+const renewalAtMost = 60_000
+/** After an early renewal failed; the old token is still good. */
+const earlyPause = 5_000
+const firstPause = 1_000
+const longestPause = 30_000
+/** So many refused tokens in a row are replaced at once: they may have been revoked, one after the other. */
+const dropsAtOnce = 3
+
+/** After the first time 1 s, then 2 s, 4 s, 8 s …; none before. */
+const pauseAfter = (times: number) => (times < 1 ? 0 : Math.min(firstPause * 2 ** (times - 1), longestPause))
+
+/**
+ * Keeps one platform's token: one request in flight however many callers ask, renewed in the background shortly
+ * before it expires, dropped when the platform refuses it. Whatever goes wrong, requests are paced (token endpoints
+ * limit them): after a failed one callers get its error at once, with `retryAfter`, until the next is due; and where
+ * new tokens are refused too, the newest stays for a while. Its life is measured: a system clock that is set neither
+ * prolongs it nor ends it.
+ */
+export function createTokenCache(platform: string, grant: Grant, tools: PlatformTools): Authorization {
+  let held: { token: Token; expiresAt: number; renewAt: number } | undefined
+  let inFlight: Promise<Token> | undefined
+  /** What the last request failed with, and when the next may begin. */
+  let failed: { error: GatewayError; inARow: number; until: number } | undefined
+  /** How many tokens were dropped in a row, and when the next may be. */
+  let dropped = { inARow: 0, until: Number.NEGATIVE_INFINITY }
+
+  async function request(): Promise<Token> {
+    try {
+      const token = await grant(held?.token)
+      const life = (token.expiresIn ?? Number.POSITIVE_INFINITY) * 1000
+      const now = performance.now()
+      held = {
+        token,
+        expiresAt: now + life,
+        renewAt: now + life - Math.min(life * renewalShare, renewalAtMost),
+      }
+      failed = undefined
+      tools.observer.tokenRequest(platform, 'ok')
+      return token
+    } catch (cause) {
+      const error = grantFailure(platform, cause)
+      tools.observer.tokenRequest(platform, 'failed')
+      noteFailure(error)
+      throw error
+    } finally {
+      inFlight = undefined
+    }
+  }
+
+  function noteFailure(error: GatewayError) {
+    const now = performance.now()
+    const left = held ? held.expiresAt - now : 0
+    const early = left > 0
+    if (early) tools.log.warn({ platform, err: error }, 'early renewal of the token failed')
+    const inARow = early ? 0 : (failed?.inARow ?? 0) + 1
+    const pause = early ? Math.min(left, earlyPause) : pauseAfter(inARow)
+    failed = { error, inARow, until: now + Math.max(pause, (error.retryAfter ?? 0) * 1000) }
+  }
+
+  return {
+    async header() {
+      const now = performance.now()
+      const good = held && now < held.expiresAt ? held : undefined
+      const due = !good || now >= good.renewAt
+      if (due && !(failed && now < failed.until)) inFlight ??= request()
+      if (good) {
+        // Nobody waits for an early renewal, so nobody hears of its failure.
+        inFlight?.catch(() => {})
+        return bearer(good.token)
+      }
+      if (inFlight) return bearer(await inFlight)
+      const { error, until } = failed!
+      const retryAfter = Math.ceil((until - now) / 1000)
+      throw new GatewayError(error.code, error.message, { retryAfter, cause: error })
+    },
+
+    refused(header) {
+      // Another caller may have dropped or renewed it already: only the token in use is dropped.
+      if (!held || header !== bearer(held.token) || held.expiresAt === 0) return true
+      const now = performance.now()
+      if (now < dropped.until) return false
+      const inARow = now > dropped.until + longestPause ? 1 : dropped.inARow + 1
+      dropped = { inARow, until: now + pauseAfter(inARow + 1 - dropsAtOnce) }
+      // An early renewal that failed had time; this one has none, unless the platform asked for it.
+      if (failed?.inARow === 0 && failed.error.retryAfter === undefined) failed = undefined
+      // Its refresh token stays.
+      held = { ...held, expiresAt: 0, renewAt: 0 }
+      return true
+    },
+  }
+}
+
+function bearer(token: Token): string {
+  return `Bearer ${token.accessToken}`
+}
+
+/** An Authorization header that never changes: Basic, or a permanent bearer token. */
+export function fixedAuthorization(header: string): Authorization {
+  return { header: async () => header, refused: () => false }
+}
+
+/** The OAuth2 client of a platform whose token endpoint is known, without discovery. */
+export function oauthClient(options: {
+  tokenEndpoint: string
+  clientId: string
+  authentication: oauth.ClientAuth
+  /** Seconds. */
+  timeout: number
+}): oauth.Configuration {
+  const { origin } = new URL(options.tokenEndpoint)
+  const server = { issuer: origin, token_endpoint: options.tokenEndpoint }
+  const client = new oauth.Configuration(server, options.clientId, undefined, options.authentication)
+  client.timeout = options.timeout
+  client[oauth.customFetch] = (url, { headers, ...request }) =>
+    fetch(url, { ...request, headers: { ...headers, ...traceHeaders() } } as RequestInit)
+  // The base URL is the operator's word; plain http is for doubles and private networks.
+  if (origin.startsWith('http:')) oauth.allowInsecureRequests(client)
+  return client
+}
+
+/** The client credentials grant (RFC 6749 §4.4). */
+export function clientCredentials(client: oauth.Configuration): Grant {
+  return async () => toToken(await oauth.clientCredentialsGrant(client))
+}
+
+export function toToken(response: oauth.TokenEndpointResponse): Token {
+  return {
+    accessToken: response.access_token,
+    expiresIn: response.expires_in,
+    refreshToken: response.refresh_token,
+  }
+}
+
+/** What a failed token request means; nothing of the answer's text is kept, for it may hold secrets. */
+function grantFailure(platform: string, error: unknown): GatewayError {
+  const failure = meaningOf(platform, error)
+  // That there is no token endpoint says nothing of the video that the token was for.
+  if (failure instanceof VideoMissingError)
+    return new GatewayError('platform-protocol-error', `${platform} has no token endpoint where it should be`)
+  return failure
+}
+
+function meaningOf(platform: string, error: unknown): GatewayError {
+  if (error instanceof GatewayError) return error
+  if (error instanceof oauth.ResponseBodyError || error instanceof oauth.WWWAuthenticateChallengeError) {
+    const { status, response } = error
+    if (status === 408 || status === 429 || status >= 500) {
+      return refusalOf(platform, status, Object.fromEntries(response.headers))
+    }
+    return new GatewayError('platform-unauthorized', `${platform} refused our credentials (${status})`)
+  }
+  const cause = error instanceof Error ? (error.cause ?? error) : error
+  if (cause instanceof Response) {
+    const retryAfter = retryAfterOf(Object.fromEntries(cause.headers))
+    return refusalOf(
+      platform,
+      cause.status,
+      retryAfter === undefined ? {} : { 'retry-after': String(retryAfter) },
+    )
+  }
+  if ((cause as Error)?.name === 'TimeoutError')
+    return new GatewayError('platform-timeout', `${platform} did not give a token in time`)
+  if (error instanceof oauth.ClientError)
+    return new GatewayError('platform-protocol-error', `${platform} gave a token answer that makes no sense`)
+  return failureOf(platform, cause)
+}

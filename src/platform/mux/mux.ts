@@ -1,0 +1,208 @@
+import { Type } from '@sinclair/typebox'
+import { GatewayError } from '../../errors.ts'
+import { createPlatformHttp } from '../http/http.ts'
+import { fixedAuthorization } from '../http/token-cache.ts'
+import { type Call, type Draft, type Slot, VideoMissingError, type VideoPlatform } from '../platform.ts'
+import type { PlatformDefinition, PlatformTools } from '../tools.ts'
+import {
+  AssetAnswer,
+  infoOf,
+  statusOfAsset,
+  statusOfUpload,
+  thumbnailOf,
+  UploadAnswer,
+  UploadList,
+} from './shapes.ts'
+
+/**
+ * Adapter of Mux (https://www.mux.com/docs/api-reference/video). Mux knows a video by two ids: a direct upload, there
+ * from the beginning, and the asset that it makes of the bytes. The slot's `videoId` is the asset's id, null until
+ * there is one; the upload's id lives in the `handle`.
+ */
+export const mux = {
+  name: 'mux',
+  variables: Type.Object({
+    MUX_TOKEN_ID: Type.String({
+      minLength: 1,
+      description: 'id of an access token that may write Mux Video',
+    }),
+    MUX_TOKEN_SECRET: Type.String({ minLength: 1, description: 'and that token’s secret' }),
+    MUX_VIDEO_QUALITY: Type.Optional(
+      Type.Union([Type.Literal('basic'), Type.Literal('plus'), Type.Literal('premium')], {
+        description: 'quality of new videos: `basic`, `plus` or `premium`; the account’s default if not set',
+      }),
+    ),
+    MUX_BASE_URL: Type.String({
+      default: 'https://api.mux.com',
+      format: 'url',
+      description: 'where its API is',
+    }),
+  }),
+  create: createMux,
+} satisfies PlatformDefinition
+
+interface Variables {
+  MUX_TOKEN_ID: string
+  MUX_TOKEN_SECRET: string
+  MUX_VIDEO_QUALITY?: 'basic' | 'plus' | 'premium'
+  MUX_BASE_URL: string
+}
+
+/** What the slot's handle says, as JSON: the upload's id, and how far it got. */
+interface Handle {
+  upload: string
+  stage: 'fresh' | 'started' | 'sent'
+}
+
+/** Hosts of signed upload URLs: a Google Cloud Storage bucket, or `direct-uploads.REGION.production.mux.com`. */
+const uploadHosts = ['storage.googleapis.com', '*.mux.com']
+/** Life of an upload URL in seconds: the longest there is. One that was not used in time is made anew. */
+const uploadTimeout = 604_800
+
+function createMux(variables: Variables, tools: PlatformTools): VideoPlatform {
+  const name = 'mux'
+  const { MUX_TOKEN_ID, MUX_TOKEN_SECRET, MUX_VIDEO_QUALITY, MUX_BASE_URL: baseUrl } = variables
+  const credentials = Buffer.from(`${MUX_TOKEN_ID}:${MUX_TOKEN_SECRET}`).toString('base64')
+  const authorization = fixedAuthorization(`Basic ${credentials}`)
+  const http = createPlatformHttp({ name, baseUrl, authorization, uploadHosts, tools })
+  const uploads = 'video/v1/uploads'
+
+  return {
+    name,
+    lengthRequired: true,
+
+    async provision(draft, call) {
+      const { id } = await createUpload(draft, call)
+      return slotOf({ upload: id, stage: 'fresh' })
+    },
+
+    /** Looks at the newest uploads only; an older one that nobody uses expires by itself. */
+    async find({ id }, { signal }) {
+      const url = `${uploads}?limit=100`
+      const { data } = await http.json(UploadList, { operation: 'find', method: 'GET', url, signal })
+      const found = data.find((upload) => upload.new_asset_settings?.passthrough === id)
+      return found ? slotOf({ upload: found.id, stage: 'fresh' }) : null
+    },
+
+    async upload(slot, draft, { stream, size }, call) {
+      try {
+        const { id, url } = await openUpload(slot, draft, call)
+        call.keep(slotOf({ upload: id, stage: 'started' }))
+        await http.send({
+          operation: 'upload',
+          method: 'PUT',
+          url: http.uploadUrl(url ?? ''),
+          headers: { 'content-type': 'video/mp4' },
+          body: stream,
+          length: size,
+          authorized: false,
+          signal: call.signal,
+        })
+        call.keep(slotOf({ upload: id, stage: 'sent' }))
+      } catch (error) {
+        stream.destroy()
+        throw error
+      }
+    },
+
+    async status(slot, call) {
+      let { videoId } = slot
+      if (videoId === null) {
+        const { upload: id, stage } = handleOf(slot)
+        const upload = await findUpload('status', id, call)
+        if (upload.status !== 'asset_created')
+          return statusOfUpload(upload, stage === 'sent') ?? unknown(upload.status)
+        videoId = upload.asset_id ?? ''
+        if (!videoId)
+          throw new GatewayError('platform-protocol-error', `${name} made an asset and does not name it`)
+        call.keep({ ...slot, videoId })
+      }
+      const asset = await findAsset('status', videoId, call)
+      return statusOfAsset(asset) ?? unknown(asset.status)
+    },
+
+    info: async ({ videoId }, call) => infoOf(await findAsset('info', videoId, call)),
+    thumbnail: async ({ videoId }, call) => thumbnailOf(await findAsset('thumbnail', videoId, call)),
+    remove: discard,
+    close: http.close,
+  }
+
+  async function createUpload({ id, title }: Draft, { signal }: Call) {
+    const json = {
+      // Demanded for browsers' sake; none gets to see the URL.
+      cors_origin: 'https://video-gateway.invalid',
+      timeout: uploadTimeout,
+      new_asset_settings: {
+        playback_policies: ['public'],
+        passthrough: id,
+        meta: { title, external_id: id },
+        ...(MUX_VIDEO_QUALITY && { video_quality: MUX_VIDEO_QUALITY }),
+      },
+    }
+    const request = { operation: 'provision', method: 'POST', url: uploads, json, signal } as const
+    return (await http.json(UploadAnswer, request)).data
+  }
+
+  async function findUpload(operation: string, id: string, { signal }: Call) {
+    const url = `${uploads}/${encodeURIComponent(id)}`
+    return (await http.json(UploadAnswer, { operation, method: 'GET', url, signal })).data
+  }
+
+  async function findAsset(operation: string, id: string | null, { signal }: Call) {
+    if (id === null) throw new VideoMissingError(name)
+    const url = `video/v1/assets/${encodeURIComponent(id)}`
+    return (await http.json(AssetAnswer, { operation, method: 'GET', url, signal })).data
+  }
+
+  /**
+   * The slot's upload if it is untouched and still valid, else a new one. One whose bytes were cut off is not used
+   * again: what is left of them may still be on its way, and an asset be made of it.
+   */
+  async function openUpload(slot: Slot, draft: Draft, call: Call) {
+    const { upload: id, stage } = handleOf(slot)
+    if (stage === 'fresh' && slot.videoId === null) {
+      const upload = await findUpload('upload', id, call).catch(missingIsUndefined)
+      if (upload?.status === 'waiting') return upload
+    }
+    await discard(slot, call).catch(missingIsUndefined)
+    return createUpload(draft, call)
+  }
+
+  /** Deletes the asset; before there is one, cancels the upload, which is possible only while it waits for bytes. */
+  async function discard(slot: Slot, call: Call): Promise<void> {
+    const { signal } = call
+    const operation = 'remove'
+    let { videoId } = slot
+    if (videoId === null) {
+      const upload = await findUpload(operation, handleOf(slot).upload, call)
+      if (upload.status === 'waiting') {
+        // If it becomes an asset in this moment, Mux refuses, and the next try finds the asset.
+        const url = `${uploads}/${encodeURIComponent(upload.id)}/cancel`
+        await http.send({ operation, method: 'PUT', url, idempotent: true, signal })
+        return
+      }
+      videoId = upload.asset_id ?? null
+    }
+    if (videoId === null) return
+    const url = `video/v1/assets/${encodeURIComponent(videoId)}`
+    await http.send({ operation, method: 'DELETE', url, signal })
+  }
+
+  function handleOf({ handle }: Slot): Handle {
+    if (handle === null) throw new VideoMissingError(name)
+    return JSON.parse(handle)
+  }
+
+  function unknown(status: string) {
+    tools.log.warn({ platform: name, status }, 'unknown status; taken for processing')
+    return { state: 'processing' } as const
+  }
+}
+
+function slotOf(handle: Handle): Slot {
+  return { videoId: null, handle: JSON.stringify(handle) }
+}
+
+function missingIsUndefined(error: unknown): undefined {
+  if (!(error instanceof VideoMissingError)) throw error
+}

@@ -1,0 +1,104 @@
+import { type Static, Type } from '@sinclair/typebox'
+import { GatewayError } from '../../errors.ts'
+import type { ProcessingStatus, Thumbnail, VideoInfo } from '../platform.ts'
+
+const Text = Type.Optional(Type.Union([Type.String(), Type.Null()]))
+const Pixels = Type.Optional(Type.Union([Type.Number(), Type.Null()]))
+
+/** A direct upload, as Mux shows it. `asset_id` is there once the status is `asset_created`. */
+export const Upload = Type.Object({
+  id: Type.String({ minLength: 1 }),
+  status: Type.String(),
+  url: Text,
+  asset_id: Text,
+  error: Type.Optional(Type.Union([Type.Object({ type: Text, message: Text }), Type.Null()])),
+  new_asset_settings: Type.Optional(Type.Object({ passthrough: Text })),
+})
+export const UploadAnswer = Type.Object({ data: Upload })
+export const UploadList = Type.Object({ data: Type.Array(Upload) })
+export type Upload = Static<typeof Upload>
+
+/** An asset, as Mux shows it. Its metadata is complete only once the status is `ready`. */
+export const Asset = Type.Object({
+  id: Type.String({ minLength: 1 }),
+  status: Type.String(),
+  duration: Pixels,
+  errors: Type.Optional(Type.Object({ type: Text, messages: Type.Optional(Type.Array(Type.String())) })),
+  playback_ids: Type.Optional(Type.Array(Type.Object({ id: Type.String(), policy: Type.String() }))),
+  tracks: Type.Optional(
+    Type.Array(Type.Object({ type: Type.String(), max_width: Pixels, max_height: Pixels })),
+  ),
+})
+export const AssetAnswer = Type.Object({ data: Asset })
+export type Asset = Static<typeof Asset>
+
+/** Longest edge of a thumbnail, in pixels. */
+const thumbnailEdge = 1_280
+const noReason = 'the platform gave no reason'
+
+/**
+ * What an upload's status means while there is no asset; undefined for a word that is new.
+ * @param sent whether every byte was taken: the asset comes a while after that
+ */
+export function statusOfUpload({ status, error }: Upload, sent: boolean): ProcessingStatus | undefined {
+  switch (status) {
+    case 'waiting':
+      return { state: sent ? 'processing' : 'awaiting-upload' }
+    case 'cancelled':
+    case 'timed_out':
+      if (!sent) return { state: 'awaiting-upload' }
+      return { state: 'failed', message: 'the platform gave the upload up' }
+    case 'errored':
+      return { state: 'failed', message: error?.message || error?.type || noReason }
+    default:
+      return undefined
+  }
+}
+
+/** What an asset's status means; undefined for a word that is new. */
+export function statusOfAsset({ status, errors, tracks }: Asset): ProcessingStatus | undefined {
+  switch (status) {
+    case 'preparing':
+      return { state: 'processing' }
+    case 'ready':
+      // An mp4 may hold sound alone: no size or thumbnail would ever come of it.
+      if (tracks?.length && tracks.every(({ type }) => type !== 'video'))
+        return { state: 'failed', message: 'the file has no picture' }
+      return { state: 'ready' }
+    case 'errored':
+      return { state: 'failed', message: errors?.messages?.join('; ') || errors?.type || noReason }
+    default:
+      return undefined
+  }
+}
+
+/** @throws GatewayError while the metadata is not complete */
+export function infoOf(asset: Asset): VideoInfo {
+  const { playbackId, width, height, duration } = metadataOf(asset)
+  const launchUrl = `https://stream.mux.com/${playbackId}.m3u8`
+  return { launchUrl, mimeType: 'application/vnd.apple.mpegurl', width, height, duration }
+}
+
+/**
+ * The size is the caller's choice (https://www.mux.com/docs/guides/get-images-from-a-video); with `crop` the image
+ * has it exactly, where the default mode may round an edge otherwise.
+ * @throws GatewayError while the metadata is not complete
+ */
+export function thumbnailOf(asset: Asset): Thumbnail {
+  const { playbackId, ...video } = metadataOf(asset)
+  const scale = Math.min(1, thumbnailEdge / Math.max(video.width, video.height))
+  const width = Math.max(1, Math.round(video.width * scale))
+  const height = Math.max(1, Math.round(video.height * scale))
+  const query = `width=${width}&height=${height}&fit_mode=crop`
+  const url = `https://image.mux.com/${playbackId}/thumbnail.jpg?${query}`
+  return { url, mimeType: 'image/jpeg', width, height }
+}
+
+function metadataOf({ playback_ids = [], tracks = [], duration }: Asset) {
+  const playbackId = playback_ids.find(({ policy }) => policy === 'public')?.id
+  const track = tracks.find(({ type }) => type === 'video')
+  const [width, height] = [track?.max_width ?? -1, track?.max_height ?? -1]
+  if (!playbackId || width < 1 || height < 1 || typeof duration !== 'number' || duration < 0)
+    throw new GatewayError('platform-protocol-error', 'mux says ready, but its metadata is not complete')
+  return { playbackId, width: Math.round(width), height: Math.round(height), duration }
+}

@@ -1,0 +1,232 @@
+import { Type } from '@sinclair/typebox'
+import { GatewayError } from '../../errors.ts'
+import { createPlatformHttp } from '../http/http.ts'
+import { measureImage } from '../http/image-measure.ts'
+import { createTokenCache } from '../http/token-cache.ts'
+import { type Draft, type Slot, VideoMissingError, type VideoPlatform } from '../platform.ts'
+import type { PlatformDefinition, PlatformTools } from '../tools.ts'
+import { largest, Playlist, VideoFile } from './files.ts'
+import { peertubeLogin } from './login.ts'
+import { Progress, renditionsToCome } from './renditions.ts'
+import { resumableUpload, type Session, stillBusy } from './upload.ts'
+
+const name = 'peertube'
+
+/**
+ * Adapter of PeerTube (https://docs.joinpeertube.org/api-rest-reference.html), tried with 6.3.2. PeerTube wants the
+ * size before the slot exists and names the video after the upload: until then the slot is an upload session.
+ */
+export const peertube = {
+  name,
+  variables: Type.Object({
+    PEERTUBE_BASE_URL: Type.String({ format: 'url', description: 'the instance' }),
+    PEERTUBE_USERNAME: Type.String({ minLength: 1, description: 'account that publishes' }),
+    PEERTUBE_PASSWORD: Type.String({ minLength: 1, description: 'and its password' }),
+    PEERTUBE_CHANNEL_ID: Type.Optional(
+      Type.Integer({ minimum: 1, description: 'channel to publish in; the account’s first one if not set' }),
+    ),
+    PEERTUBE_PRIVACY: Type.Integer({
+      default: 1,
+      minimum: 1,
+      maximum: 4,
+      description: 'of new videos: 1 public, 2 unlisted, 3 private, 4 internal',
+    }),
+    PEERTUBE_CHUNK_SIZE: Type.Integer({
+      default: 16 * 2 ** 20,
+      minimum: 1,
+      description: 'bytes of an upload’s chunk, of which each upload holds one in memory',
+    }),
+  }),
+  create: createPeertube,
+} satisfies PlatformDefinition
+
+interface Variables {
+  PEERTUBE_BASE_URL: string
+  PEERTUBE_USERNAME: string
+  PEERTUBE_PASSWORD: string
+  PEERTUBE_CHANNEL_ID?: number
+  PEERTUBE_PRIVACY: number
+  PEERTUBE_CHUNK_SIZE: number
+}
+
+const Me = Type.Object({
+  videoChannels: Type.Array(Type.Object({ id: Type.Integer() }), { minItems: 1 }),
+})
+const Details = Type.Object({
+  duration: Type.Number({ minimum: 0 }),
+  aspectRatio: Type.Optional(Type.Union([Type.Number(), Type.Null()])),
+  files: Type.Array(VideoFile),
+  streamingPlaylists: Type.Array(Playlist),
+})
+const Images = Type.Object({
+  previewPath: Type.Optional(Type.Union([Type.String(), Type.Null()])),
+  thumbnailPath: Type.Optional(Type.Union([Type.String(), Type.Null()])),
+})
+
+function createPeertube(variables: Variables, tools: PlatformTools): VideoPlatform {
+  const baseUrl = variables.PEERTUBE_BASE_URL
+  const { PEERTUBE_USERNAME: username, PEERTUBE_PASSWORD: password } = variables
+  const login = peertubeLogin({ baseUrl, username, password, timeout: tools.timeouts.answer }, () => http)
+  const authorization = createTokenCache(name, login, tools)
+  const http = createPlatformHttp({ name, baseUrl, authorization, tools })
+  const uploads = resumableUpload(http, tools.chunks)
+  let channel = variables.PEERTUBE_CHANNEL_ID
+
+  async function channelId(signal: AbortSignal): Promise<number> {
+    const me = { operation: 'channel', method: 'GET', url: '/api/v1/users/me', signal } as const
+    channel ??= (await http.json(Me, me)).videoChannels[0]!.id
+    return channel
+  }
+
+  const removeVideo = (videoId: string, signal: AbortSignal) =>
+    http.send({ operation: 'remove', method: 'DELETE', url: pathOf(videoId), signal })
+
+  /** Takes away whatever the slot holds: the video, or the session that has not become one. */
+  async function clear(slot: Slot, signal: AbortSignal): Promise<void> {
+    const session = sessionOf(slot)
+    const videoId = slot.videoId ?? (session && (await uploads.drop(session, signal)))
+    if (videoId !== undefined) await removeVideo(videoId, signal)
+  }
+
+  return {
+    name,
+    lengthRequired: true,
+
+    async provision(draft) {
+      checkLengths(draft)
+      return { videoId: null, handle: null }
+    },
+
+    async find() {
+      return null
+    },
+
+    async upload(slot, draft, content, { signal, keep }) {
+      try {
+        if (content.size === null) throw new GatewayError('length-required')
+        await clear(slot, signal).catch(ignoreMissing)
+        const video = {
+          name: draft.title,
+          ...(draft.description && { description: draft.description }),
+          channelId: await channelId(signal),
+          privacy: variables.PEERTUBE_PRIVACY,
+          waitTranscoding: true,
+          filename: `${draft.id}.mp4`,
+        }
+        const session = await uploads.open(video, content.size, signal)
+        keep({ videoId: null, handle: JSON.stringify(session) })
+        const videoId = await uploads.transfer(session, content, variables.PEERTUBE_CHUNK_SIZE, signal)
+        keep({ videoId, handle: null })
+      } catch (error) {
+        content.stream.destroy()
+        throw error
+      }
+    },
+
+    async status(slot, { signal, keep }) {
+      let { videoId } = slot
+      if (videoId === null) {
+        const session = sessionOf(slot)
+        const standing = session ? await uploads.stand(session, signal) : 'gone'
+        if (standing === 'locked') throw stillBusy()
+        if (standing === 'busy') return { state: 'processing' }
+        if (standing === 'gone' || 'offset' in standing) return { state: 'awaiting-upload' }
+        videoId = standing.video
+        keep({ videoId, handle: null })
+      }
+      const video = await http.json(Progress, {
+        operation: 'status',
+        method: 'GET',
+        url: pathOf(videoId),
+        signal,
+      })
+      const { state } = video
+      const meaning = meanings[state.id]
+      if (meaning === 'failed')
+        return { state: 'failed', message: `peertube says: ${state.label ?? `state ${state.id}`}` }
+      if (meaning === 'ready' && (await renditionsToCome(http, video, signal))) return { state: 'processing' }
+      if (!meaning) tools.log.warn({ platform: name, state: state.id }, 'unknown state; taken for processing')
+      return { state: meaning ?? 'processing' }
+    },
+
+    async info({ videoId }, { signal }) {
+      const details = await http.json(Details, {
+        operation: 'info',
+        method: 'GET',
+        url: pathOf(videoId),
+        signal,
+      })
+      const [playlist] = details.streamingPlaylists
+      const best = largest(playlist?.files.length ? playlist.files : details.files, details.aspectRatio)
+      const launchUrl = playlist?.playlistUrl ?? best?.fileUrl
+      if (!launchUrl || !best) throw notYet('the files of the video')
+      return {
+        launchUrl: new URL(launchUrl, baseUrl).href,
+        mimeType: playlist ? 'application/vnd.apple.mpegurl' : 'video/mp4',
+        width: best.width,
+        height: best.height,
+        duration: details.duration,
+      }
+    },
+
+    async thumbnail({ videoId }, { signal }) {
+      const images = await http.json(Images, {
+        operation: 'thumbnail',
+        method: 'GET',
+        url: pathOf(videoId),
+        signal,
+      })
+      const path = images.previewPath ?? images.thumbnailPath
+      if (!path) throw notYet('the preview image')
+      return measureImage(name, http, path, signal)
+    },
+
+    remove: (slot, { signal }) => clear(slot, signal),
+
+    close: http.close,
+  }
+}
+
+/** All of PeerTube's `VideoState` (package `@peertube/peertube-types`, 8.1); its API document of 6.3 ends at 9. */
+const meanings: Record<number, 'ready' | 'processing' | 'failed'> = {
+  1: 'ready',
+  2: 'processing', // to transcode
+  3: 'processing', // to import
+  4: 'processing', // waiting for a live stream; no upload is one
+  5: 'processing', // live stream ended; neither
+  6: 'processing', // to move to external storage
+  7: 'failed', // transcoding
+  8: 'failed', // move to external storage
+  9: 'processing', // to edit
+  10: 'processing', // to move to the file system
+  11: 'failed', // move to the file system
+  12: 'failed', // import
+}
+
+/** @throws `platform-rejected` for what PeerTube would refuse only at the upload (its constants, same since 1.0) */
+function checkLengths({ title, description }: Draft): void {
+  const length = (text: string) => [...text].length
+  const refuse = (field: string, min: number, max: number) => {
+    throw new GatewayError('platform-rejected', `peertube takes a ${field} of ${min} to ${max} characters`)
+  }
+  if (length(title.trim()) < 3 || length(title.trim()) > 120) refuse('title', 3, 120)
+  if (description && (length(description) < 3 || length(description) > 10_000))
+    refuse('description', 3, 10_000)
+}
+
+function sessionOf({ handle }: Slot): Session | undefined {
+  return handle === null ? undefined : JSON.parse(handle)
+}
+
+function pathOf(videoId: string | null): string {
+  if (videoId === null) throw new VideoMissingError(name)
+  return `/api/v1/videos/${encodeURIComponent(videoId)}`
+}
+
+function notYet(what: string): GatewayError {
+  return new GatewayError('platform-protocol-error', `peertube does not tell ${what} yet`)
+}
+
+function ignoreMissing(error: unknown): void {
+  if (!(error instanceof VideoMissingError)) throw error
+}

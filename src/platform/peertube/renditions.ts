@@ -1,0 +1,59 @@
+import { type Static, Type } from '@sinclair/typebox'
+import type { PlatformHttp } from '../http/http.ts'
+import { Playlist, VideoFile } from './files.ts'
+
+/** A video as far as it is made. */
+export const Progress = Type.Object({
+  state: Type.Object({ id: Type.Integer(), label: Type.Optional(Type.String()) }),
+  publishedAt: Type.String(),
+  files: Type.Array(VideoFile),
+  streamingPlaylists: Type.Array(Playlist),
+})
+const Config = Type.Object({
+  transcoding: Type.Object({ enabledResolutions: Type.Array(Type.Integer()) }),
+})
+
+/** So long after its publication a video is taken as it is: a plugin may leave renditions out. Milliseconds. */
+const longestWait = 2 * 60 * 60 * 1000
+/** Where PeerTube serves playlists that lie on its own disk: only those are published before they are complete. */
+const ownPlaylists = '/static/'
+
+/**
+ * Whether the HLS playlist of a published video changes still. PeerTube publishes with the first rendition; each
+ * further one gives the master playlist another name, and the earlier URL is dead.
+ */
+export async function renditionsToCome(
+  http: PlatformHttp,
+  { publishedAt, files, streamingPlaylists: [playlist] }: Static<typeof Progress>,
+  signal: AbortSignal,
+): Promise<boolean> {
+  if (!playlist || Date.now() - Date.parse(publishedAt) > longestWait) return false
+  const call = { operation: 'status', method: 'GET', signal } as const
+  // Asked anew each time, for an administrator may change it.
+  const { transcoding } = await http.json(Config, { ...call, url: '/api/v1/config' })
+  if (!isWhole(playlist.files, files, transcoding.enabledResolutions)) return true
+
+  const { pathname } = new URL(playlist.playlistUrl, 'http://instance')
+  if (!pathname.startsWith(ownPlaylists)) return false
+  // A rendition is listed a moment before the master playlist is replaced by one with it.
+  const { status, body } = await http.send({ ...call, url: pathname, accept: [404] })
+  const streams = body.toString('latin1').match(/^#EXT-X-STREAM-INF/gm)?.length ?? 0
+  return status === 404 || streams < playlist.files.filter(({ resolution }) => resolution.id > 0).length
+}
+
+/**
+ * Whether a playlist has the best resolution, every enabled one below, and sound if there is any. The uploaded file
+ * is among the `files` until it has become a rendition itself. A resolution of 0 is sound only.
+ */
+export function isWhole(
+  renditions: Static<typeof VideoFile>[],
+  files: Static<typeof VideoFile>[],
+  enabled: number[],
+): boolean {
+  const all = [...renditions, ...files]
+  const sound = all.some(({ hasAudio }) => hasAudio)
+  const best = Math.max(...all.map(({ resolution }) => resolution.id))
+  const made = new Set(renditions.map(({ resolution }) => resolution.id))
+  const wanted = [best, ...enabled.filter((id) => id < best && (id > 0 || sound))]
+  return wanted.every((id) => made.has(id)) && (!sound || renditions.some(({ hasAudio }) => hasAudio))
+}

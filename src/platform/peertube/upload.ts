@@ -1,0 +1,216 @@
+import { randomUUID } from 'node:crypto'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { Type } from '@sinclair/typebox'
+import { GatewayError } from '../../errors.ts'
+import { type PlatformAnswer, type PlatformHttp, parseJson } from '../http/http.ts'
+import { type Content, VideoMissingError } from '../platform.ts'
+import type { PlatformTools } from '../tools.ts'
+import { defaultPatience, uploadInChunks } from '../upload/chunked-upload.ts'
+
+/** What stands in a slot's handle: an upload session, and by what its video can be told apart afterwards. */
+export interface Session {
+  uploadId: string
+  /** The source file's name, made of the gateway's id. */
+  file: string
+  title: string
+  /** In bytes. */
+  size: number
+}
+
+/**
+ * Where an upload session stands: at an offset; locked by a chunk that arrives, or whose cut was not noticed yet;
+ * busy with the complete file (for an hour if that failed with 500); at its video; or no more known to PeerTube.
+ */
+export type Standing = { offset: number } | 'locked' | 'busy' | { video: string } | 'gone'
+
+const Uploaded = Type.Object({ video: Type.Object({ uuid: Type.String({ minLength: 1 }) }) })
+const Listed = Type.Object({
+  data: Type.Array(Type.Object({ uuid: Type.String({ minLength: 1 }), name: Type.String() })),
+})
+const Source = Type.Object({
+  inputFilename: Type.Optional(Type.String()),
+  filename: Type.Optional(Type.String()),
+})
+
+const path = '/api/v1/videos/upload-resumable'
+/** How many of the account's newest videos are looked at for one whose last answer was lost. */
+const newest = 25
+
+/**
+ * The resumable upload of PeerTube, which is node-uploadx's protocol
+ * (https://github.com/kukhariev/node-uploadx/blob/master/proto.md).
+ */
+export function resumableUpload(http: PlatformHttp, patience: PlatformTools['chunks'] = defaultPatience) {
+  const at = ({ uploadId }: Session) => `${path}?upload_id=${encodeURIComponent(uploadId)}`
+  const { attempts, firstDelay } = patience
+
+  /** Makes a session for a video. */
+  async function open(video: { filename: string; name: string }, size: number, signal: AbortSignal) {
+    const { status, headers } = await http.send({
+      operation: 'provision',
+      method: 'POST',
+      url: path,
+      headers: { 'x-upload-content-length': String(size), 'x-upload-content-type': 'video/mp4' },
+      // Sessions are told apart by account, name, size and this: no two uploads may ever share one.
+      json: { ...video, lastModified: randomUUID() },
+      signal,
+    })
+    if (status !== 201)
+      throw new GatewayError('platform-protocol-error', 'peertube made no new upload session')
+    return { uploadId: uploadIdOf(headers.location), file: video.filename, title: video.name, size }
+  }
+
+  /** Sends the content. @returns the video's id */
+  async function transfer(session: Session, content: Content, chunkSize: number, signal: AbortSignal) {
+    const { size } = session
+    let video: string | undefined
+
+    async function where(): Promise<number> {
+      const standing = await stand(session, signal)
+      if (standing === 'gone') throw new VideoMissingError('peertube')
+      if (standing === 'busy' || standing === 'locked') throw stillBusy()
+      if ('offset' in standing) return standing.offset
+      video = standing.video
+      return size
+    }
+
+    await uploadInChunks(content, {
+      ...patience,
+      chunkSize,
+      signal,
+      where,
+      async send({ bytes, start, end, last }) {
+        const answer = await http.send({
+          operation: 'upload',
+          method: 'PUT',
+          url: at(session),
+          headers: {
+            'content-type': 'application/octet-stream',
+            'content-range': `bytes ${start}-${end - 1}/${size}`,
+          },
+          body: bytes,
+          accept: last ? [308, 422, 423, 500] : [308, 423],
+          signal,
+        })
+        if (answer.status === 423) throw stillBusy()
+        if (answer.status === 308) return offsetOf(answer)
+        if (answer.status !== 200) {
+          // Nothing more comes of this session, though after 500 it says that it is at work.
+          await cancel(session, signal)
+          throw new GatewayError('platform-rejected', 'peertube could not make a video of the file')
+        }
+        video = parseJson('peertube', Uploaded, answer.body).video.uuid
+        return end
+      },
+    }).catch((error) => {
+      if (!(error instanceof VideoMissingError)) throw error
+      // As after a restart. Nothing is wrong with the file.
+      throw new GatewayError('platform-unavailable', 'peertube lost what was uploaded so far')
+    })
+    if (video === undefined)
+      throw new GatewayError('platform-protocol-error', 'peertube took the upload and named no video')
+    return video
+  }
+
+  /** Asks where a session stands. Once its video exists the session is gone, so the video is looked for then. */
+  async function stand(session: Session, signal: AbortSignal): Promise<Standing> {
+    const answer = await http.send({
+      operation: 'upload',
+      method: 'PUT',
+      url: at(session),
+      headers: { 'content-length': '0', 'content-range': `bytes */${session.size}` },
+      // 403: a session of another account.
+      accept: [308, 403, 404, 410, 423, 503],
+      idempotent: true,
+      signal,
+    })
+    if (answer.status === 308) return { offset: offsetOf(answer) }
+    if (answer.status === 423) return 'locked'
+    if (answer.status === 503) {
+      if (isAtWork(answer)) return 'busy'
+      throw new GatewayError('platform-unavailable', 'peertube answered 503')
+    }
+    if (answer.status === 200) return { video: parseJson('peertube', Uploaded, answer.body).video.uuid }
+    const video = await findBySource(session, signal)
+    return video === undefined ? 'gone' : { video }
+  }
+
+  async function findBySource({ file, title }: Session, signal: AbortSignal): Promise<string | undefined> {
+    const call = { operation: 'find', method: 'GET', signal } as const
+    const url = `/api/v1/users/me/videos?sort=-createdAt&count=${newest}`
+    const { data } = await http.json(Listed, { ...call, url })
+    for (const { uuid } of data.filter(({ name }) => name === title.trim())) {
+      const { status, body } = await http.send({
+        ...call,
+        url: `/api/v1/videos/${uuid}/source`,
+        accept: [404],
+      })
+      if (status === 404) continue
+      const source = parseJson('peertube', Source, body)
+      if ((source.inputFilename ?? source.filename) === file) return uuid
+    }
+    return undefined
+  }
+
+  /**
+   * Takes a session away. While PeerTube is at work on its file a video may come of it even so: that is waited for,
+   * but not for ever.
+   * @returns the video that was made of it
+   */
+  async function drop(session: Session, signal: AbortSignal): Promise<string | undefined> {
+    let standing = await stand(session, signal)
+    for (let attempt = 1; attempt < attempts && standing === 'busy'; attempt++) {
+      const delay = firstDelay * 2 ** (attempt - 1)
+      await sleep(delay, undefined, { signal }).catch(() => signal.throwIfAborted())
+      standing = await stand(session, signal)
+    }
+    if (standing === 'gone') return undefined
+    if (typeof standing === 'object' && 'video' in standing) return standing.video
+    await cancel(session, signal)
+    return standing === 'busy' ? findBySource(session, signal) : undefined
+  }
+
+  /** Drops a session and its bytes; that it is gone already is fine. */
+  async function cancel(session: Session, signal: AbortSignal): Promise<void> {
+    await http.send({
+      operation: 'remove',
+      method: 'DELETE',
+      url: at(session),
+      accept: [404],
+      signal,
+    })
+  }
+
+  return { open, transfer, stand, drop }
+}
+
+/** Only the id is taken from the Location: the path is known, and the host (`//host/…`) is the proxy's idea of it. */
+function uploadIdOf(location: PlatformAnswer['headers'][string]): string {
+  const base = 'http://instance'
+  const url =
+    typeof location === 'string' && URL.canParse(location, base) ? new URL(location, base) : undefined
+  const id = url?.searchParams.get('upload_id')
+  if (!id) throw new GatewayError('platform-protocol-error', 'peertube gave no upload session')
+  return id
+}
+
+/** The offset behind what has arrived: `Range: bytes=0-99` is 100, no Range is 0. */
+function offsetOf({ headers }: PlatformAnswer): number {
+  const range = headers.range
+  if (range === undefined) return 0
+  const last = /^bytes=0-(-?\d+)$/.exec(String(range))?.[1]
+  if (last === undefined)
+    throw new GatewayError('platform-protocol-error', 'peertube gave a range that makes no sense')
+  return Number(last) + 1
+}
+
+/** What tells PeerTube's “already being processed” from an instance that is down, or behind a page that says so. */
+function isAtWork({ headers }: PlatformAnswer): boolean {
+  const problem = String(headers['content-type']).startsWith('application/problem+json')
+  return problem && headers['retry-after'] === '300'
+}
+
+/** PeerTube asks for 300 s here, but reading a complete file mostly takes it a moment. */
+export function stillBusy(): GatewayError {
+  return new GatewayError('platform-unavailable', 'peertube is still at work on the upload')
+}

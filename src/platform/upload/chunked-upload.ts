@@ -1,0 +1,135 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import { GatewayError } from '../../errors.ts'
+import { isPassing } from '../http/failures.ts'
+import type { Content } from '../platform.ts'
+
+/** A piece of the content: the bytes from `start` up to, without, `end`. */
+export interface Chunk {
+  bytes: Uint8Array
+  start: number
+  end: number
+  /** True when nothing follows: `end` is then the size of the content. */
+  last: boolean
+}
+
+export interface ChunkedUpload {
+  /** Exact size of every chunk but the last, in bytes. Unless `where` says otherwise, they lie side by side. */
+  chunkSize: number
+  signal: AbortSignal
+  /** Sends what is given. @returns the offset at which the platform stands then: `chunk.end` when it took all */
+  send(chunk: Chunk): Promise<number>
+  /**
+   * Asked after a failure: the offset at which the platform stands. Without it a chunk is sent again as a whole,
+   * which is right where the platform takes a chunk twice.
+   */
+  where?(): Promise<number>
+  /** How often the platform is tried without getting any further. */
+  attempts?: number
+  /** Delay before the second attempt in ms; it doubles with each further one. */
+  firstDelay?: number
+}
+
+/** How long a platform is tried by default; see {@link ChunkedUpload}. */
+export const defaultPatience = { attempts: 6, firstDelay: 500 }
+
+/** A platform that asks for more patience fails the upload: the caller can plan a longer wait. Milliseconds. */
+const longestRetryAfter = 30_000
+
+/**
+ * Uploads the content piece by piece, with one chunk in memory. What fails for a passing reason (connection lost, 408,
+ * 429, 5xx) is tried again after a back-off, from where the platform says it stands: at the chunk's start, at its end
+ * when only the answer was lost, or inside of it; then the next chunk begins there and is of full size again, for a
+ * platform may refuse a short one in the middle. Empty content sends nothing. Destroys `content.stream` when it fails.
+ * @throws the failure of the last attempt, the reason of `signal`, `platform-protocol-error` for an offset that cannot
+ *   be, `incomplete-upload` when the stream does not hold `content.size` bytes
+ */
+export async function uploadInChunks(content: Content, upload: ChunkedUpload): Promise<void> {
+  const { stream } = content
+  const { signal } = upload
+  // Waiting for the source has to end with the signal, too.
+  const stop = () => void stream.destroy()
+  signal.addEventListener('abort', stop, { once: true })
+  try {
+    signal.throwIfAborted()
+    const nextChunk = chunksOf(content, upload.chunkSize)
+    let chunk = await nextChunk(0, new Uint8Array())
+    while (chunk.bytes.length > 0) {
+      signal.throwIfAborted()
+      content.hold()
+      const reached = await persist(chunk, upload)
+      if (chunk.last && reached === chunk.end) return
+      chunk = await nextChunk(reached, chunk.bytes.subarray(reached - chunk.start))
+    }
+  } catch (error) {
+    stream.destroy()
+    signal.throwIfAborted()
+    throw error
+  } finally {
+    signal.removeEventListener('abort', stop)
+  }
+}
+
+/**
+ * Cuts a stream into chunks. Copies each byte once, and reads one piece of the source ahead, for that tells which
+ * chunk is the last.
+ */
+function chunksOf({ stream, size }: Content, chunkSize: number) {
+  const source: AsyncIterator<Buffer> = stream[Symbol.asyncIterator]()
+  let piece = Buffer.alloc(0)
+  let ended = false
+
+  /** The chunk at `start`; its first bytes are those of the chunk before that the platform did not take. */
+  return async (start: number, leftOver: Uint8Array): Promise<Chunk> => {
+    // Never the memory of the chunk before: a lost connection may still hold on to it.
+    const bytes = Buffer.allocUnsafe(Math.min(chunkSize, (size ?? Number.POSITIVE_INFINITY) - start))
+    bytes.set(leftOver)
+    let filled = leftOver.length
+    while (!ended && (filled < bytes.length || piece.length === 0)) {
+      if (piece.length === 0) {
+        const read = await source.next()
+        ended = read.done === true
+        if (!ended) piece = read.value
+      }
+      const copied = piece.copy(bytes, filled)
+      filled += copied
+      piece = piece.subarray(copied)
+    }
+    const end = start + filled
+    if (size !== null && (ended ? end !== size : end + piece.length > size))
+      throw new GatewayError('incomplete-upload', `the file does not have the announced ${size} bytes`)
+    return { bytes: bytes.subarray(0, filled), start, end, last: ended }
+  }
+}
+
+/** Gets the platform further than the chunk's start. @returns where it stands then */
+async function persist(chunk: Chunk, upload: ChunkedUpload): Promise<number> {
+  const { signal, attempts = defaultPatience.attempts, firstDelay = defaultPatience.firstDelay } = upload
+  for (let attempt = 1; ; ) {
+    try {
+      if (attempt > 1 && upload.where) {
+        const standing = within(chunk, await upload.where())
+        if (standing > chunk.start) return standing
+      }
+      const reached = within(chunk, await upload.send(chunk))
+      if (reached > chunk.start) return reached
+      throw new GatewayError('platform-unavailable', 'the platform took nothing of what was sent')
+    } catch (error) {
+      signal.throwIfAborted()
+      const delay = delayBefore(++attempt, firstDelay, error)
+      if (!isPassing(error) || attempt > attempts || delay > longestRetryAfter) throw error
+      // It only rejects when the signal aborts, and then the signal's reason counts.
+      await sleep(delay, undefined, { signal }).catch(() => signal.throwIfAborted())
+    }
+  }
+}
+
+function within(chunk: Chunk, offset: number): number {
+  if (offset >= chunk.start && offset <= chunk.end) return offset
+  throw new GatewayError('platform-protocol-error', 'the platform stands at an offset that cannot be')
+}
+
+/** Doubles from the second attempt on, with jitter between a half and the whole; never less than was asked for. */
+function delayBefore(attempt: number, firstDelay: number, error: unknown): number {
+  const asked = error instanceof GatewayError ? (error.retryAfter ?? 0) * 1000 : 0
+  return Math.max(asked, firstDelay * 2 ** (attempt - 2) * (0.5 + Math.random() / 2))
+}

@@ -1,0 +1,99 @@
+import { GatewayError } from '../../errors.ts'
+import type { PlatformAnswer, PlatformHttp } from '../http/http.ts'
+import type { Content } from '../platform.ts'
+import { type ChunkedUpload, uploadInChunks } from './chunked-upload.ts'
+
+type Headers = PlatformAnswer['headers']
+
+export interface TusCreation {
+  /** Where uploads are created, absolute or relative to the platform's base URL. */
+  url: string
+  /** In bytes. */
+  size: number
+  /** Keys in ASCII without space and comma; the values may be anything. */
+  metadata: Record<string, string>
+  /** What the platform wants beside the protocol's own. */
+  headers?: Record<string, string>
+  signal: AbortSignal
+}
+
+const version = { 'tus-resumable': '1.0.0' }
+
+/**
+ * Creates an upload on a tus server (tus 1.0.0, extension "Creation", https://tus.io/protocols/resumable-upload).
+ * Nothing is retried: whether an upload was made cannot be known when the answer is lost.
+ * @returns the answer's headers: `location` is for {@link uploadByTus}, the rest is the platform's affair
+ */
+export async function createTusUpload(http: PlatformHttp, creation: TusCreation): Promise<Headers> {
+  const { url, size, metadata, headers, signal } = creation
+  const answer = await http.send({
+    operation: 'provision',
+    method: 'POST',
+    url,
+    headers: {
+      ...version,
+      'upload-length': String(size),
+      'upload-metadata': encodeMetadata(metadata),
+      ...headers,
+    },
+    signal,
+  })
+  if (answer.status === 201) return answer.headers
+  throw new GatewayError('platform-protocol-error', `a tus server answered ${answer.status} for a new upload`)
+}
+
+/**
+ * Sends the content to an upload that was just created (tus 1.0.0, "Core Protocol", requests PATCH and HEAD). The URL
+ * is used without our token: it carries its own authority.
+ */
+export async function uploadByTus(
+  http: PlatformHttp,
+  location: Headers[string],
+  content: Content,
+  options: Omit<ChunkedUpload, 'send' | 'where'>,
+): Promise<void> {
+  if (typeof location !== 'string' || location === '')
+    throw new GatewayError('platform-protocol-error', 'a tus server gave no Location for a new upload')
+  const { signal } = options
+  const call = { operation: 'upload', url: http.uploadUrl(location), authorized: false, signal } as const
+
+  async function where(): Promise<number> {
+    const { headers } = await http.send({ ...call, method: 'HEAD', headers: version })
+    return offsetOf(headers)
+  }
+
+  await uploadInChunks(content, {
+    ...options,
+    where,
+    async send({ bytes, start }) {
+      const { status, headers } = await http.send({
+        ...call,
+        method: 'PATCH',
+        headers: {
+          ...version,
+          'upload-offset': String(start),
+          'content-type': 'application/offset+octet-stream',
+        },
+        body: bytes,
+        accept: [409, 423],
+      })
+      if (status === 409) return where()
+      // Servers lock an upload while they still hold the connection that a cut request came by.
+      if (status === 423) throw new GatewayError('platform-unavailable', 'the upload is locked for a moment')
+      return offsetOf(headers)
+    },
+  })
+}
+
+/** `Upload-Metadata` (extension "Creation"): pairs of a key and its value in Base64. */
+function encodeMetadata(metadata: Record<string, string>): string {
+  return Object.entries(metadata)
+    .map(([key, value]) => `${key} ${Buffer.from(value).toString('base64')}`)
+    .join(',')
+}
+
+function offsetOf(headers: Headers): number {
+  const offset = headers['upload-offset']
+  if (typeof offset === 'string' && /^\d+$/.test(offset)) return Number(offset)
+  throw new GatewayError('platform-protocol-error', 'a tus server did not say at which offset it stands')
+}

@@ -1,0 +1,75 @@
+import type { Stage, Video } from './video.ts'
+
+/** A page of videos, newest first. `before` is the id after which the page starts. */
+export interface VideoQuery {
+  stages: readonly Stage[]
+  platform?: string | undefined
+  reference?: string | undefined
+  before?: string | undefined
+  limit: number
+}
+
+/** The memory of one `Idempotency-Key`, which led to one video. `response` is null until the first request was answered. */
+export interface IdempotencyRecord {
+  client: string
+  key: string
+  fingerprint: string
+  videoId: string
+  response: string | null
+  createdAt: number
+}
+
+/**
+ * Where publications live. All methods are synchronous: nothing can come between a read and the write that
+ * rests on it. They throw GatewayError `store-unavailable` when the store is out of reach.
+ */
+export interface VideoStore {
+  /**
+   * Adds a video, and the idempotency record that led to it, in one transaction.
+   * @returns the record that already holds the key, in which case nothing was added
+   */
+  insert(video: Video, record?: IdempotencyRecord): IdempotencyRecord | undefined
+
+  find(id: string): Video | undefined
+
+  list(query: VideoQuery): Video[]
+
+  /**
+   * Compare-and-set: reads the row, applies `change` and writes the result, again if another process was faster.
+   * `change` must be pure; what it throws passes through and nothing is written, nor when it returns its argument.
+   * @returns the video as stored, or undefined when there is no such row
+   */
+  update(id: string, change: (current: Video) => Video): Video | undefined
+
+  /**
+   * As `update`, without waiting for the disk: loss of power may undo it, a crash of the process does not.
+   * For what only says when to look again. A flush to disk takes milliseconds, and every look makes a plan.
+   */
+  plan(id: string, change: (current: Video) => Video): Video | undefined
+
+  /**
+   * Takes up to `limit` rows whose check is due, and moves their next check to `until`, so that nobody else
+   * takes them meanwhile and a crash brings them back. A check planned past `horizon` counts as due: the clock
+   * was set back. Does not wait for the disk, as `plan`.
+   * @returns the rows as they were before the claim, the longest due first
+   */
+  claimDue(now: number, until: number, horizon: number, limit: number): Video[]
+
+  /** When the earliest check is due, in ms since the epoch. */
+  nextDueAt(): number | undefined
+
+  /** How many videos stand in each stage. */
+  countByStage(): Partial<Record<Stage, number>>
+
+  findKey(client: string, key: string): IdempotencyRecord | undefined
+  /** Keeps the answer to the request that made the video, and all that is known of the request by now. */
+  answerKey(videoId: string, fingerprint: string, response: string): void
+  /** Frees the key of the request that made the video; nothing happens when it has none. */
+  releaseKey(videoId: string): void
+  /** Forgets the keys that are older than `before` (ms since the epoch). */
+  expireKeys(before: number): void
+
+  /** Throws when the store cannot be read. */
+  ping(): void
+  close(): void
+}

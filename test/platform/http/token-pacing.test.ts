@@ -1,0 +1,110 @@
+import t from 'tap'
+import { GatewayError } from '../../../src/errors.ts'
+import { fakeClock, pause, setUp } from './token-setup.ts'
+
+t.test('requests that fail are paced, ever slower, and from the beginning after a success', async (t) => {
+  const clock = fakeClock(t)
+  const asked: number[] = []
+  let failure: GatewayError | undefined = new GatewayError('platform-unavailable')
+  const { cache } = setUp(async () => {
+    asked.push(clock.now())
+    if (failure) throw failure
+    return { accessToken: 'good', expiresIn: 60 }
+  })
+  const callUntil = async (end: number) => {
+    for (; clock.now() < end; clock.set(clock.now() + 500)) await cache.header().catch(() => {})
+  }
+  await callUntil(120_000)
+  t.strictSame(asked.splice(0), [0, 1_000, 3_000, 7_000, 15_000, 31_000, 61_000, 91_000])
+  failure = undefined
+  await callUntil(122_000)
+  t.strictSame(asked.splice(0), [121_000])
+  failure = new GatewayError('platform-unavailable')
+  clock.set(200_000)
+  await callUntil(202_500)
+  t.strictSame(asked.splice(0), [200_000, 201_000])
+  failure = new GatewayError('platform-throttled', undefined, { retryAfter: 20 })
+  await callUntil(230_000)
+  t.strictSame(asked.splice(0), [203_000, 223_000], 'as slow as the platform asks for')
+})
+
+t.test('an early renewal that fails is paced, and nobody hears of it', async (t) => {
+  const clock = fakeClock(t)
+  const asked: number[] = []
+  let failure: GatewayError | undefined
+  const { cache, logged } = setUp(async () => {
+    asked.push(clock.now())
+    if (failure) throw failure
+    return { accessToken: 'good', expiresIn: 120 }
+  })
+  const callUntil = async (end: number) => {
+    for (; clock.now() < end; clock.set(clock.now() + 500)) {
+      t.equal(await cache.header(), 'Bearer good')
+      await Promise.resolve()
+    }
+  }
+  await callUntil(500)
+  failure = new GatewayError('platform-unavailable')
+  clock.set(108_000)
+  await callUntil(117_000)
+  t.strictSame(asked.splice(0), [0, 108_000, 113_000])
+  t.equal(logged.length, 2)
+  clock.set(118_000)
+  await callUntil(120_000)
+  await t.rejects(cache.header(), { code: 'platform-unavailable' })
+  t.strictSame(asked.splice(0), [118_000, 120_000], 'at its end again')
+
+  failure = undefined
+  clock.set(200_000)
+  await callUntil(200_500)
+  failure = new GatewayError('platform-throttled', undefined, { retryAfter: 300 })
+  clock.set(308_000)
+  await callUntil(320_000)
+  await t.rejects(cache.header(), { code: 'platform-throttled', retryAfter: 288 })
+  t.strictSame(asked, [200_000, 308_000], 'as slow as the platform asks for')
+})
+
+t.test(
+  'a token that is refused is replaced at once, also when its early renewal has just failed',
+  async (t) => {
+    const clock = fakeClock(t)
+    const asked: number[] = []
+    let failure: GatewayError | undefined
+    const { cache } = setUp(async () => {
+      asked.push(clock.now())
+      if (failure) throw failure
+      return { accessToken: `token-${asked.length}`, expiresIn: 120 }
+    })
+    const header = await cache.header()
+    clock.set(110_000)
+    failure = new GatewayError('platform-unavailable')
+    t.equal(await cache.header(), header)
+    await pause()
+    failure = undefined
+    t.equal(cache.refused(header), true)
+    t.equal(await cache.header(), 'Bearer token-3')
+  },
+)
+
+t.test('tokens that are refused as soon as they are given are replaced ever slower', async (t) => {
+  const clock = fakeClock(t)
+  const asked: number[] = []
+  const { cache } = setUp(async () => {
+    asked.push(clock.now())
+    return { accessToken: `token-${asked.length}`, expiresIn: 3_600 }
+  })
+  /** Ten calls at once that are all refused, each once more if there is another token. */
+  const call = async () => {
+    const headers = await Promise.all(Array.from({ length: 10 }, () => cache.header()))
+    for (const header of headers) if (cache.refused(header)) await cache.header()
+  }
+  for (; clock.now() < 100_000; clock.set(clock.now() + 500)) await call()
+  t.strictSame(asked.splice(0), [0, 0, 500, 1_000, 2_000, 4_000, 8_000, 16_000, 32_000, 62_000, 92_000])
+  clock.set(1_000_000)
+  for (let i = 0; i < 4; i++) await call()
+  t.strictSame(
+    asked,
+    [1_000_000, 1_000_000, 1_000_000],
+    'after a time without refusals they are replaced at once',
+  )
+})

@@ -1,0 +1,172 @@
+import { randomBytes } from 'node:crypto'
+import t from 'tap'
+import { GatewayError } from '../../../src/errors.ts'
+import { contentOf, type Setup, scenarios, stuckContent } from '../conformance/setup.ts'
+import { startDouble } from '../doubles/peertube.ts'
+import { brokenFiles } from '../doubles/peertube-uploads.ts'
+
+/** Slots of PeerTube, which are upload sessions, beyond the conformance suite. */
+const scenario = scenarios(t, startDouble)
+
+/** What PeerTube says while it works on a complete file. */
+const atWork = {
+  status: 503,
+  headers: { 'content-type': 'application/problem+json; charset=utf-8', 'retry-after': '300' },
+  body: '{}',
+}
+
+/** A video whose upload was cut on the caller's side. */
+async function cutPublication({ publication, failure }: Setup) {
+  const video = publication()
+  await video.provision()
+  const content = stuckContent(70_000, 66_000)
+  const uploading = failure(video.upload(content))
+  setTimeout(() => content.stream.destroy(new GatewayError('incomplete-upload')), 100)
+  await uploading
+  return video
+}
+
+scenario('the last answer is lost: the video is found again', async (t, setup) => {
+  const { double, platform, publication } = setup
+  for (let others = 0; others < 5; others++) await publication().publish()
+  const video = publication()
+  await video.provision()
+  double.fail('upload', { reset: { afterBytes: 0 }, late: true })
+  const bytes = randomBytes(100)
+  const lookUps = double.calls('find')
+  await video.upload(contentOf(bytes))
+  t.equal(double.calls('find'), lookUps + 2, 'the list, and the source of the one that has its title')
+  t.equal(double.leftovers(), 6, 'and it is there once')
+  t.strictSame(await platform.status(video.slot, video.call()), { state: 'processing' })
+  await platform.remove(video.slot, video.call())
+  t.equal(double.content(video.draft.title), undefined, 'it was the right one')
+})
+
+scenario('the process died before the last answer: status finds the video', async (t, setup) => {
+  const { double, platform, publication } = setup
+  const video = publication()
+  await video.provision()
+  let session = video.slot
+  const { keep, ...call } = video.call()
+  const first = (slot: typeof session) => {
+    if (slot.videoId === null) session = slot
+    keep(slot)
+  }
+  await platform.upload(video.slot, video.draft, contentOf(randomBytes(100)), { ...call, keep: first })
+  t.equal(session.videoId, null)
+  t.type(session.handle, 'string')
+
+  double.fail('upload', atWork)
+  t.strictSame(
+    await platform.status(session, video.call()),
+    { state: 'processing' },
+    'PeerTube is at work on it',
+  )
+  video.slot = session
+  t.strictSame(await platform.status(session, video.call()), { state: 'processing' })
+  t.type(video.slot.videoId, 'string', 'kept')
+  await platform.remove(session, video.call())
+  t.equal(double.leftovers(), 0, 'it is removed by its session as well')
+})
+
+scenario('a session that is gone, or another account’s, awaits an upload', async (t, setup) => {
+  const { platform, publication } = setup
+  for (const uploadId of ['1-gone.mp4', '2-foreign.mp4']) {
+    const video = publication()
+    const { title } = video.draft
+    video.slot = { videoId: null, handle: JSON.stringify({ uploadId, file: 'gone.mp4', title, size: 9 }) }
+    t.strictSame(await platform.status(video.slot, video.call()), { state: 'awaiting-upload' })
+    await video.upload(contentOf(randomBytes(100)))
+    t.strictSame(await platform.status(video.slot, video.call()), { state: 'processing' })
+  }
+})
+
+scenario('the instance says that it is down: that is not taken for work on the upload', async (t, setup) => {
+  const { double, failure, platform, publication } = setup
+  const video = await cutPublication(setup)
+  const page = { status: 503, headers: { ...atWork.headers, 'content-type': 'text/html' }, body: '<html>' }
+  for (const fault of [page, { ...atWork, headers: { ...atWork.headers, 'retry-after': '8' } }]) {
+    double.fail('upload', fault, 2)
+    t.equal((await failure(platform.status(video.slot, video.call()))).code, 'platform-unavailable')
+    double.forgive()
+  }
+  t.strictSame(await platform.status(video.slot, video.call()), { state: 'awaiting-upload' })
+  await t.resolves(publication().publish())
+})
+
+scenario('a restart of the instance ends the upload, and the next one starts anew', async (t, setup) => {
+  const { double, failure, publication } = setup
+  const video = publication()
+  await video.provision()
+  double.fail('upload', { status: 404, body: '{}' })
+  const bytes = randomBytes(200_000)
+  const lost = { code: 'platform-unavailable', message: /lost/ }
+  t.match(await failure(video.upload(contentOf(bytes))), lost)
+  await video.upload(contentOf(bytes))
+  t.ok(double.content(video.draft.title)?.equals(bytes))
+})
+
+for (const [start, status] of Object.entries(brokenFiles)) {
+  scenario(`a file that PeerTube refuses at its end, with ${status}`, async (t, setup) => {
+    const { double, failure, platform, publication } = setup
+    const video = publication()
+    await video.provision()
+    const broken = Buffer.concat([Buffer.from(start), randomBytes(100_000)])
+    t.match(await failure(video.upload(contentOf(broken))), {
+      code: 'platform-rejected',
+      message: 'peertube could not make a video of the file',
+    })
+    t.equal(double.calls('upload'), 2, 'the last chunk is sent once')
+    t.equal(double.leftovers(), 0)
+    t.strictSame(await platform.status(video.slot, video.call()), { state: 'awaiting-upload' })
+    const bytes = randomBytes(broken.length)
+    await video.upload(contentOf(bytes))
+    t.ok(double.content(video.draft.title)?.equals(bytes), 'a file of the same size is taken after it')
+  })
+}
+
+scenario('work on an upload is waited for before it is taken away', async (t, setup) => {
+  const { double, platform } = setup
+  const video = await cutPublication(setup)
+  double.fail('upload', atWork)
+  await platform.remove(video.slot, video.call())
+  t.equal(double.leftovers(), 0)
+})
+
+scenario('work on an upload that does not end is not waited for any longer', async (t, setup) => {
+  const { double, platform } = setup
+  const removed = await cutPublication(setup)
+  const renewed = await cutPublication(setup)
+  double.fail('upload', atWork, 3)
+  await platform.remove(removed.slot, removed.call())
+  t.equal(double.leftovers(), 1)
+  double.fail('upload', atWork, 3)
+  const bytes = randomBytes(100)
+  await renewed.upload(contentOf(bytes))
+  t.ok(double.content(renewed.draft.title)?.equals(bytes))
+  t.equal(double.leftovers(), 1)
+})
+
+scenario('uploads of the same title and size at once do not meet', async (t, { double, publication }) => {
+  const videos = Array.from({ length: 20 }, () => publication('The same'))
+  const contents = await Promise.all(
+    videos.map(async (video) => {
+      const bytes = randomBytes(70_000)
+      await video.provision()
+      await video.upload(contentOf(bytes))
+      return video.slot.videoId
+    }),
+  )
+  t.equal(new Set(contents).size, 20)
+  t.equal(double.leftovers(), 20)
+})
+
+scenario(
+  'a chunk that meets the lock of the one before is sent again',
+  async (t, { double, publication }) => {
+    const video = publication()
+    await video.provision()
+    double.fail('upload', { status: 423, body: '{}' })
+    await t.resolves(video.upload(contentOf(randomBytes(100))))
+  },
+)
