@@ -30,7 +30,7 @@ t.test('whatever an adapter asks for lies below the base URL, with a leading sla
 })
 
 for (const { name } of platformDefinitions) {
-  scenarios(t, async () => below(t, await (await import(`./doubles/${name}.ts`)).startDouble()))(
+  scenarios(t, async () => below(t, await (await import(`../doubles/${name}.ts`)).startDouble()))(
     `${name}, below a path`,
     async (t, { platform, publication }) => {
       const video = publication()
