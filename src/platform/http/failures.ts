@@ -60,7 +60,12 @@ export function isAnswer(error: unknown): boolean {
 
 /** True for failures that may be gone a moment later. */
 export function isPassing(error: unknown): boolean {
-  return isDown(error) || (error instanceof GatewayError && error.code === 'platform-throttled')
+  return isDown(error) || isThrottled(error)
+}
+
+/** True when the platform counted the request and did nothing else with it (429, RFC 6585 §4). */
+export function isThrottled(error: unknown): boolean {
+  return error instanceof GatewayError && error.code === 'platform-throttled'
 }
 
 /** `Retry-After` in seconds, from either of its forms (RFC 9110 §10.2.3). */

@@ -6,7 +6,7 @@ import { GatewayError } from '../../errors.ts'
 import type { PlatformTools } from '../tools.ts'
 import { CircuitOpenError, createCircuit } from './circuit.ts'
 import { createExchange } from './exchange.ts'
-import { CredentialsRefusedError, isPassing } from './failures.ts'
+import { CredentialsRefusedError, isPassing, isThrottled } from './failures.ts'
 import { trustedUrl } from './upload-url.ts'
 
 /** How a platform wants to be authorized. */
@@ -79,15 +79,15 @@ export function createPlatformHttp(options: PlatformHttpOptions): PlatformHttp {
     return isStream(request.body) ? sendStream(request, request.body) : sendCall(request)
   }
 
-  /** A call whose body, if it has any, is in memory: repeated if that does no harm. */
+  /** A call whose body, if it has any, is in memory: repeated if that does no harm, as after a 429 for any method. */
   async function sendCall(request: PlatformRequest): Promise<PlatformAnswer> {
     const repeatable = request.idempotent ?? ['GET', 'HEAD', 'DELETE'].includes(request.method)
-    const retries = repeatable ? tools.retries : 0
     for (let attempt = 1; ; attempt++) {
       try {
         return await sendAuthorized(request)
       } catch (error) {
         const delay = retryDelay(error, attempt)
+        const retries = repeatable || isThrottled(error) ? tools.retries : 0
         const hopeless = !isPassing(error) || error instanceof CircuitOpenError
         if (attempt > retries || hopeless || delay > longestRetryAfter) throw error
         await sleep(delay, undefined, { signal: request.signal }).catch(() => request.signal.throwIfAborted())

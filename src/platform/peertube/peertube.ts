@@ -7,13 +7,13 @@ import { type Draft, type Slot, VideoMissingError, type VideoPlatform } from '..
 import type { PlatformDefinition, PlatformTools } from '../tools.ts'
 import { largest, Playlist, VideoFile } from './files.ts'
 import { peertubeLogin } from './login.ts'
-import { Progress, renditionsToCome } from './renditions.ts'
+import { hasNoPicture, Progress, renditionsToCome } from './renditions.ts'
 import { resumableUpload, type Session, stillBusy } from './upload.ts'
 
 const name = 'peertube'
 
 /**
- * Adapter of PeerTube (https://docs.joinpeertube.org/api-rest-reference.html), tried with 6.3.2. PeerTube wants the
+ * Adapter of PeerTube (https://docs.joinpeertube.org/api-rest-reference.html), tried with 6.3, 7.0 and 8.2. PeerTube wants the
  * size before the slot exists and names the video after the upload: until then the slot is an upload session.
  */
 export const peertube = {
@@ -145,6 +145,8 @@ function createPeertube(variables: Variables, tools: PlatformTools): VideoPlatfo
       if (meaning === 'failed')
         return { state: 'failed', message: `peertube says: ${state.label ?? `state ${state.id}`}` }
       if (meaning === 'ready' && (await renditionsToCome(http, video, signal))) return { state: 'processing' }
+      if (meaning === 'ready' && hasNoPicture(video))
+        return { state: 'failed', message: 'the file has no video track' }
       if (!meaning) tools.log.warn({ platform: name, state: state.id }, 'unknown state; taken for processing')
       return { state: meaning ?? 'processing' }
     },

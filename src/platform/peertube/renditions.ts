@@ -35,10 +35,27 @@ export async function renditionsToCome(
 
   const { pathname } = new URL(playlist.playlistUrl, 'http://instance')
   if (!pathname.startsWith(ownPlaylists)) return false
-  // A rendition is listed a moment before the master playlist is replaced by one with it.
+  // A rendition is listed a moment before the master playlist is replaced by one that names it.
   const { status, body } = await http.send({ ...call, url: pathname, accept: [404] })
-  const streams = body.toString('latin1').match(/^#EXT-X-STREAM-INF/gm)?.length ?? 0
-  return status === 404 || streams < playlist.files.filter(({ resolution }) => resolution.id > 0).length
+  return status === 404 || !namesEvery(playlist.files, body.toString('latin1'))
+}
+
+/**
+ * Whether a master playlist names every rendition that the API lists. One of audio alone has no `EXT-X-STREAM-INF` of
+ * its own: from 7.0 on it is an `EXT-X-MEDIA` where the other renditions have no audio (`hls.splitAudioAndVideo`), and
+ * left out where they have; before 7.0 it is a stream of 0x0 pixels.
+ */
+export function namesEvery(renditions: Static<typeof VideoFile>[], master: string): boolean {
+  const videos = renditions.filter(({ resolution }) => resolution.id > 0)
+  const streams = master.match(/^#EXT-X-STREAM-INF(?!.*RESOLUTION=0x0)/gm)?.length ?? 0
+  const split = videos.length < renditions.length && videos.some(({ hasAudio }) => hasAudio === false)
+  return streams >= videos.length && (!split || /^#EXT-X-MEDIA:.*TYPE=AUDIO/m.test(master))
+}
+
+/** Whether a published video has audio alone: PeerTube plays it, and there is no size or picture to tell. */
+export function hasNoPicture({ files, streamingPlaylists }: Static<typeof Progress>): boolean {
+  const all = [...files, ...streamingPlaylists.flatMap((playlist) => playlist.files)]
+  return all.length > 0 && all.every(({ resolution }) => resolution.id === 0)
 }
 
 /**

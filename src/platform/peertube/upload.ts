@@ -2,10 +2,11 @@ import { randomUUID } from 'node:crypto'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Type } from '@sinclair/typebox'
 import { GatewayError } from '../../errors.ts'
+import { isThrottled } from '../http/failures.ts'
 import { type PlatformAnswer, type PlatformHttp, parseJson } from '../http/http.ts'
 import { type Content, VideoMissingError } from '../platform.ts'
 import type { PlatformTools } from '../tools.ts'
-import { defaultPatience, uploadInChunks } from '../upload/chunked-upload.ts'
+import { defaultPatience, repeat, uploadInChunks } from '../upload/chunked-upload.ts'
 
 /** What stands in a slot's handle: an upload session, and by what its video can be told apart afterwards. */
 export interface Session {
@@ -23,6 +24,14 @@ export interface Session {
  */
 export type Standing = { offset: number } | 'locked' | 'busy' | { video: string } | 'gone'
 
+/** What a session is opened with, beside what the adapter's configuration adds. */
+interface NewVideo {
+  /** Of the source file. */
+  filename: string
+  name: string
+  channelId: number
+}
+
 const Uploaded = Type.Object({ video: Type.Object({ uuid: Type.String({ minLength: 1 }) }) })
 const Listed = Type.Object({
   data: Type.Array(Type.Object({ uuid: Type.String({ minLength: 1 }), name: Type.String() })),
@@ -31,6 +40,8 @@ const Source = Type.Object({
   inputFilename: Type.Optional(Type.String()),
   filename: Type.Optional(Type.String()),
 })
+
+const Refusal = Type.Object({ code: Type.String() })
 
 const path = '/api/v1/videos/upload-resumable'
 /** How many of the account's newest videos are looked at for one whose last answer was lost. */
@@ -44,20 +55,28 @@ export function resumableUpload(http: PlatformHttp, patience: PlatformTools['chu
   const at = ({ uploadId }: Session) => `${path}?upload_id=${encodeURIComponent(uploadId)}`
   const { attempts, firstDelay } = patience
 
-  /** Makes a session for a video. */
-  async function open(video: { filename: string; name: string }, size: number, signal: AbortSignal) {
-    const { status, headers } = await http.send({
+  /** Makes a session for a video. A throttled request is repeated: PeerTube made nothing of it. */
+  async function open(video: NewVideo, size: number, signal: AbortSignal): Promise<Session> {
+    const request = {
       operation: 'provision',
       method: 'POST',
       url: path,
       headers: { 'x-upload-content-length': String(size), 'x-upload-content-type': 'video/mp4' },
       // Sessions are told apart by account, name, size and this: no two uploads may ever share one.
       json: { ...video, lastModified: randomUUID() },
+      accept: [403, 404, 413],
       signal,
-    })
-    if (status !== 201)
+    } as const
+    const answer = await repeat({ ...patience, signal }, isThrottled, () => http.send(request))
+    if (answer.status === 413) throw tooLarge(answer)
+    if (answer.status >= 400)
+      throw new GatewayError(
+        'platform-unauthorized',
+        `peertube answered ${answer.status}: the account cannot publish in the channel ${video.channelId}`,
+      )
+    if (answer.status !== 201)
       throw new GatewayError('platform-protocol-error', 'peertube made no new upload session')
-    return { uploadId: uploadIdOf(headers.location), file: video.filename, title: video.name, size }
+    return { uploadId: uploadIdOf(answer.headers.location), file: video.filename, title: video.name, size }
   }
 
   /** Sends the content. @returns the video's id */
@@ -89,9 +108,10 @@ export function resumableUpload(http: PlatformHttp, patience: PlatformTools['chu
             'content-range': `bytes ${start}-${end - 1}/${size}`,
           },
           body: bytes,
-          accept: last ? [308, 422, 423, 500] : [308, 423],
+          accept: last ? [308, 413, 422, 423, 500] : [308, 413, 423],
           signal,
         })
+        if (answer.status === 413) throw tooLarge(answer)
         if (answer.status === 423) throw stillBusy()
         if (answer.status === 308) return offsetOf(answer)
         if (answer.status !== 200) {
@@ -182,6 +202,29 @@ export function resumableUpload(http: PlatformHttp, patience: PlatformTools['chu
   }
 
   return { open, transfer, stand, drop }
+}
+
+/** PeerTube names its own limits by a code. A 413 without one is of the proxy in front, and about a single chunk. */
+function tooLarge({ body }: PlatformAnswer): GatewayError {
+  const limits: Record<string, string> = {
+    quota_reached: 'the video quota of the peertube account is used up: free space, or have the quota raised',
+    max_file_size_reached: 'the file is larger than the peertube instance accepts',
+  }
+  const limit = limits[codeOf(body)]
+  return limit
+    ? new GatewayError('platform-rejected', limit)
+    : new GatewayError(
+        'platform-rejected',
+        'a proxy in front of peertube rejected a chunk as too large: its body limit must exceed PEERTUBE_CHUNK_SIZE',
+      )
+}
+
+function codeOf(body: Buffer): string {
+  try {
+    return parseJson('peertube', Refusal, body).code
+  } catch {
+    return ''
+  }
 }
 
 /** Only the id is taken from the Location: the path is known, and the host (`//host/…`) is the proxy's idea of it. */

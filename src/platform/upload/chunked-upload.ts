@@ -102,21 +102,35 @@ function chunksOf({ stream, size }: Content, chunkSize: number) {
 }
 
 /** Gets the platform further than the chunk's start. @returns where it stands then */
-async function persist(chunk: Chunk, upload: ChunkedUpload): Promise<number> {
-  const { signal, attempts = defaultPatience.attempts, firstDelay = defaultPatience.firstDelay } = upload
+function persist(chunk: Chunk, upload: ChunkedUpload): Promise<number> {
+  return repeat(upload, isPassing, async (attempt) => {
+    if (attempt > 1 && upload.where) {
+      const standing = within(chunk, await upload.where())
+      if (standing > chunk.start) return standing
+    }
+    const reached = within(chunk, await upload.send(chunk))
+    if (reached > chunk.start) return reached
+    throw new GatewayError('platform-unavailable', 'the platform took nothing of what was sent')
+  })
+}
+
+/**
+ * Repeats a step of an upload, with a growing delay, while it fails for a reason that `transient` accepts.
+ * @throws the failure of the last attempt, or the reason of `signal`
+ */
+export async function repeat<T>(
+  retries: Pick<ChunkedUpload, 'attempts' | 'firstDelay' | 'signal'>,
+  transient: (error: unknown) => boolean,
+  step: (attempt: number) => Promise<T>,
+): Promise<T> {
+  const { signal, attempts = defaultPatience.attempts, firstDelay = defaultPatience.firstDelay } = retries
   for (let attempt = 1; ; ) {
     try {
-      if (attempt > 1 && upload.where) {
-        const standing = within(chunk, await upload.where())
-        if (standing > chunk.start) return standing
-      }
-      const reached = within(chunk, await upload.send(chunk))
-      if (reached > chunk.start) return reached
-      throw new GatewayError('platform-unavailable', 'the platform took nothing of what was sent')
+      return await step(attempt)
     } catch (error) {
       signal.throwIfAborted()
       const delay = delayBefore(++attempt, firstDelay, error)
-      if (!isPassing(error) || attempt > attempts || delay > longestRetryAfter) throw error
+      if (!transient(error) || attempt > attempts || delay > longestRetryAfter) throw error
       // It only rejects when the signal aborts, and then the signal's reason counts.
       await sleep(delay, undefined, { signal }).catch(() => signal.throwIfAborted())
     }

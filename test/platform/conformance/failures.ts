@@ -47,7 +47,6 @@ export function failureTests(t: Test, start: StartDouble): void {
 
   const refusals: [string, Fault, string][] = [
     ['5xx', { status: 503 }, 'platform-unavailable'],
-    ['429', { status: 429, headers: { 'retry-after': '1' } }, 'platform-throttled'],
     ['a 4xx', { status: 400, body: '{}' }, 'platform-rejected'],
     ['a cut connection', { reset: { afterBytes: 0 } }, 'platform-unavailable'],
     ['no answer', { hang: true }, 'platform-timeout'],
@@ -70,6 +69,20 @@ export function failureTests(t: Test, start: StartDouble): void {
       },
     )
   }
+
+  scenario('429 at the making of a slot: it is asked for again, for nothing was made', async (t, setup) => {
+    const { double, failure, publication } = setup
+    const video = publication()
+    double.fail('provision', { status: 429, headers: { 'retry-after': '0' } })
+    await makeSlot(video, double.provisionsAtUpload)
+    t.equal(double.calls('provision'), 2)
+    t.equal(double.leftovers(), 1)
+    double.fail('provision', { status: 429, headers: { 'retry-after': '60' } })
+    const throttled = { code: 'platform-throttled', retryAfter: 60 }
+    t.match(await failure(makeSlot(publication(), double.provisionsAtUpload)), throttled)
+    t.equal(double.calls('provision'), 3, 'a long wait is the caller’s to plan')
+    t.equal(double.leftovers(), 1)
+  })
 
   scenario('429 with Retry-After tells the caller how long to wait', async (t, setup) => {
     const { double, failure, reads } = await published(setup)

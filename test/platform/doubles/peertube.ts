@@ -17,16 +17,30 @@ interface Video {
   /** Resolutions that are made, and how many of them are in the master playlist already. */
   renditions: number[]
   listed: number
+  /** Audio is a rendition of its own (resolution 0), and the others have none: `hls.splitAudioAndVideo` of 7.0. */
+  split?: boolean
+  /** An instance without transcoding: the uploaded file and no playlist. */
+  plain?: boolean
 }
 
 const channelId = 7
 const enabledResolutions = [240, 480, 1080]
 const whole = { renditions: [720, 480, 240], listed: 3 }
+const withAudio = [720, 480, 240, 0]
 /** How a published video stands before its playlist is whole, or when it never gets so. */
 const unfinished: Record<string, Partial<Video>> = {
   '1, with the best rendition': { renditions: [720], listed: 1 },
   '1, with a rendition that the playlist does not name yet': { listed: 2 },
   '1, with the best rendition, published long ago': { renditions: [720], listed: 1, publishedAt: 0 },
+  '1, with audio apart that the playlist does not name yet': {
+    renditions: withAudio,
+    listed: 3,
+    split: true,
+  },
+  '1, with audio apart': { renditions: withAudio, listed: 4, split: true },
+  '1, with audio once more in a rendition of its own': { renditions: withAudio, listed: 4 },
+  '1, without a picture': { renditions: [0], listed: 1, plain: true },
+  '1, without a picture, in a playlist': { renditions: [0], listed: 1 },
 }
 
 const labels: Record<number, string> = {
@@ -136,15 +150,18 @@ export async function startDouble(): Promise<PlatformDouble> {
     answer(200, { total: videos.size, data: data.map(({ uuid, name }) => ({ uuid, name })) })
   }
 
-  const file = (uuid: string, height: number, width: number) => ({
+  const file = (uuid: string, height: number, split: boolean) => ({
     resolution: { id: height, label: `${height}p` },
     fileUrl: `${origin}/static/web-videos/${uuid}-${height}.mp4`,
-    width,
+    width: Math.round((height * 16) / 9),
     height,
+    hasAudio: !split || height === 0,
+    hasVideo: height > 0,
   })
   const present = (video: Video) => {
-    const { uuid, name, state, described, publishedAt, renditions } = video
-    const files = renditions.map((height) => file(uuid, height, Math.round((height * 16) / 9)))
+    const { uuid, name, state, described, publishedAt, renditions, split = false, plain } = video
+    const files = renditions.map((height) => file(uuid, height, split))
+    const playlists = [{ type: 1, playlistUrl: playlist(video), files }]
     return {
       id: 1,
       uuid,
@@ -154,8 +171,8 @@ export async function startDouble(): Promise<PlatformDouble> {
       publishedAt: new Date(publishedAt).toISOString(),
       state: { id: state, label: labels[state] ?? 'New' },
       previewPath: described ? `/lazy-static/previews/${uuid}.jpg` : null,
-      files: [],
-      streamingPlaylists: described && state === 1 ? [{ type: 1, playlistUrl: playlist(video), files }] : [],
+      files: plain ? files : [],
+      streamingPlaylists: described && state === 1 && !plain ? playlists : [],
     }
   }
   /** Has a new name with each rendition that it lists. */
@@ -165,10 +182,11 @@ export async function startDouble(): Promise<PlatformDouble> {
   function answerPlaylist({ url, answer }: Exchange) {
     const video = [...videos.values()].find((one) => playlist(one) === url.href)
     if (!video) return answer(404, problem(404, 'not_found'))
-    const streams = video.renditions
-      .slice(0, video.listed)
-      .map((height) => `#EXT-X-STREAM-INF:\n${height}.m3u8\n`)
-    answer(200, `#EXTM3U\n${streams.join('')}`, { 'content-type': 'application/vnd.apple.mpegurl' })
+    const lines = video.renditions.slice(0, video.listed).map((height) => {
+      if (height > 0) return `#EXT-X-STREAM-INF:BANDWIDTH=1,RESOLUTION=1x${height}\n${height}.m3u8\n`
+      return video.split ? '#EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID="audio",URI="0.m3u8"\n' : ''
+    })
+    answer(200, `#EXTM3U\n${lines.join('')}`, { 'content-type': 'application/vnd.apple.mpegurl' })
   }
 
   const enter = (title: string, state: number, changes: Partial<Video> = {}) =>
@@ -190,6 +208,11 @@ export async function startDouble(): Promise<PlatformDouble> {
       '1, with the best rendition': 'processing',
       '1, with a rendition that the playlist does not name yet': 'processing',
       '1, with the best rendition, published long ago': 'ready',
+      '1, with audio apart that the playlist does not name yet': 'processing',
+      '1, with audio apart': 'ready',
+      '1, with audio once more in a rendition of its own': 'ready',
+      '1, without a picture': 'failed',
+      '1, without a picture, in a playlist': 'failed',
       2: 'processing',
       3: 'processing',
       4: 'processing',

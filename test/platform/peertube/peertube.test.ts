@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto'
 import { setTimeout as delay } from 'node:timers/promises'
 import t from 'tap'
 import { largest } from '../../../src/platform/peertube/files.ts'
-import { isWhole } from '../../../src/platform/peertube/renditions.ts'
+import { isWhole, namesEvery } from '../../../src/platform/peertube/renditions.ts'
 import { contentOf, scenarios } from '../conformance/setup.ts'
 import { startDouble } from '../doubles/peertube.ts'
 
@@ -122,6 +122,35 @@ t.test('a playlist is whole with the best resolution, what is enabled below, and
   t.equal(isWhole(heard(true, 240, 0), [], enabled), true)
   t.equal(isWhole(heard(false, 240), [], enabled), true, 'a silent video')
   t.equal(isWhole(heard(false, 240), heard(true, 240), [240]), false, 'sound on its own, to come')
+})
+
+t.test('a master playlist names every rendition, audio in the way of its version', async (t) => {
+  const file = (id: number, hasAudio?: boolean) => ({
+    resolution: { id },
+    ...(hasAudio !== undefined && { hasAudio }),
+  })
+  const stream = (resolution: string) => `#EXT-X-STREAM-INF:BANDWIDTH=1,RESOLUTION=${resolution}\nx.m3u8`
+  const audio = '#EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID="audio",NAME="Audio",URI="0.m3u8"'
+  const captions = '#EXT-X-MEDIA:TYPE=SUBTITLES,GROUP-ID="subtitles",URI="en.m3u8"'
+  const [two, split] = [
+    [file(720), file(240)],
+    [file(720, false), file(240, false), file(0, true)],
+  ]
+  const cases: [string, ReturnType<typeof file>[], string[], boolean][] = [
+    ['nothing', two, [], false],
+    ['one of two', two, [stream('1280x720')], false],
+    ['both', two, [stream('1280x720'), stream('426x240')], true],
+    ['split, audio to come', split, [stream('1280x720'), stream('426x240')], false],
+    ['split, subtitles are no audio', split, [captions, stream('1280x720'), stream('426x240')], false],
+    ['split, audio there', split, [audio, stream('1280x720'), stream('426x240')], true],
+    ['split, a rendition to come', split, [audio, stream('426x240')], false],
+    ['not split: audio is left out', [file(720, true), file(0, true)], [stream('1280x720')], true],
+    ['before 7.0: audio is a stream', [file(720), file(0)], [stream('0x0')], false],
+    ['before 7.0, both', [file(720), file(0)], [stream('0x0'), stream('1280x720')], true],
+    ['audio alone', [file(0, true)], ['#EXT-X-STREAM-INF:BANDWIDTH=1\n0.m3u8'], true],
+  ]
+  for (const [name, renditions, lines, expected] of cases)
+    t.equal(namesEvery(renditions, ['#EXTM3U', ...lines, ''].join('\n')), expected, name)
 })
 
 t.test('sizes in pixels, with and without width and height', async (t) => {

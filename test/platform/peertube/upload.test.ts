@@ -170,3 +170,65 @@ scenario(
     await t.resolves(video.upload(contentOf(randomBytes(100))))
   },
 )
+
+/** What an instance, or a proxy in front of it, says when a session is opened or a chunk is sent. */
+const refusals = [
+  { status: 413, code: 'quota_reached', message: /quota of the peertube account/ },
+  { status: 413, code: 'max_file_size_reached', message: /larger than the peertube instance accepts/ },
+  { status: 413, code: 'something_new', message: /proxy in front of peertube.*PEERTUBE_CHUNK_SIZE/ },
+  { status: 413, body: '<html>413 Request Entity Too Large</html>', message: /proxy in front of peertube/ },
+  { status: 413, body: '', message: /proxy in front of peertube/ },
+]
+for (const { status, code, body, message } of refusals) {
+  const fault = { status, body: body ?? JSON.stringify({ status, code }) }
+  scenario(`${status} ${code ?? JSON.stringify(body)} says whose limit it is`, async (t, setup) => {
+    const { double, failure, publication } = setup
+    for (const operation of ['provision', 'upload'] as const) {
+      const video = publication()
+      await video.provision()
+      double.fail(operation, fault)
+      const sent = double.calls(operation)
+      const uploading = failure(video.upload(contentOf(randomBytes(100))))
+      t.match(await uploading, { code: 'platform-rejected', message }, operation)
+      t.equal(double.calls(operation), sent + 1, 'it is not sent again')
+      const bytes = randomBytes(100)
+      await video.upload(contentOf(bytes))
+      t.ok(double.content(video.draft.title)?.equals(bytes), 'and the slot accepts another upload')
+    }
+  })
+}
+
+for (const status of [403, 404]) {
+  scenario(`a channel that the account cannot publish in (${status}) is the operator’s`, async (t, setup) => {
+    const { double, failure, publication } = setup
+    const video = publication()
+    await video.provision()
+    double.fail('provision', { status, body: { status, code: 'not_found' } })
+    t.match(await failure(video.upload(contentOf(randomBytes(100)))), {
+      code: 'platform-unauthorized',
+      message: /cannot publish in the channel 7/,
+    })
+  })
+}
+
+scenario('a throttled session is opened again, for nothing was made', async (t, setup) => {
+  const { double, failure, publication } = setup
+  const video = publication()
+  await video.provision()
+  const throttled = { status: 429, headers: { 'retry-after': '0' }, body: 'Too many requests' }
+  double.fail('provision', throttled, 2)
+  await video.upload(contentOf(randomBytes(100)))
+  t.equal(double.calls('provision'), 3)
+  t.equal(double.leftovers(), 1)
+
+  const other = publication()
+  await other.provision()
+  double.fail('provision', { ...throttled, headers: { 'retry-after': '31' } })
+  t.match(await failure(other.upload(contentOf(randomBytes(100)))), {
+    code: 'platform-throttled',
+    retryAfter: 31,
+  })
+  double.fail('provision', { status: 503, body: '' })
+  t.match(await failure(other.upload(contentOf(randomBytes(100)))), { code: 'platform-unavailable' })
+  t.equal(double.calls('provision'), 5, 'a longer wait is the caller’s, and after 503 something may be there')
+})
