@@ -4,6 +4,7 @@ import { PLAYLIST, POSTER } from './media.ts'
 import { requireToken } from './oauth.ts'
 import { addClip, type Clip, dropClip, findClip, type Platform } from './platform.ts'
 import { ORIGINAL } from './processing.ts'
+import { publicUrl } from './urls.ts'
 
 const createSchema = {
   body: {
@@ -60,9 +61,11 @@ export function clipRoutes(app: FastifyInstance, platform: Platform): void {
 
   app.get<ById>('/clips/:id/media', { config: { operation: 'media' } }, async (request) => {
     const { id, facts } = liveClip(platform, request.params.id)
+    const { href, expires_at } = publicUrl(platform, id, PLAYLIST)
     return {
       clip_id: id,
-      stream_url: `${platform.url}/media/${id}/${PLAYLIST}`,
+      stream_url: href,
+      expires_at,
       stream_mime: 'application/vnd.apple.mpegurl',
       download_url: `${platform.url}/media/${id}/${ORIGINAL}`,
       download_mime: 'video/mp4',
@@ -73,7 +76,7 @@ export function clipRoutes(app: FastifyInstance, platform: Platform): void {
 
   app.get<ById>('/clips/:id/poster', { config: { operation: 'poster' } }, async (request) => {
     const { id, facts } = liveClip(platform, request.params.id)
-    return { href: `${platform.url}/media/${id}/${POSTER}`, mime: 'image/jpeg', ...facts.poster }
+    return { ...publicUrl(platform, id, POSTER), mime: 'image/jpeg', ...facts.poster }
   })
 }
 

@@ -36,6 +36,10 @@ export interface Knobs {
   fail_processing: null | { kind: string; text: string }
   /** Count the bytes of uploads, throw them away and pretend: for load tests. */
   discard: boolean
+  /** Prefix of the names of playlists and posters; with another one the URLs so far are dead. */
+  rename: string
+  /** The URLs of playlists and posters are signed and expire after this; 0 is unsigned, for ever. */
+  url_lifetime_s: number
   /** The work of these operations is done, their answers wait until they are taken off this list. */
   hold: Operation[]
   /** Consumed in order, per operation. */
@@ -50,6 +54,8 @@ export const defaultKnobs = (): Knobs => ({
   read_bytes_per_second: 0,
   fail_processing: null,
   discard: false,
+  rename: '',
+  url_lifetime_s: 0,
   hold: [],
   faults: [],
 })
@@ -83,6 +89,8 @@ export const knobsSchema = {
       properties: { kind: text, text },
     },
     discard: flag,
+    rename: { type: 'string', pattern: '^\\w*$' },
+    url_lifetime_s: count,
     hold: { type: 'array', items: { enum: OPERATIONS } },
     faults: {
       type: 'array',

@@ -44,6 +44,8 @@ export interface Platform {
   url: string
   readonly directory: string
   readonly client: { id: string; secret: string }
+  /** Signs the URLs of files. */
+  readonly secret: string
   readonly knobs: Knobs
   readonly clips: Map<string, Clip>
   /** Access tokens and when they expire, in epoch milliseconds. */
@@ -56,6 +58,7 @@ export function createPlatform(directory: string, client: Platform['client']): P
     url: '',
     directory,
     client,
+    secret: randomBytes(24).toString('base64url'),
     knobs: defaultKnobs(),
     clips: new Map(),
     tokens: new Map(),

@@ -4,6 +4,7 @@ import { extname, join } from 'node:path'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { Fault } from './fault.ts'
 import { findClip, type Platform } from './platform.ts'
+import { fileOf } from './urls.ts'
 
 const TYPES: Record<string, string> = {
   '.m3u8': 'application/vnd.apple.mpegurl',
@@ -23,11 +24,12 @@ const CORS = {
 export function serveRoutes(app: FastifyInstance, platform: Platform): void {
   app.options('/media/:id/:file', async (_request, reply) => reply.code(204).headers(CORS).send())
 
-  app.route<{ Params: { id: string; file: string } }>({
+  app.route<{ Params: { id: string; file: string }; Querystring: Record<string, string> }>({
     method: ['GET', 'HEAD'],
     url: '/media/:id/:file',
     handler: async (request, reply) => {
-      const { id, file } = request.params
+      const { id } = request.params
+      const file = fileOf(platform, id, request.params.file, request.query)
       const clip = findClip(platform, id)
       const type = TYPES[extname(file)]
       const path = join(clip.directory, file)

@@ -32,13 +32,17 @@ const ClipState = Type.Object({
   state: Type.String(),
   failure: Type.Union([Type.Null(), Type.Object({ kind: Type.String(), text: Type.String() })]),
 })
+/** ISO 8601; null where the URL beside it does not expire. */
+const Expiry = Type.Optional(Type.Union([Type.String(), Type.Null()]))
 const Media = Type.Object({
   stream_url: Type.String(),
+  expires_at: Expiry,
   frame: Type.Object({ w: Type.Integer({ minimum: 1 }), h: Type.Integer({ minimum: 1 }) }),
   length_ms: Type.Number({ minimum: 0 }),
 })
 const Poster = Type.Object({
   href: Type.String(),
+  expires_at: Expiry,
   mime: Type.Union([Type.Literal('image/jpeg'), Type.Literal('image/png')]),
   w: Type.Integer({ minimum: 1 }),
   h: Type.Integer({ minimum: 1 }),
@@ -132,13 +136,15 @@ function createSandbox(variables: Variables, tools: PlatformTools): VideoPlatfor
         width: media.frame.w,
         height: media.frame.h,
         duration: media.length_ms / 1000,
+        ...validity(media),
       }
     },
 
     async thumbnail({ videoId }, { signal }) {
       const url = `/clips/${videoId}/poster`
       const poster = await http.json(Poster, { operation: 'thumbnail', method: 'GET', url, signal })
-      return { url: poster.href, mimeType: poster.mime, width: poster.w, height: poster.h }
+      const { href, mime, w, h } = poster
+      return { url: href, mimeType: mime, width: w, height: h, ...validity(poster) }
     },
 
     async remove({ videoId }, { signal }) {
@@ -147,4 +153,9 @@ function createSandbox(variables: Variables, tools: PlatformTools): VideoPlatfor
 
     close: http.close,
   }
+}
+
+function validity({ expires_at }: { expires_at?: string | null }): { validUntil?: number } {
+  const validUntil = Date.parse(expires_at ?? '')
+  return Number.isNaN(validUntil) ? {} : { validUntil }
 }
