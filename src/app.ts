@@ -26,6 +26,7 @@ import { type TraceOf, traceRequests, withTraceId } from './observability/tracin
 import { defaultTools, type PlatformTools } from './platform/tools.ts'
 import type { Gateway } from './publication/gateway.ts'
 import { type Poller, startPoller } from './publication/poller.ts'
+import { createRefreshes } from './publication/refresh.ts'
 import { contentRoutes } from './routes/content.ts'
 import { registerDocs } from './routes/docs.ts'
 import { oauthRoutes } from './routes/oauth.ts'
@@ -82,25 +83,35 @@ export async function buildApp(config: Config, options: AppOptions = {}): Promis
   const uploads: Gateway['uploads'] = new Map()
   const metrics = createMetrics({ store, uploadsUnderWay: () => uploads.size })
   const log = withTraceId(server.log)
-  const tools: PlatformTools = { ...defaultTools, log, observer: metrics, ...options.tools }
+  let poller: Poller | undefined
+  const observer: PlatformTools['observer'] = {
+    ...metrics,
+    circuit(platform, state) {
+      metrics.circuit(platform, state)
+      poller?.circuit(platform, state)
+    },
+  }
+  const tools: PlatformTools = { ...defaultTools, log, observer, ...options.tools }
   const platforms = new Map(
     config.platforms.map(({ definition, variables }) => [
       definition.name,
       definition.create(variables as never, tools),
     ]),
   )
-  let poller: Poller | undefined
   const gateway: Gateway = {
     store,
     platforms,
     defaultPlatform: config.platforms[0]?.definition.name ?? '',
     policy: config.policy,
     uploads,
+    attempts: new Set(),
+    refreshes: createRefreshes(config.policy.pollConcurrency),
+    troubles: new Map(),
     log,
     observer: metrics,
     signal: abort.signal,
     // What the poller does later is no part of the request that woke it.
-    wakePoller: AsyncLocalStorage.bind((at: number) => poller?.wake(at)),
+    wakePoller: AsyncLocalStorage.bind((platform: string, at: number) => poller?.wake(platform, at)),
   }
 
   const publicUrl = () =>

@@ -60,6 +60,12 @@ export function createMetrics(state: { store: VideoStore; uploadsUnderWay: () =>
     buckets: [0.01, 0.05, 0.25, 1, 5, 30, 300],
     registers,
   })
+  const refreshes = new Counter({
+    name: 'gateway_metadata_refreshes_total',
+    help: 'How often info and thumbnail of ready videos were fetched again, by outcome',
+    labelNames: ['platform', 'outcome'] as const,
+    registers,
+  })
   const transitions = new Counter({
     name: 'gateway_stage_changes_total',
     help: 'Changes of stage',
@@ -126,6 +132,7 @@ export function createMetrics(state: { store: VideoStore; uploadsUnderWay: () =>
       uploadBytes.inc({ platform }, bytes)
     },
     polled: ({ lagSeconds }) => pollLag.observe(lagSeconds),
+    refreshed: (labels) => refreshes.inc(labels),
     orphaned: (platform) => orphans.inc({ platform }),
     expose: async () => ({ contentType: registry.contentType, text: await registry.metrics() }),
   }

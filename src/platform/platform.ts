@@ -40,8 +40,14 @@ export type ProcessingStatus =
   | { state: 'awaiting-upload' | 'processing' | 'ready' }
   | { state: 'failed'; message: string }
 
+/** Metadata with a URL that the platform may sign for a limited time. */
+interface Perishable {
+  /** When the URL stops working, in ms since the epoch; absent where the platform does not say so. Not in the API. */
+  validUntil?: number
+}
+
 /** Sizes in pixels, duration in seconds. */
-export interface VideoInfo {
+export interface VideoInfo extends Perishable {
   launchUrl: string
   mimeType: 'video/mp4' | 'application/vnd.apple.mpegurl'
   width: number
@@ -50,7 +56,7 @@ export interface VideoInfo {
 }
 
 /** Sizes in pixels. */
-export interface Thumbnail {
+export interface Thumbnail extends Perishable {
   url: string
   mimeType: 'image/jpeg' | 'image/png'
   width: number
@@ -81,10 +87,10 @@ export interface VideoPlatform {
   /** Where the platform stands with the video. */
   status(slot: Slot, call: Call): Promise<ProcessingStatus>
 
-  /** Only called once `status` said ready. */
+  /** Only called once `status` said ready, then again and again: URLs change. What counts is the current answer. */
   info(slot: Slot, call: Call): Promise<VideoInfo>
 
-  /** Only called once `status` said ready. */
+  /** As `info`. */
   thumbnail(slot: Slot, call: Call): Promise<Thumbnail>
 
   /** Removes whatever the slot holds, an upload under way included. A slot with nothing in it is fine. */
@@ -100,3 +106,6 @@ export class VideoMissingError extends GatewayError {
     super('platform-rejected', `${platform} does not know the video`)
   }
 }
+
+/** The platform's circuit is open: nothing was sent. `retryAfter` is its whole pause. */
+export class CircuitOpenError extends GatewayError {}

@@ -8,10 +8,13 @@ export interface Log {
   error(fields: object, message: string): void
 }
 
+/** Open: nothing is sent. Half-open: one short call at a time tries whether the platform is back. */
+export type CircuitState = 'closed' | 'half-open' | 'open'
+
 /** Hears of every call to a platform. */
 export interface PlatformObserver {
   call(call: { platform: string; operation: string; outcome: string; seconds: number }): void
-  circuit(platform: string, state: 'closed' | 'half-open' | 'open'): void
+  circuit(platform: string, state: CircuitState): void
   tokenRequest(platform: string, outcome: 'ok' | 'failed'): void
 }
 

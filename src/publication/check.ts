@@ -1,9 +1,13 @@
 import { GatewayError } from '../errors.ts'
-import { VideoMissingError } from '../platform/platform.ts'
+import { CircuitOpenError, VideoMissingError } from '../platform/platform.ts'
+import { attempt } from './attempt.ts'
 import { backoffDelay } from './backoff.ts'
 import { advance, callFor, type Gateway, platformOf } from './gateway.ts'
 import { recoverProvisioning } from './provision.ts'
+import { recheck } from './recheck.ts'
+import { spread } from './refresh.ts'
 import { finishRemoval } from './remove.ts'
+import { reportFailure, reportSuccess } from './trouble.ts'
 import type { Stage, Video } from './video.ts'
 
 /** A platform may not know a new video everywhere at once: so many checks are forgiven. */
@@ -15,40 +19,39 @@ const longestMessage = 500
 export const longestRetryAfter = 600_000
 
 /**
- * Looks after one row that is due: asks the platform where it stands, or carries on what a crash or a failure
- * left behind. Never throws: what went wrong is logged, and the row is due again after the back-off.
+ * Checks one row that is due: asks the platform for its state, or carries on what a crash or a failure left behind. It
+ * ends with its claim at the latest. Never throws: failures are logged, and the row is due again after the back-off.
  */
 export async function check(gateway: Gateway, video: Video): Promise<void> {
-  let retryAfter: number | undefined
+  if (video.stage === 'ready') return recheck(gateway, video)
+  let failure: unknown
   try {
-    await carryOn(gateway, video)
+    await attempt(gateway, video.id, (signal) => carryOn(gateway, video, signal))
+    reportSuccess(gateway, video.platform)
   } catch (error) {
     if (gateway.signal.aborted) return
-    retryAfter = error instanceof GatewayError ? error.retryAfter : undefined
-    gateway.log.warn(
-      { video: video.id, platform: video.platform, stage: video.stage, err: error },
-      'check failed',
-    )
+    failure = error
+    reportFailure(gateway, video, error, 'check failed')
   }
   try {
-    reschedule(gateway, video, retryAfter)
+    reschedule(gateway, video, failure)
   } catch (error) {
     // Its claim runs out by itself, so the row is not lost.
     gateway.log.error({ video: video.id, err: error }, 'check could not be rescheduled')
   }
 }
 
-async function carryOn(gateway: Gateway, video: Video): Promise<void> {
+async function carryOn(gateway: Gateway, video: Video, signal: AbortSignal): Promise<void> {
   switch (video.stage) {
     case 'provisioning':
-      return recoverProvisioning(gateway, video)
+      return recoverProvisioning(gateway, video, signal)
     case 'uploading':
-      if (!gateway.uploads.has(video.id)) await reconcileUpload(gateway, video)
+      if (!gateway.uploads.has(video.id)) await reconcileUpload(gateway, video, signal)
       return
     case 'processing':
-      return checkProcessing(gateway, video)
+      return checkProcessing(gateway, video, signal)
     case 'deleting':
-      return finishRemoval(gateway, video.id)
+      return finishRemoval(gateway, video.id, signal)
     default:
       // Nothing is due in the other stages: a change came between the claim and now.
       return
@@ -56,9 +59,11 @@ async function carryOn(gateway: Gateway, video: Video): Promise<void> {
 }
 
 /** Asks for the state of a video in processing; collects its metadata before it turns `ready`. */
-async function checkProcessing(gateway: Gateway, video: Video): Promise<void> {
+async function checkProcessing(gateway: Gateway, video: Video, signal: AbortSignal): Promise<void> {
   const platform = platformOf(gateway, video.platform)
-  const unchanged = (current: Video) => current.stage === 'processing'
+  const call = callFor(gateway, video.id, signal)
+  // What comes after the end of the check is dropped.
+  const unchanged = (current: Video) => current.stage === 'processing' && !signal.aborted
   const fail = (code: string, message: string) =>
     advance(
       gateway,
@@ -69,7 +74,7 @@ async function checkProcessing(gateway: Gateway, video: Video): Promise<void> {
     )
 
   try {
-    const status = await platform.status(video.slot, callFor(gateway, video.id))
+    const status = await platform.status(video.slot, call)
     if (status.state === 'failed')
       return void fail('platform-processing-failed', status.message.slice(0, longestMessage))
     if (status.state === 'awaiting-upload') {
@@ -77,9 +82,12 @@ async function checkProcessing(gateway: Gateway, video: Video): Promise<void> {
     }
     if (status.state === 'ready') {
       const { slot } = gateway.store.find(video.id) ?? video
-      const info = await platform.info(slot, callFor(gateway, video.id))
-      const thumbnail = await platform.thumbnail(slot, callFor(gateway, video.id))
-      advance(gateway, video.id, 'processed', { info, thumbnail, checkedAt: Date.now() }, unchanged)
+      const info = await platform.info(slot, call)
+      const thumbnail = await platform.thumbnail(slot, call)
+      const now = Date.now()
+      const nextCheckAt = now + spread(gateway.policy.recheck.interval)
+      const changes = { info, thumbnail, fetchedAt: now, checkedAt: now, nextCheckAt }
+      advance(gateway, video.id, 'processed', changes, unchanged)
       return
     }
   } catch (error) {
@@ -97,10 +105,15 @@ async function checkProcessing(gateway: Gateway, video: Video): Promise<void> {
  * Settles an upload whose end nobody saw: asks the platform whether it has the content.
  * @returns the stage it led to
  */
-export async function reconcileUpload(gateway: Gateway, video: Video): Promise<Stage | undefined> {
+export async function reconcileUpload(
+  gateway: Gateway,
+  video: Video,
+  signal: AbortSignal = gateway.signal,
+): Promise<Stage | undefined> {
   const platform = platformOf(gateway, video.platform)
-  const sameUpload = (current: Video) => current.stage === 'uploading' && current.lease === video.lease
-  const state = await platform.status(video.slot, callFor(gateway, video.id)).then(
+  const sameUpload = (current: Video) =>
+    current.stage === 'uploading' && current.lease === video.lease && !signal.aborted
+  const state = await platform.status(video.slot, callFor(gateway, video.id, signal)).then(
     (status) => status.state,
     (error) => {
       if (error instanceof VideoMissingError) return 'awaiting-upload' as const
@@ -113,17 +126,22 @@ export async function reconcileUpload(gateway: Gateway, video: Video): Promise<S
 }
 
 /** Plans the next check of a row that is still in the stage it was claimed in. */
-function reschedule(gateway: Gateway, video: Video, retryAfter: number | undefined): void {
+function reschedule(gateway: Gateway, video: Video, failure: unknown): void {
   const now = Date.now()
-  const asked = retryAfter === undefined ? 0 : Math.min(retryAfter * 1000, longestRetryAfter)
-  const delay = Math.max(backoffDelay(gateway.policy.backoff, video.checks + 1), asked)
+  const retryAfter = failure instanceof GatewayError ? failure.retryAfter : undefined
+  // While the circuit is open nobody was asked.
+  const asked = !(failure instanceof CircuitOpenError)
+  const wait = retryAfter === undefined ? 0 : Math.min(retryAfter * 1000, longestRetryAfter)
+  const checks = asked ? video.checks + 1 : video.checks
+  const checkedAt = asked ? now : video.checkedAt
+  const delay = Math.max(backoffDelay(gateway.policy.backoff, checks), wait)
   gateway.store.plan(video.id, (current) => {
     const moved =
       current.stage !== video.stage ||
       current.stageSince !== video.stageSince ||
       current.lease !== video.lease
     if (moved || current.nextCheckAt === null) return current
-    return { ...current, checks: video.checks + 1, checkedAt: now, nextCheckAt: now + delay }
+    return { ...current, checks, checkedAt, nextCheckAt: now + delay }
   })
 }
 

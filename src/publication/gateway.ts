@@ -1,15 +1,18 @@
 import { GatewayError } from '../errors.ts'
 import type { Call, VideoPlatform } from '../platform/platform.ts'
 import type { Log } from '../platform/tools.ts'
+import type { Attempt } from './attempt.ts'
 import type { BackoffPolicy } from './backoff.ts'
 import type { IncomingContent } from './content.ts'
 import { type TransitionName, transition } from './lifecycle.ts'
+import type { Refreshes } from './refresh.ts'
 import type { VideoStore } from './store.ts'
 import { isDeleted, type Stage, type Video } from './video.ts'
 
 /** Durations in milliseconds, sizes in bytes. */
 export interface Policy {
   backoff: BackoffPolicy
+  /** How many checks may run at a time on each platform: one that is slow or hangs takes no places of the others. */
   pollConcurrency: number
   processingTimeout: number
   uploadMaxBytes: number
@@ -18,6 +21,23 @@ export interface Policy {
   uploadLease: number
   /** How long provisioning, a check or a removal may take before somebody else picks the row up. */
   claim: number
+  /** Age at which metadata is fetched again when it is read. */
+  metadataMaxAge: number
+  /** How long a reader waits for that, and how long the platform is not asked again after it. */
+  metadataWait: number
+  recheck: RecheckPolicy
+}
+
+/** How ready videos are checked. Durations in milliseconds. */
+export interface RecheckPolicy {
+  /** Between two checks of a video, plus or minus a fifth. */
+  interval: number
+  /** After a check in which the platform gave no answer. */
+  retry: number
+  /** Largest number of checks that each platform's lane starts per second. */
+  perSecond: number
+  /** A video fails when so many checks in a row miss it; the delay after the first doubles with each further one. */
+  missing: { checks: number; delay: number }
 }
 
 /** An upload that runs in this process. */
@@ -32,6 +52,8 @@ export interface PublicationObserver {
   stageChanged(change: { video: Video; from: Stage; seconds: number }): void
   uploadEnded(upload: { platform: string; outcome: string; bytes: number; seconds: number }): void
   polled(poll: { platform: string; lagSeconds: number }): void
+  /** The metadata of a ready video was asked for: `changed`, `unchanged`, `missing`, or the code of the failure. */
+  refreshed(refresh: { platform: string; outcome: string }): void
   /** Something may be left on the platform that the gateway cannot remove. */
   orphaned(platform: string): void
 }
@@ -43,12 +65,16 @@ export interface Gateway {
   defaultPlatform: string
   policy: Policy
   uploads: Map<string, LiveUpload>
+  attempts: Set<Attempt>
+  refreshes: Refreshes
+  /** Platforms in trouble, and when that was logged (ms of the monotonic clock). */
+  troubles: Map<string, number>
   log: Log
   observer: PublicationObserver
   /** Aborted when the process gives up what is still under way. */
   signal: AbortSignal
-  /** Tells the poller that a row is due at this time (ms since the epoch), perhaps earlier than it planned. */
-  wakePoller(at: number): void
+  /** Tells the poller that a row of the platform is due at this time (ms since the epoch), perhaps earlier than planned. */
+  wakePoller(platform: string, at: number): void
 }
 
 /** @throws GatewayError when there is no such video, or no more */
@@ -104,6 +130,6 @@ export function advance(
   // Not below zero, should the clock have been set back.
   const seconds = Math.max(0, after.stageSince - stageSince) / 1000
   gateway.observer.stageChanged({ video: after, from, seconds })
-  if (after.nextCheckAt !== null) gateway.wakePoller(after.nextCheckAt)
+  if (after.nextCheckAt !== null) gateway.wakePoller(platform, after.nextCheckAt)
   return after
 }

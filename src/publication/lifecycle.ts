@@ -15,6 +15,8 @@ export const transitions = {
   'upload-completed': { from: ['uploading'], to: 'processing' },
   processed: { from: ['processing'], to: 'ready' },
   'processing-failed': { from: ['processing'], to: 'failed' },
+  /** The platform no longer has a video that was ready. */
+  vanished: { from: ['ready'], to: 'failed' },
   'removal-requested': {
     from: ['provisioning', 'awaiting-upload', 'uploading', 'processing', 'ready', 'failed', 'deleting'],
     to: 'deleting',

@@ -75,9 +75,13 @@ function withdraw(gateway: Gateway, video: Video, error: unknown): void {
  * Finds out what became of a provisioning that was interrupted (the process died, or another one did).
  * The slot is adopted where the platform can tell; else the video fails and the log names it.
  */
-export async function recoverProvisioning(gateway: Gateway, video: Video): Promise<void> {
+export async function recoverProvisioning(
+  gateway: Gateway,
+  video: Video,
+  signal: AbortSignal,
+): Promise<void> {
   const platform = platformOf(gateway, video.platform)
-  const stale = (current: Video) => current.stage === 'provisioning'
+  const stale = (current: Video) => current.stage === 'provisioning' && !signal.aborted
   if (!platform.find) {
     const message = 'the gateway stopped while the platform made the slot; create the video again'
     advance(
@@ -94,7 +98,7 @@ export async function recoverProvisioning(gateway: Gateway, video: Video): Promi
     gateway.observer.orphaned(video.platform)
     return
   }
-  const slot = await platform.find(video, callFor(gateway, video.id)).catch((error) => {
+  const slot = await platform.find(video, callFor(gateway, video.id, signal)).catch((error) => {
     if (error instanceof VideoMissingError) return null
     throw error
   })

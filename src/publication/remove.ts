@@ -1,5 +1,6 @@
 import { GatewayError } from '../errors.ts'
 import { VideoMissingError } from '../platform/platform.ts'
+import { endAttempts } from './attempt.ts'
 import { advance, callFor, type Gateway, platformOf } from './gateway.ts'
 import type { Video } from './video.ts'
 
@@ -15,6 +16,7 @@ export async function remove(gateway: Gateway, id: string): Promise<void> {
   if (video.stage !== 'deleting') {
     const nextCheckAt = Date.now() + gateway.policy.claim
     advance(gateway, id, 'removal-requested', { nextCheckAt }, (current) => current.stage !== 'deleting')
+    endAttempts(gateway, id)
   }
   const upload = gateway.uploads.get(id)
   if (upload) {
@@ -25,17 +27,25 @@ export async function remove(gateway: Gateway, id: string): Promise<void> {
 }
 
 /** Carries out a requested removal, by DELETE or by the poller. */
-export async function finishRemoval(gateway: Gateway, id: string): Promise<void> {
+export async function finishRemoval(
+  gateway: Gateway,
+  id: string,
+  signal: AbortSignal = gateway.signal,
+): Promise<void> {
   const video = gateway.store.find(id)
   if (video?.stage !== 'deleting') return
-  await removeFromPlatform(gateway, video)
+  await removeFromPlatform(gateway, video, signal)
   advance(gateway, id, 'removed', {}, (current) => current.stage === 'deleting')
 }
 
 /** Takes whatever the video's slot holds off the platform; that it is gone already is fine. */
-export async function removeFromPlatform(gateway: Gateway, video: Video): Promise<void> {
+export async function removeFromPlatform(
+  gateway: Gateway,
+  video: Video,
+  signal: AbortSignal = gateway.signal,
+): Promise<void> {
   const platform = platformOf(gateway, video.platform)
-  const call = callFor(gateway, video.id)
+  const call = callFor(gateway, video.id, signal)
   try {
     const slot = hasSlot(video) ? video.slot : await platform.find?.(video, call)
     if (slot) await platform.remove(slot, call)

@@ -9,6 +9,19 @@ export interface VideoQuery {
   limit: number
 }
 
+/** What the poller claims: rows of one platform, times in ms since the epoch. */
+export interface DueQuery {
+  platform: string
+  /** Videos that are ready, or all others. A ready one that has no next check yet is due. */
+  ready: boolean
+  now: number
+  /** The claim's end: the next check of the claimed rows. */
+  until: number
+  /** A check that is planned later than this counts as due: the clock was set back. */
+  horizon: number
+  limit: number
+}
+
 /** The memory of one `Idempotency-Key`, which led to one video. `response` is null until the first request was answered. */
 export interface IdempotencyRecord {
   client: string
@@ -48,15 +61,14 @@ export interface VideoStore {
   plan(id: string, change: (current: Video) => Video): Video | undefined
 
   /**
-   * Takes up to `limit` rows whose check is due, and moves their next check to `until`, so that nobody else
-   * takes them meanwhile and a crash brings them back. A check planned past `horizon` counts as due: the clock
-   * was set back. Does not wait for the disk, as `plan`.
+   * Claims up to `limit` rows whose check is due: moves their next check to `until`, so that no other process claims
+   * them meanwhile and a crash brings them back. Does not wait for the disk, as `plan`.
    * @returns the rows as they were before the claim, the longest due first
    */
-  claimDue(now: number, until: number, horizon: number, limit: number): Video[]
+  claimDue(query: DueQuery): Video[]
 
-  /** When the earliest check is due, in ms since the epoch. */
-  nextDueAt(): number | undefined
+  /** When the earliest check of a video of the platform that is not ready is due, in ms since the epoch. */
+  nextDueAt(platform: string): number | undefined
 
   /** How many videos stand in each stage. */
   countByStage(): Partial<Record<Stage, number>>

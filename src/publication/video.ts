@@ -41,12 +41,14 @@ export interface Video {
   lease: string | null
   info: VideoInfo | null
   thumbnail: Thumbnail | null
+  /** When the platform last gave `info` and `thumbnail`; missing in rows that are older than this field. */
+  fetchedAt?: number | null
   createdAt: number
   updatedAt: number
   checkedAt: number | null
-  /** When the poller is to look at the row; null when nothing is to be done. For an upload: its lease's end. */
+  /** When the poller checks the row; null when nothing is to be done. For an upload: its lease's end. */
   nextCheckAt: number | null
-  /** How many checks since the stage was entered; drives the back-off. */
+  /** How many checks since the stage was entered; drives the back-off. Of a ready video: how many in a row missed it. */
   checks: number
   /** Counts the changes; the compare-and-set compares it. */
   version: number
@@ -73,6 +75,7 @@ export function newVideo(asked: Publication, platform: string, claim: number): V
     lease: null,
     info: null,
     thumbnail: null,
+    fetchedAt: null,
     createdAt: now,
     updatedAt: now,
     checkedAt: null,

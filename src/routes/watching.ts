@@ -2,14 +2,18 @@ import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { GatewayError } from '../errors.ts'
 import { backoffDelay } from '../publication/backoff.ts'
 import { type Gateway, visibleVideo } from '../publication/gateway.ts'
+import { freshVideo, shownMetadata } from '../publication/refresh.ts'
 import type { Stage, Video } from '../publication/video.ts'
 import { answers, json, securedBy } from './answers.ts'
 import type { RouteOptions } from './options.ts'
 import { IdParams, ThumbnailResource, VideoInfoResource, VideoStatus } from './schemas.ts'
 
+const urlsChange =
+  'Platforms rename files and sign URLs that expire: read the URL when it is needed instead of storing it.'
+
 const common = { security: securedBy('videos:read'), params: IdParams }
 
-/** What becomes of a video: its status, then its metadata. All of it comes from the store. */
+/** What becomes of a video: its status, from the store alone; then its metadata, which the platform may change. */
 export const watchingRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (
   app,
   { gateway, present, requireScope },
@@ -56,6 +60,7 @@ export const watchingRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (
         ...common,
         operationId: 'getInfo',
         summary: 'Launch URL, size and duration',
+        description: urlsChange,
         tags: ['Metadata'],
         response: answers(
           { 200: json('Video information', VideoInfoResource) },
@@ -66,8 +71,9 @@ export const watchingRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (
       },
     },
     async ({ params }) => {
-      const { info, stage } = visibleVideo(gateway, params.id)
-      if (!info) throw notReady(stage)
+      const video = await freshVideo(gateway, params.id)
+      const { info } = shownMetadata(video)
+      if (!info) throw notReady(video.stage)
       return info
     },
   )
@@ -80,6 +86,7 @@ export const watchingRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (
         ...common,
         operationId: 'getThumbnail',
         summary: 'The thumbnail',
+        description: urlsChange,
         tags: ['Metadata'],
         response: answers(
           { 200: json('Thumbnail information', ThumbnailResource) },
@@ -90,8 +97,9 @@ export const watchingRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (
       },
     },
     async ({ params }) => {
-      const { thumbnail, stage } = visibleVideo(gateway, params.id)
-      if (!thumbnail) throw notReady(stage)
+      const video = await freshVideo(gateway, params.id)
+      const { thumbnail } = shownMetadata(video)
+      if (!thumbnail) throw notReady(video.stage)
       return thumbnail
     },
   )

@@ -28,6 +28,9 @@ const steps = [
    ) WITHOUT ROWID;
    CREATE INDEX idempotency_keys_by_age ON idempotency_keys (createdAt);`,
   'CREATE UNIQUE INDEX idempotency_keys_by_video ON idempotency_keys (videoId);',
+  `DROP INDEX videos_due;
+   CREATE INDEX videos_due ON videos (platform, next_check_at) WHERE next_check_at IS NOT NULL AND stage <> 'ready';
+   CREATE INDEX videos_ready_due ON videos (platform, coalesce(next_check_at, 0)) WHERE stage = 'ready';`,
 ]
 
 /**

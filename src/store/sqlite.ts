@@ -56,18 +56,16 @@ function createStore(db: DatabaseSync): VideoStore {
     insert: db.prepare('INSERT INTO videos (id, document) VALUES (?, ?)'),
     find: db.prepare('SELECT document FROM videos WHERE id = ?'),
     update: db.prepare('UPDATE videos SET document = ? WHERE id = ? AND version = ?'),
-    // Two selects and not an OR, so that each walks the index no further than its limit.
-    due: db.prepare(
-      `SELECT document FROM (SELECT document FROM videos WHERE next_check_at <= ?1 ORDER BY next_check_at LIMIT ?3)
-       UNION ALL
-       SELECT document FROM (SELECT document FROM videos WHERE next_check_at > ?2 ORDER BY next_check_at LIMIT ?3)
-       LIMIT ?3`,
-    ),
+    due: db.prepare(dueQueries[0]),
+    readyDue: db.prepare(dueQueries[1]),
     claim: db.prepare(
       `UPDATE videos SET document = json_set(document, '$.nextCheckAt', ?, '$.version', version + 1)
        WHERE id IN (SELECT value FROM json_each(?))`,
     ),
-    nextDue: db.prepare('SELECT min(next_check_at) AS at FROM videos WHERE next_check_at IS NOT NULL'),
+    nextDue: db.prepare(
+      `SELECT min(next_check_at) AS at FROM videos
+       WHERE platform = ? AND stage <> 'ready' AND next_check_at IS NOT NULL`,
+    ),
     count: db.prepare('SELECT stage, count(*) AS n FROM videos GROUP BY stage'),
     insertKey: db.prepare('INSERT INTO idempotency_keys VALUES (?, ?, ?, ?, ?, ?)'),
     findKey: db.prepare('SELECT * FROM idempotency_keys WHERE client = ? AND key = ?'),
@@ -153,16 +151,17 @@ function createStore(db: DatabaseSync): VideoStore {
       update,
       plan: (id, change) => relaxed(() => update(id, change)),
 
-      claimDue(now, until, horizon, limit) {
-        if (statements.due.all(now, horizon, 1).length === 0) return []
+      claimDue({ platform, ready, now, until, horizon, limit }) {
+        const select = ready ? statements.readyDue : statements.due
+        if (select.all(platform, now, horizon, 1).length === 0) return []
         const claim = () => {
-          const due = statements.due.all(now, horizon, limit).map((row) => parse(row) as Video)
+          const due = select.all(platform, now, horizon, limit).map((row) => parse(row) as Video)
           statements.claim.run(until, JSON.stringify(due.map((video) => video.id)))
           return due
         }
         return relaxed(() => transaction(claim))
       },
-      nextDueAt: () => (statements.nextDue.get() as { at: number | null }).at ?? undefined,
+      nextDueAt: (platform) => (statements.nextDue.get(platform) as { at: number | null }).at ?? undefined,
       countByStage: () =>
         Object.fromEntries(
           (statements.count.all() as { stage: Stage; n: number }[]).map((row) => [row.stage, row.n]),
@@ -179,6 +178,23 @@ function createStore(db: DatabaseSync): VideoStore {
     probeWrite,
   )
 }
+
+/**
+ * Selects the rows of a platform that are due, by the index of `videos_due` or `videos_ready_due`. Two selects and not
+ * an OR, so that each walks the index no further than its limit.
+ */
+function dueQuery(stages: string, time: string): string {
+  const select = (when: string) =>
+    `SELECT document FROM (SELECT document FROM videos WHERE platform = ?1 AND ${stages} AND ${time} ${when}
+     ORDER BY ${time} LIMIT ?4)`
+  return `${select('<= ?2')} UNION ALL ${select('> ?3')} LIMIT ?4`
+}
+
+/** Of videos that are not ready, and of those that are. Exported for the test of their query plans. */
+export const dueQueries = [
+  dueQuery("stage <> 'ready'", 'next_check_at'),
+  dueQuery("stage = 'ready'", 'coalesce(next_check_at, 0)'),
+] as const
 
 function parse(row: Record<string, unknown> | undefined): Video | undefined {
   return row && (JSON.parse(row.document as string) as Video)

@@ -67,7 +67,7 @@ t.test('whatever happens, final is final', async (t) => {
         }
         if (before === 'deleted' && video.stage !== 'deleted') return false
         if (before === 'deleting' && !['deleting', 'deleted'].includes(video.stage)) return false
-        if (before === 'ready' && !['ready', 'deleting'].includes(video.stage)) return false
+        if (before === 'ready' && !['ready', 'failed', 'deleting'].includes(video.stage)) return false
         if (!['pending', 'ready', 'error'].includes(statusOf(video.stage))) return false
       }
       return true

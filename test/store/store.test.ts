@@ -7,7 +7,7 @@ import { DatabaseSync } from 'node:sqlite'
 import t from 'tap'
 import type { IdempotencyRecord } from '../../src/publication/store.ts'
 import type { Stage } from '../../src/publication/video.ts'
-import { openStore } from '../../src/store/sqlite.ts'
+import { dueQueries, openStore } from '../../src/store/sqlite.ts'
 import { aVideo } from '../support/video.ts'
 
 const directory = mkdtempSync(join(tmpdir(), 'store-'))
@@ -92,25 +92,48 @@ for (const [kind, url] of [
     const store = openStore(url())
     const rows = [30, 10, null, 20, 500].map((nextCheckAt) => aVideo({ stage: 'processing', nextCheckAt }))
     for (const row of rows) store.insert(row)
-    t.equal(store.nextDueAt(), 10)
-    const claimed = store.claimDue(100, 900, far, 2)
+    store.insert(aVideo({ platform: 'mux', stage: 'processing', nextCheckAt: 1 }))
+    store.insert(aVideo({ stage: 'ready', nextCheckAt: 2 }))
+    const claim = (now: number, until: number, horizon: number, limit: number) =>
+      store.claimDue({ platform: 'sandbox', ready: false, now, until, horizon, limit })
+    t.equal(store.nextDueAt('sandbox'), 10)
+    const claimed = claim(100, 900, far, 2)
     t.strictSame(
       claimed.map((video) => video.nextCheckAt),
       [10, 20],
       'the longest due first, as they were',
     )
     t.strictSame(
-      store.claimDue(100, 900, far, 5).map((video) => video.nextCheckAt),
+      claim(100, 900, far, 5).map((video) => video.nextCheckAt),
       [30],
     )
-    t.strictSame(store.claimDue(100, 900, far, 5), [])
+    t.strictSame(claim(100, 900, far, 5), [])
     t.equal(store.find(claimed[0]?.id ?? '')?.nextCheckAt, 900, 'the claim runs out')
-    t.equal(store.nextDueAt(), 500)
+    t.equal(store.nextDueAt('sandbox'), 500)
     t.strictSame(
-      store.claimDue(100, 200, 600, 5).length,
+      claim(100, 200, 600, 5).length,
       3,
       'what is planned beyond the horizon is due: the clock was set back',
     )
+    t.equal(store.nextDueAt('mux'), 1, 'each platform for itself')
+    t.equal(store.nextDueAt('peertube'), undefined)
+    store.close()
+  })
+
+  t.test(`${kind}: claims ready videos by a query of their own`, async (t) => {
+    const store = openStore(url())
+    const plans = [30, null, 20, 500, null]
+    for (const nextCheckAt of plans) store.insert(aVideo({ stage: 'ready', nextCheckAt }))
+    store.insert(aVideo({ stage: 'ready', platform: 'mux' }))
+    store.insert(aVideo({ stage: 'processing', nextCheckAt: 1 }))
+    const claim = (horizon: number, limit: number) =>
+      store
+        .claimDue({ platform: 'sandbox', ready: true, now: 100, until: 900, horizon, limit })
+        .map((video) => video.nextCheckAt)
+    t.strictSame(claim(far, 3), [null, null, 20], 'first those that were never planned')
+    t.strictSame(claim(far, 3), [30])
+    t.strictSame(claim(far, 3), [])
+    t.strictSame(claim(600, 9), [900, 900, 900, 900], 'beyond the horizon')
     store.close()
   })
 
@@ -142,6 +165,19 @@ for (const [kind, url] of [
     store.close()
   })
 }
+
+t.test('sqlite: neither claim scans or sorts the table', async (t) => {
+  const file = newFile()
+  openStore(`sqlite:${file}`).close()
+  const db = new DatabaseSync(file)
+  for (const query of dueQueries) {
+    const plan = db.prepare(`EXPLAIN QUERY PLAN ${query}`).all(1, 2, 3, 4) as { detail: string }[]
+    const steps = plan.map(({ detail }) => detail)
+    t.notMatch(steps.join('; '), /SCAN videos|TEMP B-TREE/)
+    t.match(steps.join('; '), /SEARCH videos USING INDEX videos_(ready_)?due \(platform=\?/)
+  }
+  db.close()
+})
 
 t.test('sqlite: what was acknowledged is there for the next process', async (t) => {
   const url = `sqlite:${newFile()}`

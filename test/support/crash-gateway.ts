@@ -6,6 +6,6 @@ import { buildApp } from '../../src/app.ts'
 import { loadConfig } from '../../src/config/config.ts'
 
 const config = loadConfig(process.env)
-Object.assign(config.policy, { uploadLease: 600, claim: 600 })
+Object.assign(config.policy, { uploadLease: 600, claim: Number(process.env.CLAIM ?? 600) })
 const app = await buildApp(config, { logger: { level: 'warn' } })
 console.log(`listening at ${await app.server.listen({ port: 0 })}`)

@@ -6,7 +6,8 @@ import type { Test } from 'tap'
 import { type Sandbox, startSandbox } from '../../sandbox/server.ts'
 import { type App, type AppOptions, buildApp } from '../../src/app.ts'
 import { hashSecret } from '../../src/auth/credentials.ts'
-import { loadConfig } from '../../src/config/config.ts'
+import { type Config, loadConfig } from '../../src/config/config.ts'
+import type { Policy } from '../../src/publication/gateway.ts'
 import { checkAgainstDocument } from './document.ts'
 import { makeMp4, removeMade } from './media.ts'
 
@@ -52,10 +53,26 @@ const quick = {
 /** The built app, listening, in front of a real sandbox platform. Both are closed at the end of the test. */
 export async function startGateway(
   t: Test,
-  { env = {}, tools, sandbox, logger }: { env?: Record<string, string>; sandbox?: Sandbox } & AppOptions = {},
+  {
+    env = {},
+    policy = {},
+    platforms = [],
+    tools,
+    sandbox,
+    logger,
+  }: {
+    env?: Record<string, string>
+    /** What no variable sets. */
+    policy?: Partial<Policy>
+    /** More platforms, beside the sandbox. */
+    platforms?: Config['platforms']
+    sandbox?: Sandbox
+  } & AppOptions = {},
 ): Promise<TestGateway> {
   const platform = sandbox ?? (await startSandbox({ knobs: { processing_delay_ms: 10 } }))
   const config = loadConfig({ ...quick, SANDBOX_BASE_URL: platform.url, ...env })
+  Object.assign(config.policy, policy)
+  config.platforms.push(...platforms)
   const app = await buildApp(config, { ...(tools && { tools }), ...(logger !== undefined && { logger }) })
   const url = await app.server.listen({ port: config.port })
 

@@ -1,11 +1,8 @@
 import { EventEmitter } from 'node:events'
 import CircuitBreaker from 'opossum'
-import { GatewayError } from '../../errors.ts'
+import { CircuitOpenError } from '../platform.ts'
 import type { PlatformTools } from '../tools.ts'
 import { isAnswer, isDown } from './failures.ts'
-
-/** What an open circuit says; `retryAfter` is its whole pause, after which it may be closed again. */
-export class CircuitOpenError extends GatewayError {}
 
 export interface Passage {
   /** A call that its caller cuts by this signal counts for nothing, neither as a success nor as a failure. */

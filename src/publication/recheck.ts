@@ -1,0 +1,49 @@
+import { VideoMissingError } from '../platform/platform.ts'
+import { advance, type Gateway } from './gateway.ts'
+import { spread, startRefresh } from './refresh.ts'
+import type { Video } from './video.ts'
+
+/**
+ * Checks a ready video: whether the platform still has it, and under which URLs. It fails only after several checks in a
+ * row that missed it, minutes apart: one 404 may be a page of a proxy while the platform is being deployed. Never throws.
+ */
+export async function recheck(gateway: Gateway, video: Video): Promise<void> {
+  // A reader has it asked for at this moment. If that fails, this claim ends and the check is made then.
+  if (gateway.refreshes.running.has(video.id)) return
+  try {
+    await startRefresh(gateway, video).done
+  } catch (error) {
+    if (gateway.signal.aborted) return
+    try {
+      if (error instanceof VideoMissingError) miss(gateway, video)
+      else schedule(gateway, video, spread(gateway.policy.recheck.retry))
+    } catch (cause) {
+      // The claim ends by itself, so the row is not lost.
+      gateway.log.error({ video: video.id, err: cause }, 'check could not be rescheduled')
+    }
+  }
+}
+
+function miss(gateway: Gateway, video: Video): void {
+  const { checks, delay } = gateway.policy.recheck.missing
+  const missed = video.checks + 1
+  if (missed < checks) {
+    schedule(gateway, video, delay * 2 ** video.checks, missed)
+    return
+  }
+  const error = { code: 'platform-video-missing', message: 'The platform no longer has the video.' }
+  const changes = { error, info: null, thumbnail: null, checkedAt: Date.now() }
+  advance(gateway, video.id, 'vanished', changes, (current) => isUnchanged(current, video))
+}
+
+function schedule(gateway: Gateway, video: Video, delay: number, checks = video.checks): void {
+  const nextCheckAt = Date.now() + delay
+  gateway.store.plan(video.id, (current) =>
+    isUnchanged(current, video) ? { ...current, checks, nextCheckAt } : current,
+  )
+}
+
+/** Whether the row is as it was claimed: a reader may have found the video meanwhile. */
+function isUnchanged(current: Video, { checks, fetchedAt }: Video): boolean {
+  return current.stage === 'ready' && current.checks === checks && current.fetchedAt === fetchedAt
+}

@@ -1,0 +1,180 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import { isDeepStrictEqual } from 'node:util'
+import { GatewayError } from '../errors.ts'
+import { CircuitOpenError, type Thumbnail, type VideoInfo, VideoMissingError } from '../platform/platform.ts'
+import { attempt } from './attempt.ts'
+import { callFor, type Gateway, platformOf, visibleVideo } from './gateway.ts'
+import { createPlaces, type Places } from './places.ts'
+import { reportFailure, reportSuccess } from './trouble.ts'
+import type { Video } from './video.ts'
+
+/** Metadata is fetched again this long before its end of validity, so that a client can still use what it reads. */
+const validityMarginMs = 60_000
+
+/** A refresh in progress. */
+interface Refresh {
+  /** Time of its start on the monotonic clock, in ms. */
+  started: number
+  done: Promise<void>
+}
+
+/** The refreshes in progress in this process: at most one per video. */
+export interface Refreshes {
+  running: Map<string, Refresh>
+  /** For readers: at most so many refreshes at a time on each platform. */
+  places(platform: string): Places
+}
+
+/** @param limit number of refreshes that readers may cause at a time on each platform */
+export function createRefreshes(limit: number): Refreshes {
+  const byPlatform = new Map<string, Places>()
+  return {
+    running: new Map(),
+    places(platform) {
+      const places = byPlatform.get(platform) ?? createPlaces(limit)
+      byPlatform.set(platform, places)
+      return places
+    },
+  }
+}
+
+/**
+ * The video as a reader of its metadata gets it. If the metadata is old or about to expire, the platform is asked first,
+ * once for all readers. Where it does not answer in time, or fails, the stored metadata is returned.
+ * @throws GatewayError when there is no such video, or no more
+ */
+export async function freshVideo(gateway: Gateway, id: string): Promise<Video> {
+  const video = visibleVideo(gateway, id)
+  if (!isOutdated(gateway, video)) return video
+  const places = gateway.refreshes.places(video.platform)
+  const { started, done } = gateway.refreshes.running.get(id) ?? startRefresh(gateway, video, places)
+  // Counted from the start: those who come to a platform that hangs do not wait each for themselves.
+  await within(started + gateway.policy.metadataWait - performance.now(), done)
+  return visibleVideo(gateway, id)
+}
+
+/** Whether the platform has to be asked before the metadata is used. A look a moment ago counts, failed or not. */
+function isOutdated({ policy, platforms }: Gateway, video: Video): boolean {
+  const { stage, platform, info, thumbnail, fetchedAt, checkedAt } = video
+  if (stage !== 'ready' || !platforms.has(platform)) return false
+  const now = Date.now()
+  // A time ahead of now was written before the clock was set back.
+  const isWithin = (time: number | null | undefined, ms: number) =>
+    typeof time === 'number' && time <= now && now - time < ms
+  if (isWithin(checkedAt, policy.metadataWait)) return false
+  const end = Math.min(info?.validUntil ?? Infinity, thumbnail?.validUntil ?? Infinity)
+  return !isWithin(fetchedAt, policy.metadataMaxAge) || now >= end - validityMarginMs
+}
+
+/** Fetches the metadata of a ready video and stores it. `done` rejects with the reason when that fails. */
+export function startRefresh(gateway: Gateway, video: Video, places: Places = (work) => work()): Refresh {
+  const { running } = gateway.refreshes
+  const run = () => attempt(gateway, video.id, (signal) => fetchMetadata(gateway, video, signal))
+  const done = places(run)
+    .catch((error) => {
+      noteFailure(gateway, video, error)
+      throw error
+    })
+    .finally(() => running.delete(video.id))
+  // Whoever waits hears of it; perhaps nobody does any more.
+  done.catch(() => undefined)
+  const refresh = { started: performance.now(), done }
+  running.set(video.id, refresh)
+  return refresh
+}
+
+async function fetchMetadata(gateway: Gateway, video: Video, signal: AbortSignal): Promise<void> {
+  const { id, platform: name, slot } = video
+  const platform = platformOf(gateway, name)
+  const info = await platform.info(slot, callFor(gateway, id, signal))
+  signal.throwIfAborted()
+  // A new URL is not kept waiting by an image that is just being replaced.
+  let failure: unknown
+  const thumbnail = await platform.thumbnail(slot, callFor(gateway, id, signal)).catch((error) => {
+    failure = error
+  })
+  signal.throwIfAborted()
+  const outcome = save(gateway, id, info, thumbnail ?? undefined)
+  // The video is there, its launch URL was given a moment ago.
+  if (failure instanceof VideoMissingError)
+    throw new GatewayError(
+      'platform-protocol-error',
+      `${name} does not give the thumbnail of a video that it has`,
+    )
+  if (failure) throw failure
+  gateway.observer.refreshed({ platform: name, outcome })
+  reportSuccess(gateway, name)
+}
+
+function save(gateway: Gateway, id: string, info: VideoInfo, thumbnail: Thumbnail | undefined) {
+  const { store, policy } = gateway
+  const now = Date.now()
+  const complete = thumbnail && { fetchedAt: now, nextCheckAt: now + spread(policy.recheck.interval) }
+  let changed = false
+  const change = (current: Video): Video => {
+    if (current.stage !== 'ready') return current
+    const next = {
+      ...current,
+      info,
+      thumbnail: thumbnail ?? current.thumbnail,
+      checkedAt: now,
+      checks: 0,
+      ...complete,
+    }
+    changed = !isDeepStrictEqual(shownMetadata(current), shownMetadata(next))
+    return changed ? { ...next, updatedAt: now } : next
+  }
+  // That nothing changed is worth no flush to the disk.
+  const before = store.find(id)
+  const same = before && change(before) !== before && !changed
+  const after = same ? store.plan(id, change) : store.update(id, change)
+  if (changed && after)
+    gateway.log.info({ video: id, platform: after.platform }, 'metadata of a ready video changed')
+  return changed ? 'changed' : 'unchanged'
+}
+
+/** What the API shows of the metadata. */
+export function shownMetadata({ info, thumbnail }: Video) {
+  const shown = <T extends { validUntil?: number }>(metadata: T | null) => {
+    if (!metadata) return null
+    const { validUntil: _, ...others } = metadata
+    return others
+  }
+  return { info: shown(info), thumbnail: shown(thumbnail) }
+}
+
+/** Keeps readers from asking again at once. That a video is missing is for the poller to find out. */
+function noteFailure(gateway: Gateway, video: Video, error: unknown): void {
+  if (gateway.signal.aborted) return
+  // An open circuit answers at once, and there was no question.
+  if (error instanceof CircuitOpenError) return
+  const missing = error instanceof VideoMissingError
+  const outcome = missing ? 'missing' : error instanceof GatewayError ? error.code : 'internal-error'
+  gateway.observer.refreshed({ platform: video.platform, outcome })
+  reportFailure(gateway, video, error, 'metadata could not be fetched again')
+  const now = Date.now()
+  const soon = now + gateway.policy.recheck.missing.delay
+  try {
+    gateway.store.plan(video.id, (current) => {
+      if (current.stage !== 'ready') return current
+      const nextCheckAt = missing ? Math.min(current.nextCheckAt ?? soon, soon) : current.nextCheckAt
+      return { ...current, checkedAt: now, nextCheckAt }
+    })
+  } catch (error) {
+    gateway.log.warn({ video: video.id, err: error }, 'a failed fetch of metadata could not be noted')
+  }
+}
+
+/** A duration plus or minus a fifth, so that what began together does not stay together. */
+export function spread(ms: number): number {
+  return Math.round(ms * (0.8 + 0.4 * Math.random()))
+}
+
+/** Waits for work that may fail, `ms` at most. */
+async function within(ms: number, work: Promise<unknown>): Promise<void> {
+  if (ms <= 0) return
+  const over = new AbortController()
+  const timeout = sleep(ms, undefined, { signal: over.signal }).catch(() => undefined)
+  await Promise.race([work.catch(() => undefined), timeout])
+  over.abort()
+}

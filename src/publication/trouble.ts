@@ -1,0 +1,37 @@
+import { GatewayError } from '../errors.ts'
+import { CircuitOpenError } from '../platform/platform.ts'
+import type { Gateway } from './gateway.ts'
+import type { Video } from './video.ts'
+
+/** Failures of the platform as a whole: one video more tells nothing new. */
+const platformWide = [
+  'platform-unavailable',
+  'platform-timeout',
+  'platform-throttled',
+  'platform-unauthorized',
+]
+/** Time after which trouble that goes on is logged again, in ms. */
+const reminderMs = 600_000
+
+/**
+ * Logs that work on a video failed. Where the platform as a whole is in trouble, one line says so until work on one of
+ * its videos succeeds; an open circuit has its own line.
+ */
+export function reportFailure(gateway: Gateway, video: Video, error: unknown, message: string): void {
+  const { log, troubles } = gateway
+  const { id, platform, stage } = video
+  const code = error instanceof GatewayError ? error.code : undefined
+  if (error instanceof CircuitOpenError || code === 'video-deleted') return
+  if (code && platformWide.includes(code)) {
+    const now = performance.now()
+    const loggedAt = troubles.get(platform)
+    if (loggedAt !== undefined && now - loggedAt < reminderMs) return
+    troubles.set(platform, now)
+  }
+  log.warn({ video: id, platform, stage, err: error }, message)
+}
+
+/** The platform answered for a video: its trouble, if any, is over. */
+export function reportSuccess({ log, troubles }: Gateway, platform: string): void {
+  if (troubles.delete(platform)) log.info({ platform }, 'the platform answers again')
+}
