@@ -51,6 +51,8 @@ export interface PlatformDouble {
   setStatus(title: string, word: string): void
   /** Processing is done: ready, with its metadata. */
   finish(title: string): void
+  /** A finished video gets other URLs for playlist and image; those so far are dead. */
+  rename(title: string): void
   /** Ready by its status, but its metadata is not there yet (null, -1, left out: as the vendor has it). */
   finishWithoutMetadata?(title: string): void
   /** Processing has failed. @returns a text of the vendor that the failure's message has to contain */

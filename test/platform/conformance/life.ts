@@ -41,6 +41,26 @@ export function lifeTests(t: Test, start: StartDouble): void {
     },
   )
 
+  scenario(
+    'a playlist and an image that were replaced: info and thumbnail give the URLs of now',
+    async (t, { double, platform, publication }) => {
+      const video = publication()
+      await video.publish()
+      const read = async () => ({
+        // What the adapter learns on the way to ready counts no more than what the platform says now.
+        status: await platform.status(video.slot, video.call()),
+        info: await platform.info(video.slot, video.call()),
+        thumbnail: await platform.thumbnail(video.slot, video.call()),
+      })
+      const before = await read()
+      double.rename(video.draft.title)
+      const after = await read()
+      t.strictSame(after, { status: { state: 'ready' }, ...double.expected(video.draft.title) })
+      t.not(after.info.launchUrl, before.info.launchUrl)
+      t.not(after.thumbnail.url, before.thumbnail.url)
+    },
+  )
+
   scenario('a slot is removed before its upload', async (t, { double, platform, publication }) => {
     const video = publication()
     await video.provision()

@@ -14,6 +14,8 @@ interface Slot {
   word: string
   parts: Map<number, Buffer>
   total: number | null
+  /** Part of the path of its files. */
+  revision: string
   content?: Buffer
 }
 
@@ -47,7 +49,7 @@ export async function startDouble(): Promise<PlatformDouble> {
       if (/^\/videos\/\w+$/.test(pathname)) {
         return method === 'DELETE' ? ['remove'] : method === 'GET' ? ['info', 'thumbnail'] : []
       }
-      return /^\/vod\/\w+\/thumbnail.jpg$/.test(pathname) ? ['thumbnail'] : []
+      return /^\/vod\/\w+\/(r2\/)?thumbnail.jpg$/.test(pathname) ? ['thumbnail'] : []
     },
 
     async handle(exchange) {
@@ -57,6 +59,8 @@ export async function startDouble(): Promise<PlatformDouble> {
       if (kind === 'vod') {
         if (headers.authorization) wrong('the image is asked for with our token')
         if (!headers.range) wrong('more of the image is asked for than its start')
+        const { revision } = videos.get(id)!
+        if (url.pathname !== `/vod/${id}/${revision}thumbnail.jpg`) return exchange.answer(404)
         return exchange.answer(206, jpeg(1280, 720), { 'content-type': 'image/jpeg' })
       }
       if (!tokens.has(headers.authorization ?? '')) return exchange.answer(401, problem(401, 'Unauthorized'))
@@ -99,7 +103,7 @@ export async function startDouble(): Promise<PlatformDouble> {
       wrong('metadata that are no list of keys and values')
     if (Object.keys(rest).length > 0) wrong(`fields of a video that are none of ours: ${Object.keys(rest)}`)
     const id = `vi${randomBytes(8).toString('hex')}`
-    const video: Slot = { id, title, metadata, word: 'missing', parts: new Map(), total: null }
+    const video: Slot = { id, title, metadata, word: 'missing', parts: new Map(), total: null, revision: '' }
     videos.set(id, video)
     exchange.answer(201, present(video))
   }
@@ -154,7 +158,7 @@ export async function startDouble(): Promise<PlatformDouble> {
     exchange.answer(201, present(video))
   }
 
-  const present = ({ id, title, metadata }: Slot) =>
+  const present = ({ id, title, metadata, revision }: Slot) =>
     ({
       videoId: id,
       title,
@@ -164,9 +168,9 @@ export async function startDouble(): Promise<PlatformDouble> {
       source: { uri: `/videos/${id}/source` },
       assets: {
         player: `https://embed.api.video/vod/${id}`,
-        hls: `${origin}/vod/${id}/hls/manifest.m3u8`,
-        thumbnail: `${origin}/vod/${id}/thumbnail.jpg`,
-        mp4: `${origin}/vod/${id}/mp4/source.mp4`,
+        hls: `${origin}/vod/${id}/${revision}hls/manifest.m3u8`,
+        thumbnail: `${origin}/vod/${id}/${revision}thumbnail.jpg`,
+        mp4: `${origin}/vod/${id}/${revision}mp4/source.mp4`,
       },
     }) satisfies Video
 
@@ -185,6 +189,7 @@ export async function startDouble(): Promise<PlatformDouble> {
     setStatus: (title, word) => void Object.assign(byTitle(title)!, { word }),
     finish: (title) => void Object.assign(byTitle(title)!, { word: 'playable' }),
     finishWithoutMetadata: (title) => void Object.assign(byTitle(title)!, { word: withoutMetadata }),
+    rename: (title) => void Object.assign(byTitle(title)!, { revision: 'r2/' }),
     failProcessing(title) {
       Object.assign(byTitle(title)!, { word: 'all failed' })
       return 'could not encode the video'

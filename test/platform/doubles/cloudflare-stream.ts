@@ -21,6 +21,8 @@ interface Upload {
   playable: boolean
   reason: string
   measured: boolean
+  /** Of the customer, part of the host of its URLs. */
+  code: string
 }
 
 const account = '023e105f4ecef8ad9ca31a8372d0c353'
@@ -120,6 +122,7 @@ export async function startDouble(): Promise<PlatformDouble> {
       playable: false,
       reason: '',
       measured: false,
+      code: 'f33zs165nr7gyfy4',
     }
     videos.set(video.uid, video)
     exchange.answer(201, undefined, {
@@ -177,8 +180,8 @@ export async function startDouble(): Promise<PlatformDouble> {
     if (video.measured) shown.thumbnail = at(video, 'thumbnails/thumbnail.jpg')
     return shown
   }
-  const at = ({ uid }: Upload, path: string) =>
-    `https://customer-f33zs165nr7gyfy4.cloudflarestream.com/${uid}/${path}`
+  const at = ({ uid, code }: Upload, path: string) =>
+    `https://customer-${code}.cloudflarestream.com/${uid}/${path}`
 
   return {
     ...kit,
@@ -198,6 +201,7 @@ export async function startDouble(): Promise<PlatformDouble> {
         playable: word === 'ready',
       }),
     finish: (title) => change(title, { state: 'ready', playable: true, measured: true }),
+    rename: (title) => change(title, { code: 'zzz9s165nr7gyfy4' }),
     finishWithoutMetadata: (title) => change(title, { state: 'ready', playable: true, measured: false }),
     failProcessing(title) {
       const reason = 'The video was deemed to be corrupted or malformed.'

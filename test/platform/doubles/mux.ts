@@ -181,6 +181,11 @@ export async function startDouble(): Promise<PlatformDouble> {
       else assetOf(title).status = word as Asset['status']
     },
     finish: (title) => change(title, { status: 'ready', duration: 23.857, tracks }),
+    /** A playback id is deleted and another one made (https://www.mux.com/docs/api-reference/video/assets). */
+    rename(title) {
+      const id = `public-${randomBytes(6).toString('hex')}`
+      change(title, { playback_ids: [{ id, policy: 'public' }] })
+    },
     finishWithoutMetadata(title) {
       change(title, { status: 'ready' })
       const asset = assetOf(title)
@@ -195,7 +200,7 @@ export async function startDouble(): Promise<PlatformDouble> {
     content: (title) => contents.get(uploadOf(title).id),
     leftovers: () => assets.size + [...uploads.values()].filter(({ status }) => status === 'waiting').length,
     expected(title) {
-      const playback = `public-${uploadOf(title).asset_id}`
+      const playback = assetOf(title).playback_ids?.find(({ policy }) => policy === 'public')?.id
       return {
         info: {
           launchUrl: `https://stream.mux.com/${playback}.m3u8`,

@@ -17,6 +17,8 @@ interface Video {
   /** Resolutions that are made, and how many of them are in the master playlist already. */
   renditions: number[]
   listed: number
+  /** Part of the names of playlist and image, another one when they are replaced. */
+  names: string
   /** Audio is a rendition of its own (resolution 0), and the others have none: `hls.splitAudioAndVideo` of 7.0. */
   split?: boolean
   /** An instance without transcoding: the uploaded file and no playlist. */
@@ -88,7 +90,7 @@ export async function startDouble(): Promise<PlatformDouble> {
     channelId,
     finished({ name, filename }, content) {
       const uuid = randomUUID()
-      const made = { state: 2, described: true, publishedAt: Date.now(), ...whole }
+      const made = { state: 2, described: true, publishedAt: Date.now(), names: '', ...whole }
       videos.set(uuid, { uuid, name: name.trim(), file: filename, content, ...made })
       return { id: videos.size, uuid, shortUUID: uuid.slice(0, 22) }
     },
@@ -103,7 +105,7 @@ export async function startDouble(): Promise<PlatformDouble> {
       if (call === 'DELETE /videos/upload-resumable') return ['remove']
       if (/^GET \/videos\/[\w-]+$/.test(call)) return ['status', 'info', 'thumbnail']
       if (/^DELETE \/videos\/[\w-]+$/.test(call)) return ['remove']
-      if (call === 'GET /config' || /^GET \/static\/.*\/\d-master.m3u8$/.test(call)) return ['status']
+      if (call === 'GET /config' || /^GET \/static\/.*\/(v2-)?\d-master.m3u8$/.test(call)) return ['status']
       if (/^GET \/lazy-static\/previews\/[\w-]+.jpg$/.test(call)) return ['thumbnail']
       // What is looked up on the way to something else.
       const lookUp = /^GET \/(oauth-clients\/local|users\/me|users\/me\/videos|videos\/[\w-]+\/source)$/
@@ -122,6 +124,8 @@ export async function startDouble(): Promise<PlatformDouble> {
       if (path === '/users/token') return tokens.give(exchange)
       if (path.startsWith('/lazy-static/')) {
         if (headers.authorization) wrong('the image is asked for with our token')
+        if (![...videos.values()].some((video) => preview(video) === path))
+          return exchange.answer(404, problem(404, 'not_found'))
         return exchange.answer(200, jpeg(850, 480), { 'content-type': 'image/jpeg' })
       }
       if (path === '/config') return exchange.answer(200, { transcoding: { enabledResolutions } })
@@ -170,14 +174,15 @@ export async function startDouble(): Promise<PlatformDouble> {
       aspectRatio: 1.7778,
       publishedAt: new Date(publishedAt).toISOString(),
       state: { id: state, label: labels[state] ?? 'New' },
-      previewPath: described ? `/lazy-static/previews/${uuid}.jpg` : null,
+      previewPath: described ? preview(video) : null,
       files: plain ? files : [],
       streamingPlaylists: described && state === 1 && !plain ? playlists : [],
     }
   }
   /** Has a new name with each rendition that it lists. */
-  const playlist = ({ uuid, listed }: Video) =>
-    `${origin}/static/streaming-playlists/hls/${uuid}/${listed}-master.m3u8`
+  const playlist = ({ uuid, listed, names }: Video) =>
+    `${origin}/static/streaming-playlists/hls/${uuid}/${names}${listed}-master.m3u8`
+  const preview = ({ uuid, names }: Video) => `/lazy-static/previews/${names}${uuid}.jpg`
 
   function answerPlaylist({ url, answer }: Exchange) {
     const video = [...videos.values()].find((one) => playlist(one) === url.href)
@@ -228,6 +233,7 @@ export async function startDouble(): Promise<PlatformDouble> {
     unknownStatusWord: '4711',
     setStatus: (title, word) => enter(title, Number.parseInt(word, 10), unfinished[word]),
     finish: (title) => enter(title, 1),
+    rename: (title) => void Object.assign(byTitle(title)!, { names: 'v2-' }),
     finishWithoutMetadata: (title) => enter(title, 1, { described: false }),
     failProcessing(title) {
       enter(title, 7)
@@ -237,7 +243,6 @@ export async function startDouble(): Promise<PlatformDouble> {
     leftovers: () => videos.size + uploads.open(),
     expected(title) {
       const video = byTitle(title)!
-      const { uuid } = video
       return {
         info: {
           launchUrl: playlist(video),
@@ -247,7 +252,7 @@ export async function startDouble(): Promise<PlatformDouble> {
           duration: 4,
         },
         thumbnail: {
-          url: `${origin}/lazy-static/previews/${uuid}.jpg`,
+          url: `${origin}${preview(video)}`,
           mimeType: 'image/jpeg',
           width: 850,
           height: 480,

@@ -8,6 +8,8 @@ interface Clip {
   ref: string
   state: string
   failure: { kind: string; text: string } | null
+  /** Part of the names of its files. */
+  names: string
   content?: Buffer
 }
 
@@ -90,6 +92,7 @@ export async function startDouble(): Promise<PlatformDouble> {
       ref: ref!,
       state: 'empty',
       failure: null,
+      names: '',
     }
     clips.set(clip.id, clip)
     exchange.answer(201, present(clip))
@@ -112,12 +115,14 @@ export async function startDouble(): Promise<PlatformDouble> {
     failure: clip.failure,
   })
   const media = (clip: Clip) => ({
-    stream_url: `${origin}/media/${clip.id}/master.m3u8`,
+    stream_url: `${origin}/media/${clip.id}/${clip.names}master.m3u8`,
+    expires_at: null,
     frame: { w: 1280, h: 720 },
     length_ms: 4_004,
   })
   const poster = (clip: Clip) => ({
-    href: `${origin}/media/${clip.id}/poster.jpg`,
+    href: `${origin}/media/${clip.id}/${clip.names}poster.jpg`,
+    expires_at: null,
     mime: 'image/jpeg',
     w: 640,
     h: 360,
@@ -143,6 +148,7 @@ export async function startDouble(): Promise<PlatformDouble> {
     unknownStatusWord: 'archived',
     setStatus: (title, word) => void Object.assign(byName(title), { state: word }),
     finish: (title) => void Object.assign(byName(title), { state: 'live' }),
+    rename: (title) => void Object.assign(byName(title), { names: 'v2_' }),
     failProcessing(title) {
       const text = 'moov atom not found'
       Object.assign(byName(title), { state: 'failed', failure: { kind: 'no_video', text } })
@@ -151,17 +157,17 @@ export async function startDouble(): Promise<PlatformDouble> {
     content: (title) => byName(title).content,
     leftovers: () => clips.size,
     expected(title) {
-      const { id } = byName(title)
+      const { id, names } = byName(title)
       const at = `${origin}/media/${id}`
       return {
         info: {
-          launchUrl: `${at}/master.m3u8`,
+          launchUrl: `${at}/${names}master.m3u8`,
           mimeType: 'application/vnd.apple.mpegurl',
           width: 1280,
           height: 720,
           duration: 4.004,
         },
-        thumbnail: { url: `${at}/poster.jpg`, mimeType: 'image/jpeg', width: 640, height: 360 },
+        thumbnail: { url: `${at}/${names}poster.jpg`, mimeType: 'image/jpeg', width: 640, height: 360 },
       }
     },
     tokens: { requests: () => kit.calls('token'), revoke: () => tokens.clear() },
