@@ -26,7 +26,15 @@ export interface PlatformTools {
     connect: number
     /** For the headers, and between two pieces of the body, of an answer. */
     answer: number
-    /** From the last byte of an upload to the platform's answer. */
+    /**
+     * For a call as a whole, from its start to the last byte of the response: with its retries, the waits between
+     * them and a new token. Has to be shorter than the claim on a row (60 s).
+     */
+    whole: number
+    /**
+     * From the last byte of an upload to the last byte of the response. A chunk, which is sent from memory, has this
+     * time as a whole.
+     */
     afterUpload: number
   }
   /** How often an idempotent call is repeated after it failed. */
@@ -46,7 +54,7 @@ export interface PlatformDefinition {
 }
 
 export const defaultTools = {
-  timeouts: { connect: 5_000, answer: 15_000, afterUpload: 300_000 },
+  timeouts: { connect: 5_000, answer: 15_000, whole: 30_000, afterUpload: 300_000 },
   retries: 2,
   circuit: { failures: 8, halfOpenAfter: 10_000 },
 } satisfies Partial<PlatformTools>

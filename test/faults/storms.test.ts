@@ -68,7 +68,7 @@ t.test(
     const gateway = await startGateway(t, {
       tools: {
         retries: 0,
-        timeouts: { connect: 1000, answer: 1000, afterUpload: 1000 },
+        timeouts: { connect: 1000, answer: 1000, whole: 5000, afterUpload: 1000 },
         circuit: { failures: 100, halfOpenAfter: 100 },
       },
     })

@@ -1,9 +1,7 @@
 import { Type } from '@sinclair/typebox'
-import { GatewayError } from '../../errors.ts'
 import { isPassing } from '../http/failures.ts'
 import type { PlatformHttp } from '../http/http.ts'
 import type { Grant } from '../http/token-cache.ts'
-import { VideoMissingError } from '../platform.ts'
 
 const AccessToken = Type.Object({
   access_token: Type.String({ minLength: 1 }),
@@ -17,9 +15,7 @@ const AccessToken = Type.Object({
  * exchange. Speaks plain JSON, so it is none of OAuth's grants.
  */
 export function apiVideoLogin(apiKey: string, http: () => PlatformHttp): Grant {
-  async function exchange(url: string, json: object) {
-    // Callers share one token request: none of them may abort it.
-    const { signal } = new AbortController()
+  async function exchange(url: string, json: object, signal: AbortSignal) {
     const token = await http().json(AccessToken, {
       operation: 'token',
       method: 'POST',
@@ -34,23 +30,16 @@ export function apiVideoLogin(apiKey: string, http: () => PlatformHttp): Grant {
       refreshToken: token.refresh_token,
     }
   }
-  return async (previous) => {
+  return async (previous, signal) => {
     const refreshToken = previous?.refreshToken
     if (refreshToken !== undefined) {
       try {
-        return await exchange('/auth/refresh', { refreshToken })
+        return await exchange('/auth/refresh', { refreshToken }, signal)
       } catch (error) {
         if (isPassing(error)) throw error
       }
     }
-    return exchange('/auth/api-key', { apiKey }).catch(refuse)
+    // A wrong key is a plain 400 here.
+    return exchange('/auth/api-key', { apiKey }, signal)
   }
-}
-
-/** A wrong key is a plain 400 here. */
-function refuse(error: unknown): never {
-  const rejected = error instanceof GatewayError && error.code === 'platform-rejected'
-  throw rejected && !(error instanceof VideoMissingError)
-    ? new GatewayError('platform-unauthorized', 'api-video refused the API key')
-    : error
 }

@@ -2,7 +2,7 @@ import { EventEmitter } from 'node:events'
 import CircuitBreaker from 'opossum'
 import { CircuitOpenError } from '../platform.ts'
 import type { PlatformTools } from '../tools.ts'
-import { isAnswer, isDown } from './failures.ts'
+import { isAnswer, isDown, OutOfResourcesError } from './failures.ts'
 
 export interface Passage {
   /** A call that its caller cuts by this signal counts for nothing, neither as a success nor as a failure. */
@@ -41,12 +41,18 @@ export function createCircuit(name: string, { circuit, timeouts, log, observer }
   }
   breaker.on('open', report('open')).on('halfOpen', report('half-open')).on('close', report('closed'))
 
-  /** A trial that was cut, or whose answer comes by drops, decides nothing: the pause begins anew. */
+  /**
+   * A trial that was cut, that never left the gateway, or whose answer comes by drops, decides nothing: the pause
+   * begins anew.
+   */
   async function attempt(work: () => Promise<unknown>, signal: AbortSignal) {
     const rest = () => breaker.halfOpen && breaker.open()
     const overdue = setTimeout(rest, timeouts.connect + timeouts.answer).unref()
     try {
       return await work()
+    } catch (error) {
+      if (error instanceof OutOfResourcesError) rest()
+      throw error
     } finally {
       clearTimeout(overdue)
       if (signal.aborted) rest()

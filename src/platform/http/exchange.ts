@@ -1,13 +1,16 @@
 import type { Readable } from 'node:stream'
-import { Agent, request as dispatch } from 'undici'
+import { Agent, type Dispatcher, request as dispatch } from 'undici'
 import { GatewayError } from '../../errors.ts'
 import { traceHeaders } from '../../observability/tracing.ts'
 import type { PlatformTools } from '../tools.ts'
+import { deadlineError } from './deadline.ts'
 import { failureOf, refusalOf } from './failures.ts'
 import type { PlatformAnswer, PlatformRequest } from './http.ts'
 
-/** No answer of an API is larger; undici stops reading there. */
-const maxAnswerBytes = 4 * 1024 * 1024
+/** The longest body of any response, in bytes; undici stops reading there. Nothing is decompressed. */
+const maxResponseBytes = 4 * 1024 * 1024
+/** Of a refused request's response, whose body nobody needs: so much is read to keep the connection. */
+const maxDrainedBytes = 64 * 1024
 
 /** How an exchange goes: over which pool, and what ends it. */
 interface Way {
@@ -25,7 +28,7 @@ export function createExchange(name: string, { timeouts, observer }: PlatformToo
   const limits = {
     connect: { timeout: timeouts.connect },
     bodyTimeout: timeouts.answer,
-    maxResponseSize: maxAnswerBytes,
+    maxResponseSize: maxResponseBytes,
   }
   const agent = new Agent({ ...limits, headersTimeout: timeouts.answer })
   // A stream cannot be sent twice, so it must not meet a kept connection that the platform is just closing.
@@ -41,21 +44,35 @@ export function createExchange(name: string, { timeouts, observer }: PlatformToo
         headers: { ...traceHeaders(), ...headersOf(request, authorization) },
         body: request.json === undefined ? (request.body ?? null) : JSON.stringify(request.json),
       })
-      const body = Buffer.from(await response.body.arrayBuffer())
       if (response.statusCode >= 300 && !request.accept?.includes(response.statusCode)) {
+        drain(response.body)
         outcome = String(response.statusCode)
         throw refusalOf(name, response.statusCode, response.headers)
       }
+      const body = Buffer.from(await response.body.arrayBuffer())
+      checkCoding(response.headers['content-encoding'], body)
       return { status: response.statusCode, headers: response.headers, body }
     } catch (error) {
-      request.signal.throwIfAborted()
-      const failure = failureOf(name, error)
-      if (outcome === 'ok') outcome = failure.code
+      const failure = way.signal.aborted ? way.signal.reason : failureOf(name, error)
+      if (outcome === 'ok') outcome = outcomeOf(failure)
       throw failure
     } finally {
       const seconds = (performance.now() - started) / 1000
       observer.call({ platform: name, operation: request.operation, outcome, seconds })
     }
+  }
+
+  /** The status says it all, so the body is not waited for; it has the time of an answer, or its connection is cut. */
+  function drain(body: Dispatcher.ResponseData['body']): void {
+    const signal = AbortSignal.timeout(timeouts.answer)
+    body.dump({ limit: maxDrainedBytes, signal }).catch(() => {})
+  }
+
+  /** Requests ask for no content coding (RFC 9110 §12.5.3): a few bytes of one can decompress to gigabytes. */
+  function checkCoding(coding: string | string[] | undefined, body: Buffer): void {
+    if (coding === undefined || String(coding).toLowerCase() === 'identity' || body.length === 0) return
+    const detail = `${name} returned a compressed response, though the request does not accept one`
+    throw new GatewayError('platform-protocol-error', detail)
   }
 
   return {
@@ -66,13 +83,13 @@ export function createExchange(name: string, { timeouts, observer }: PlatformToo
       return perform(request, authorization, { dispatcher: agent, signal: request.signal, ...patience })
     },
 
-    /** Who made the stream watches its progress; here only the wait for the answer is watched. */
+    /** Who made the stream watches its progress; from its last byte on the exchange has a deadline. */
     async stream(
       request: PlatformRequest,
       stream: Readable,
       authorization?: string,
     ): Promise<PlatformAnswer> {
-      const patience = waitAfterEnd(stream, timeouts.afterUpload)
+      const patience = waitAfterEnd(name, stream, timeouts.afterUpload)
       const signal = AbortSignal.any([request.signal, patience.signal])
       try {
         return await perform(request, authorization, { dispatcher: streamAgent, signal })
@@ -89,6 +106,7 @@ export function createExchange(name: string, { timeouts, observer }: PlatformToo
 
 function headersOf(request: PlatformRequest, authorization: string | undefined): Record<string, string> {
   return {
+    'accept-encoding': 'identity',
     ...(request.json !== undefined && { 'content-type': 'application/json' }),
     ...(typeof request.length === 'number' && { 'content-length': String(request.length) }),
     ...(authorization !== undefined && { authorization }),
@@ -96,12 +114,18 @@ function headersOf(request: PlatformRequest, authorization: string | undefined):
   }
 }
 
-/** A signal that fires when no answer came `ms` after the last byte was sent. */
-function waitAfterEnd(stream: Readable, ms: number) {
+/** A label of the metrics: what the platform did, or that somebody else ended the exchange. */
+function outcomeOf(failure: unknown): string {
+  const known = failure instanceof GatewayError && failure.code.startsWith('platform-')
+  return known ? failure.code : 'aborted'
+}
+
+/** A signal that fires when the response is not complete `ms` after the last byte was sent. */
+function waitAfterEnd(platform: string, stream: Readable, ms: number) {
   const controller = new AbortController()
   let timer: NodeJS.Timeout | undefined
   const start = () => {
-    timer = setTimeout(() => controller.abort(new GatewayError('platform-timeout')), ms)
+    timer = setTimeout(() => controller.abort(deadlineError(platform, ms)), ms)
   }
   stream.once('end', start)
   return {

@@ -2,8 +2,23 @@ import { errors } from 'undici'
 import { GatewayError } from '../../errors.ts'
 import { VideoMissingError } from '../platform.ts'
 
+/**
+ * The longest delay, in seconds, that a platform may ask for. A longer one counts as this: a mistaken `Retry-After` of
+ * a day, or a date in 2100, must not keep the gateway from a platform that is well a moment later. This is the only
+ * cap on what enters; users of the value have shorter patience of their own.
+ */
+export const maxRetryAfter = 600
+
 /** The platform answered 401: other credentials may do. */
 export class CredentialsRefusedError extends GatewayError {}
+
+/** The gateway had no socket, port or memory for the call: it never reached the platform, whose fault it is not. */
+export class OutOfResourcesError extends GatewayError {}
+
+/** What the system says then (errno(3)): per process, system-wide, of the network, of ephemeral ports. */
+const shortages = ['EMFILE', 'ENFILE', 'ENOBUFS', 'ENOMEM', 'EADDRNOTAVAIL']
+/** Seconds, in which some uploads or calls have ended. */
+const shortageRetryAfter = 5
 
 /**
  * What a platform's HTTP status means to our caller. Says nothing of the body: that is the vendor's text.
@@ -35,32 +50,47 @@ export function refusalOf(
 export function failureOf(platform: string, error: unknown): GatewayError {
   if (error instanceof GatewayError) return error
   const cause = error instanceof Error ? error : new Error(String(error))
+  if (isShortage(cause)) {
+    const detail = `The gateway has no free socket or memory to call ${platform}. Retry when Retry-After has passed.`
+    return new OutOfResourcesError('platform-unavailable', detail, { retryAfter: shortageRetryAfter, cause })
+  }
   const late = [errors.ConnectTimeoutError, errors.HeadersTimeoutError, errors.BodyTimeoutError]
   if (late.some((type) => cause instanceof type) || cause.name === 'TimeoutError')
     return new GatewayError('platform-timeout', `${platform} did not answer in time`, { cause })
-  if (cause instanceof errors.ResponseExceededMaxSizeError || cause.name === 'HTTPParserError')
+  const broken = [errors.ResponseExceededMaxSizeError, errors.HeadersOverflowError]
+  if (broken.some((type) => cause instanceof type) || cause.name === 'HTTPParserError')
     return new GatewayError('platform-protocol-error', `${platform} gave an answer that is no proper HTTP`, {
       cause,
     })
   return new GatewayError('platform-unavailable', `${platform} is out of reach`, { cause })
 }
 
+/** A host with several addresses fails with one error each; one that the platform is to blame for is enough. */
+function isShortage(error: Error): boolean {
+  if (error instanceof AggregateError) return error.errors.length > 0 && error.errors.every(isShortage)
+  return 'code' in error && shortages.includes(String(error.code))
+}
+
 /** True for failures that say the platform is down: they open its circuit. */
 export function isDown(error: unknown): boolean {
-  return (
-    error instanceof GatewayError &&
-    (error.code === 'platform-unavailable' || error.code === 'platform-timeout')
-  )
+  return saysDown(error) && !(error instanceof OutOfResourcesError)
 }
 
 /** True for failures that the platform answered with: it is there. */
 export function isAnswer(error: unknown): boolean {
-  return error instanceof GatewayError && error.code.startsWith('platform-') && !isDown(error)
+  return error instanceof GatewayError && error.code.startsWith('platform-') && !saysDown(error)
 }
 
 /** True for failures that may be gone a moment later. */
 export function isPassing(error: unknown): boolean {
-  return isDown(error) || isThrottled(error)
+  return saysDown(error) || isThrottled(error)
+}
+
+function saysDown(error: unknown): boolean {
+  return (
+    error instanceof GatewayError &&
+    (error.code === 'platform-unavailable' || error.code === 'platform-timeout')
+  )
 }
 
 /** True when the platform counted the request and did nothing else with it (429, RFC 6585 §4). */
@@ -68,11 +98,19 @@ export function isThrottled(error: unknown): boolean {
   return error instanceof GatewayError && error.code === 'platform-throttled'
 }
 
-/** `Retry-After` in seconds, from either of its forms (RFC 9110 §10.2.3). */
+/**
+ * `Retry-After` in seconds, from either of its forms (RFC 9110 §10.2.3), at most {@link maxRetryAfter}. Vendors also
+ * send fractions. What is neither a number nor a date, and a field that comes twice, counts as absent.
+ */
 export function retryAfterOf(headers: Record<string, string | string[] | undefined>): number | undefined {
   const value = headers['retry-after']
   if (typeof value !== 'string') return undefined
-  if (/^\d+$/.test(value)) return Number(value)
-  const date = Date.parse(value)
-  return Number.isNaN(date) ? undefined : Math.max(0, Math.ceil((date - Date.now()) / 1000))
+  const seconds = /^\d+(\.\d+)?$/.test(value) ? Number(value) : secondsUntil(value)
+  return seconds === undefined ? undefined : Math.min(Math.max(0, Math.ceil(seconds)), maxRetryAfter)
+}
+
+/** Every HTTP-date begins with the name of a day (§5.6.7); without that `Date.parse` makes dates of `-5` and `1, 2`. */
+function secondsUntil(value: string): number | undefined {
+  const date = /^(Mon|Tue|Wed|Thu|Fri|Sat|Sun)/.test(value) ? Date.parse(value) : Number.NaN
+  return Number.isNaN(date) ? undefined : (date - Date.now()) / 1000
 }

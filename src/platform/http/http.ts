@@ -5,7 +5,8 @@ import { Value } from '@sinclair/typebox/value'
 import { GatewayError } from '../../errors.ts'
 import { CircuitOpenError } from '../platform.ts'
 import type { PlatformTools } from '../tools.ts'
-import { createCircuit } from './circuit.ts'
+import { createCircuit, type Passage } from './circuit.ts'
+import { withDeadline } from './deadline.ts'
 import { createExchange } from './exchange.ts'
 import { CredentialsRefusedError, isPassing, isThrottled } from './failures.ts'
 import { trustedUrl } from './upload-url.ts'
@@ -47,7 +48,10 @@ export interface PlatformAnswer {
 }
 
 export interface PlatformHttp {
-  /** Sends a request. @throws GatewayError with a `platform-…` code, VideoMissingError for 404 and 410 */
+  /**
+   * Sends a request and reads the response, within `timeouts.whole`, or `timeouts.afterUpload` for content.
+   * @throws GatewayError with a `platform-…` code, VideoMissingError for 404 and 410
+   */
   send(request: PlatformRequest): Promise<PlatformAnswer>
   /** Sends a request and validates the JSON answer; what does not fit is a `platform-protocol-error`. */
   json<T extends TSchema>(schema: T, request: PlatformRequest): Promise<Static<T>>
@@ -65,10 +69,13 @@ export interface PlatformHttpOptions {
   tools: PlatformTools
 }
 
-/** A longer wait is the caller's (or the poller's) to plan. Milliseconds. */
-const longestRetryAfter = 5_000
+/** A longer `Retry-After` is left to the client, or the poller. */
+const maxCallRetryAfterMs = 5_000
 
-/** The one way adapters speak HTTP: pools, timeouts, retries, circuit breaker, and the mapping of failures. */
+/**
+ * The one way adapters speak HTTP: pools, deadlines, retries, circuit breaker, and the mapping of failures. Token
+ * requests and images go through it as well.
+ */
 export function createPlatformHttp(options: PlatformHttpOptions): PlatformHttp {
   const { name, authorization, tools } = options
   const base = apiUrl(options.baseUrl, '')
@@ -77,28 +84,32 @@ export function createPlatformHttp(options: PlatformHttpOptions): PlatformHttp {
 
   async function send(asked: PlatformRequest): Promise<PlatformAnswer> {
     const request = { ...asked, url: apiUrl(options.baseUrl, asked.url).href }
-    return isStream(request.body) ? sendStream(request, request.body) : sendCall(request)
+    if (isStream(request.body)) return sendStream(request, request.body)
+    // A chunk takes its time on the way, and the last one its time to be taken in.
+    const ms = isChunk(request) ? tools.timeouts.afterUpload : tools.timeouts.whole
+    // The circuit has to tell a call that its caller cut from one that the platform let run into the deadline.
+    const passage = { signal: asked.signal, mayTry: !isChunk(request) }
+    return withDeadline(name, ms, asked.signal, (signal) => sendCall({ ...request, signal }, passage))
   }
 
   /** A call whose body, if it has any, is in memory: repeated if that does no harm, as after a 429 for any method. */
-  async function sendCall(request: PlatformRequest): Promise<PlatformAnswer> {
+  async function sendCall(request: PlatformRequest, passage: Passage): Promise<PlatformAnswer> {
     const repeatable = request.idempotent ?? ['GET', 'HEAD', 'DELETE'].includes(request.method)
     for (let attempt = 1; ; attempt++) {
       try {
-        return await sendAuthorized(request)
+        return await sendAuthorized(request, passage)
       } catch (error) {
         const delay = retryDelay(error, attempt)
         const retries = repeatable || isThrottled(error) ? tools.retries : 0
         const hopeless = !isPassing(error) || error instanceof CircuitOpenError
-        if (attempt > retries || hopeless || delay > longestRetryAfter) throw error
+        if (attempt > retries || hopeless || delay > maxCallRetryAfterMs) throw error
         await sleep(delay, undefined, { signal: request.signal }).catch(() => request.signal.throwIfAborted())
       }
     }
   }
 
   /** Sends a call, and once more with new credentials when the platform says 401. */
-  async function sendAuthorized(request: PlatformRequest): Promise<PlatformAnswer> {
-    const passage = { signal: request.signal, mayTry: !(request.body instanceof Uint8Array) }
+  async function sendAuthorized(request: PlatformRequest, passage: Passage): Promise<PlatformAnswer> {
     const call = (header?: string) => circuit(() => exchange.call(request, header), passage)
     const header = await headerFor(request)
     try {
@@ -112,7 +123,7 @@ export function createPlatformHttp(options: PlatformHttpOptions): PlatformHttp {
   /** A stream can be sent once. */
   async function sendStream(request: PlatformRequest, stream: Readable): Promise<PlatformAnswer> {
     const passage = { signal: request.signal, mayTry: false }
-    const header = await headerFor(request)
+    const header = await withDeadline(name, tools.timeouts.whole, request.signal, () => headerFor(request))
     try {
       return await circuit(() => exchange.stream(request, stream, header), passage)
     } catch (error) {
@@ -177,6 +188,10 @@ export function parseJson<T extends TSchema>(platform: string, schema: T, body: 
 function retryDelay(error: unknown, attempt: number): number {
   const asked = error instanceof GatewayError ? error.retryAfter : undefined
   return asked === undefined ? 100 * 2 ** attempt : asked * 1000
+}
+
+function isChunk({ body }: PlatformRequest): boolean {
+  return body instanceof Uint8Array
 }
 
 function isStream(body: PlatformRequest['body']): body is Readable {

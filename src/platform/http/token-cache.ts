@@ -1,9 +1,9 @@
-import * as oauth from 'openid-client'
 import { GatewayError } from '../../errors.ts'
-import { traceHeaders } from '../../observability/tracing.ts'
 import { VideoMissingError } from '../platform.ts'
 import type { PlatformTools } from '../tools.ts'
-import { failureOf, refusalOf, retryAfterOf } from './failures.ts'
+import { CircuitOpenError } from './circuit.ts'
+import { withDeadline } from './deadline.ts'
+import { failureOf } from './failures.ts'
 import type { Authorization } from './http.ts'
 
 /** A token as a platform gave it; `expiresIn` in seconds, undefined when it did not say. */
@@ -13,9 +13,15 @@ export interface Token {
   refreshToken?: string | undefined
 }
 
-/** Gets a new token; `previous` is there for grants that can refresh. */
-export type Grant = (previous: Token | undefined) => Promise<Token>
+/** Gets a new token before the signal aborts; `previous` is there for grants that can refresh. */
+export type Grant = (previous: Token | undefined, signal: AbortSignal) => Promise<Token>
 
+/**
+ * How long a token is used, whatever the platform states: an `expires_in` of 0 must not cost a token request per call,
+ * and an absurd or missing one must not keep a token for ever. Milliseconds.
+ */
+const minLife = 5_000
+const maxLife = 86_400_000
 /** A token is renewed when a tenth of its life, and at most a minute, is left. Milliseconds, as all below. */
 const renewalShare = 0.1
 const renewalAtMost = 60_000
@@ -46,8 +52,12 @@ export function createTokenCache(platform: string, grant: Grant, tools: Platform
 
   async function request(): Promise<Token> {
     try {
-      const token = await grant(held?.token)
-      const life = (token.expiresIn ?? Number.POSITIVE_INFINITY) * 1000
+      // The deadline is that of a call, because callers wait for it.
+      const token = await withDeadline(platform, tools.timeouts.whole, undefined, (signal) =>
+        grant(held?.token, signal),
+      )
+      checkToken(platform, token)
+      const life = lifeOf(token)
       const now = performance.now()
       held = {
         token,
@@ -58,6 +68,8 @@ export function createTokenCache(platform: string, grant: Grant, tools: Platform
       tools.observer.tokenRequest(platform, 'ok')
       return token
     } catch (cause) {
+      // The circuit paces itself, and no request was sent.
+      if (cause instanceof CircuitOpenError) throw cause
       const error = grantFailure(platform, cause)
       tools.observer.tokenRequest(platform, 'failed')
       noteFailure(error)
@@ -119,68 +131,27 @@ export function fixedAuthorization(header: string): Authorization {
   return { header: async () => header, refused: () => false }
 }
 
-/** The OAuth2 client of a platform whose token endpoint is known, without discovery. */
-export function oauthClient(options: {
-  tokenEndpoint: string
-  clientId: string
-  authentication: oauth.ClientAuth
-  /** Seconds. */
-  timeout: number
-}): oauth.Configuration {
-  const { origin } = new URL(options.tokenEndpoint)
-  const server = { issuer: origin, token_endpoint: options.tokenEndpoint }
-  const client = new oauth.Configuration(server, options.clientId, undefined, options.authentication)
-  client.timeout = options.timeout
-  client[oauth.customFetch] = (url, { headers, ...request }) =>
-    fetch(url, { ...request, headers: { ...headers, ...traceHeaders() } } as RequestInit)
-  // The base URL is the operator's word; plain http is for doubles and private networks.
-  if (origin.startsWith('http:')) oauth.allowInsecureRequests(client)
-  return client
+/** How long a token is used, in ms. */
+function lifeOf({ expiresIn = Number.POSITIVE_INFINITY }: Token): number {
+  return Math.min(Math.max(expiresIn * 1000, minLife), maxLife)
 }
 
-/** The client credentials grant (RFC 6749 §4.4). */
-export function clientCredentials(client: oauth.Configuration): Grant {
-  return async () => toToken(await oauth.clientCredentialsGrant(client))
+/** A token has to fit in a header (RFC 6750 §2.1; 8 KiB is what common servers accept). */
+function checkToken(platform: string, { accessToken }: Token): void {
+  if (!/^[\x21-\x7e]{1,8192}$/.test(accessToken))
+    throw new GatewayError('platform-protocol-error', `${platform} returned a token that fits in no header`)
 }
 
-export function toToken(response: oauth.TokenEndpointResponse): Token {
-  return {
-    accessToken: response.access_token,
-    expiresIn: response.expires_in,
-    refreshToken: response.refresh_token,
-  }
-}
-
-/** What a failed token request means; nothing of the answer's text is kept, for it may hold secrets. */
+/** What a failed token request means; nothing of the response's text is kept, for it may hold secrets. */
 function grantFailure(platform: string, error: unknown): GatewayError {
-  const failure = meaningOf(platform, error)
+  const failure = failureOf(platform, error)
   // That there is no token endpoint says nothing of the video that the token was for.
   if (failure instanceof VideoMissingError)
     return new GatewayError('platform-protocol-error', `${platform} has no token endpoint where it should be`)
+  // A refused token request concerns the gateway's credentials (RFC 6749 §5.2), not what the client sent.
+  if (failure.code === 'platform-rejected') {
+    const detail = `${platform} rejected the gateway's credentials`
+    return new GatewayError('platform-unauthorized', detail, { cause: failure })
+  }
   return failure
-}
-
-function meaningOf(platform: string, error: unknown): GatewayError {
-  if (error instanceof GatewayError) return error
-  if (error instanceof oauth.ResponseBodyError || error instanceof oauth.WWWAuthenticateChallengeError) {
-    const { status, response } = error
-    if (status === 408 || status === 429 || status >= 500) {
-      return refusalOf(platform, status, Object.fromEntries(response.headers))
-    }
-    return new GatewayError('platform-unauthorized', `${platform} refused our credentials (${status})`)
-  }
-  const cause = error instanceof Error ? (error.cause ?? error) : error
-  if (cause instanceof Response) {
-    const retryAfter = retryAfterOf(Object.fromEntries(cause.headers))
-    return refusalOf(
-      platform,
-      cause.status,
-      retryAfter === undefined ? {} : { 'retry-after': String(retryAfter) },
-    )
-  }
-  if ((cause as Error)?.name === 'TimeoutError')
-    return new GatewayError('platform-timeout', `${platform} did not give a token in time`)
-  if (error instanceof oauth.ClientError)
-    return new GatewayError('platform-protocol-error', `${platform} gave a token answer that makes no sense`)
-  return failureOf(platform, cause)
 }

@@ -66,7 +66,7 @@ const Images = Type.Object({
 function createPeertube(variables: Variables, tools: PlatformTools): VideoPlatform {
   const baseUrl = variables.PEERTUBE_BASE_URL
   const { PEERTUBE_USERNAME: username, PEERTUBE_PASSWORD: password } = variables
-  const login = peertubeLogin({ baseUrl, username, password, timeout: tools.timeouts.answer }, () => http)
+  const login = peertubeLogin({ baseUrl, username, password }, () => http)
   const authorization = createTokenCache(name, login, tools)
   const http = createPlatformHttp({ name, baseUrl, authorization, tools })
   const uploads = resumableUpload(http, tools.chunks)

@@ -1,7 +1,8 @@
 import { Type } from '@sinclair/typebox'
 import { ClientSecretBasic } from 'openid-client'
 import { apiUrl, createPlatformHttp } from '../http/http.ts'
-import { clientCredentials, createTokenCache, oauthClient } from '../http/token-cache.ts'
+import { clientCredentials } from '../http/oauth.ts'
+import { createTokenCache } from '../http/token-cache.ts'
 import type { VideoPlatform } from '../platform.ts'
 import type { PlatformDefinition, PlatformTools } from '../tools.ts'
 
@@ -51,13 +52,13 @@ const Poster = Type.Object({
 function createSandbox(variables: Variables, tools: PlatformTools): VideoPlatform {
   const name = 'sandbox'
   const baseUrl = variables.SANDBOX_BASE_URL
-  const client = oauthClient({
+  const login = clientCredentials(() => ({
+    http,
     tokenEndpoint: apiUrl(baseUrl, 'oauth/token').href,
     clientId: variables.SANDBOX_CLIENT_ID,
     authentication: ClientSecretBasic(variables.SANDBOX_CLIENT_SECRET),
-    timeout: tools.timeouts.answer / 1000,
-  })
-  const authorization = createTokenCache(name, clientCredentials(client), tools)
+  }))
+  const authorization = createTokenCache(name, login, tools)
   const http = createPlatformHttp({ name, baseUrl, authorization, tools })
 
   return {

@@ -32,8 +32,8 @@ export interface ChunkedUpload {
 /** How long a platform is tried by default; see {@link ChunkedUpload}. */
 export const defaultPatience = { attempts: 6, firstDelay: 500 }
 
-/** A platform that asks for more patience fails the upload: the caller can plan a longer wait. Milliseconds. */
-const longestRetryAfter = 30_000
+/** A platform that asks for more patience fails the upload: the caller can plan a longer wait. */
+const maxChunkRetryAfterMs = 30_000
 
 /**
  * Uploads the content piece by piece, with one chunk in memory. What fails for a passing reason (connection lost, 408,
@@ -130,7 +130,7 @@ export async function repeat<T>(
     } catch (error) {
       signal.throwIfAborted()
       const delay = delayBefore(++attempt, firstDelay, error)
-      if (!transient(error) || attempt > attempts || delay > longestRetryAfter) throw error
+      if (!transient(error) || attempt > attempts || delay > maxChunkRetryAfterMs) throw error
       // It only rejects when the signal aborts, and then the signal's reason counts.
       await sleep(delay, undefined, { signal }).catch(() => signal.throwIfAborted())
     }

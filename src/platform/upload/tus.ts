@@ -1,6 +1,6 @@
 import { GatewayError } from '../../errors.ts'
 import type { PlatformAnswer, PlatformHttp } from '../http/http.ts'
-import type { Content } from '../platform.ts'
+import { type Content, VideoMissingError } from '../platform.ts'
 import { type ChunkedUpload, uploadInChunks } from './chunked-upload.ts'
 
 type Headers = PlatformAnswer['headers']
@@ -18,6 +18,8 @@ export interface TusCreation {
 }
 
 const version = { 'tus-resumable': '1.0.0' }
+/** Answers that pass: the offset is another one, the upload is locked. Servers give them to HEAD as well as to PATCH. */
+const busy = [409, 423]
 
 /**
  * Creates an upload on a tus server (tus 1.0.0, extension "Creation", https://tus.io/protocols/resumable-upload).
@@ -58,7 +60,8 @@ export async function uploadByTus(
   const call = { operation: 'upload', url: http.uploadUrl(location), authorized: false, signal } as const
 
   async function where(): Promise<number> {
-    const { headers } = await http.send({ ...call, method: 'HEAD', headers: version })
+    const { status, headers } = await http.send({ ...call, method: 'HEAD', headers: version, accept: busy })
+    if (busy.includes(status)) throw locked()
     return offsetOf(headers)
   }
 
@@ -75,14 +78,25 @@ export async function uploadByTus(
           'content-type': 'application/offset+octet-stream',
         },
         body: bytes,
-        accept: [409, 423],
+        accept: busy,
       })
       if (status === 409) return where()
-      // Servers lock an upload while they still hold the connection that a cut request came by.
-      if (status === 423) throw new GatewayError('platform-unavailable', 'the upload is locked for a moment')
+      if (status === 423) throw locked()
       return offsetOf(headers)
     },
+  }).catch((error) => {
+    if (!(error instanceof VideoMissingError)) throw error
+    // It expired or was removed over there. Nothing is wrong with the file.
+    throw new GatewayError(
+      'platform-unavailable',
+      'The platform lost what was uploaded so far. Upload again from the first byte.',
+    )
   })
+}
+
+/** Servers lock an upload as long as they hold the connection that a cut request came by. */
+function locked(): GatewayError {
+  return new GatewayError('platform-unavailable', 'the upload is temporarily locked')
 }
 
 /** `Upload-Metadata` (extension "Creation"): pairs of a key and its value in Base64. */

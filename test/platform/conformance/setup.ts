@@ -76,7 +76,7 @@ async function setUp(t: Test, startDouble: StartDouble, patience: number): Promi
   const tools: PlatformTools = {
     log: { info: log, warn: log, error: log },
     observer: { call() {}, circuit() {}, tokenRequest() {} },
-    timeouts: { connect: 5_000, answer: patience, afterUpload: patience },
+    timeouts: { connect: 5_000, answer: patience, whole: 10 * patience, afterUpload: patience },
     retries: 1,
     chunks: { attempts: 3, firstDelay: 50 },
     circuit: { failures: 1_000, halfOpenAfter: 1_000 },

@@ -59,7 +59,7 @@ t.test('an upload holds nobody up when the circuit is tried again', async (t) =>
   for (const first of ['stream', 'chunk']) {
     const { promise: held, resolve: release } = Promise.withResolvers<void>()
     const { http, seen, circuits } = await open(t, {
-      tools: { timeouts: { connect: 300, answer: 5_000, afterUpload: 5_000 } },
+      tools: { timeouts: { connect: 300, answer: 5_000, whole: 5_000, afterUpload: 5_000 } },
       async handle(exchange) {
         if (exchange.method === 'PUT') await held
         await exchange.body()
@@ -149,7 +149,7 @@ t.test(
 )
 
 t.test('while one call tries, nobody waits for it', async (t) => {
-  const tools = { timeouts: { connect: 5_000, answer: 200, afterUpload: 300 } }
+  const tools = { timeouts: { connect: 5_000, answer: 200, whole: 5_000, afterUpload: 300 } }
   const { http, fail, calls, circuits } = await open(t, { tools })
   await rest()
   fail({ hang: true })

@@ -59,7 +59,7 @@ export async function setUp(
         circuit: (_platform, state) => void circuits.push(state),
         tokenRequest() {},
       },
-      timeouts: { connect: 300, answer: 200, afterUpload: 300 },
+      timeouts: { connect: 300, answer: 200, whole: 5_000, afterUpload: 300 },
       retries: 2,
       circuit: { failures: 100, halfOpenAfter: 300 },
       ...tools,

@@ -4,14 +4,11 @@ import { inspect } from 'node:util'
 import { ClientSecretBasic } from 'openid-client'
 import t, { type Test } from 'tap'
 import { GatewayError } from '../../../src/errors.ts'
-import {
-  clientCredentials,
-  fixedAuthorization,
-  type Grant,
-  oauthClient,
-  type Token,
-} from '../../../src/platform/http/token-cache.ts'
-import { fakeClock, pause, setUp } from './token-setup.ts'
+import { createPlatformHttp } from '../../../src/platform/http/http.ts'
+import { clientCredentials } from '../../../src/platform/http/oauth.ts'
+import { fixedAuthorization, type Grant, type Token } from '../../../src/platform/http/token-cache.ts'
+import { defaultTools } from '../../../src/platform/tools.ts'
+import { fakeClock, pause, setUp, toolsFor } from './token-setup.ts'
 
 /** A grant that gives token 1, 2, 3 …, and knows what it was asked with. */
 function counting(expiresIn: number | undefined = 3600) {
@@ -35,7 +32,7 @@ t.test('1,000 first calls at once ask for one token', async (t) => {
 
 t.test('a token without an end is kept', async (t) => {
   const { grant, asked } = counting()
-  const { cache } = setUp((previous) => grant(previous).then((token) => ({ ...token, expiresIn: undefined })))
+  const { cache } = setUp((...asked) => grant(...asked).then((token) => ({ ...token, expiresIn: undefined })))
   for (let i = 0; i < 3; i++) await cache.header()
   t.equal(asked.length, 1)
 })
@@ -43,9 +40,9 @@ t.test('a token without an end is kept', async (t) => {
 t.test('a token is renewed before its end, in the background and once', async (t) => {
   const clock = fakeClock(t)
   const { grant, asked } = counting(100)
-  const { cache, logged } = setUp(async (previous) => {
+  const { cache, logged } = setUp(async (...request) => {
     if (asked.length === 1 && clock.now() < 95_000) throw new Error('not now')
-    return grant(previous)
+    return grant(...request)
   })
   t.equal(await cache.header(), 'Bearer token-1')
   clock.set(89_000)
@@ -194,10 +191,14 @@ async function startTokenEndpoint(
     server.closeAllConnections()
     server.close()
   })
-  return oauthClient({
-    tokenEndpoint: `http://127.0.0.1:${(server.address() as AddressInfo).port}/token`,
-    clientId: 'gateway',
-    authentication: ClientSecretBasic(secret),
-    timeout: 0.3,
+  const baseUrl = `http://127.0.0.1:${(server.address() as AddressInfo).port}`
+  const http = createPlatformHttp({
+    name: 'acme',
+    baseUrl,
+    authorization: fixedAuthorization('none'),
+    tools: { ...toolsFor(), timeouts: { ...defaultTools.timeouts, whole: 300 } },
   })
+  t.teardown(() => http.close())
+  const authentication = ClientSecretBasic(secret)
+  return () => ({ http, tokenEndpoint: `${baseUrl}/token`, clientId: 'gateway', authentication })
 }

@@ -7,13 +7,17 @@ import { defaultTools, type PlatformTools } from '../../../src/platform/tools.ts
 export function setUp(grant: Grant) {
   const outcomes: string[] = []
   const logged: string[] = []
+  const tools = toolsFor(logged, outcomes)
+  return { cache: createTokenCache('acme', grant, tools), outcomes, logged }
+}
+
+export function toolsFor(logged: string[] = [], outcomes: string[] = []): PlatformTools {
   const log = (fields: object, message: string) => void logged.push(`${message} ${inspect(fields)}`)
-  const tools: PlatformTools = {
+  return {
     ...defaultTools,
     log: { info: log, warn: log, error: log },
     observer: { call() {}, circuit() {}, tokenRequest: (_platform, outcome) => void outcomes.push(outcome) },
   }
-  return { cache: createTokenCache('acme', grant, tools), outcomes, logged }
 }
 
 /** Stops the clock by which a token's life is measured, not the timers; milliseconds from 0. */

@@ -46,7 +46,7 @@ scenario('a refused login', async (t, { double, failure, publication }) => {
     }),
   })
   const error = await failure(publication().publish())
-  t.match(error, { code: 'platform-unauthorized', message: 'peertube refused our credentials (400)' })
+  t.match(error, { code: 'platform-unauthorized', message: "peertube rejected the gateway's credentials" })
   t.equal(double.calls('token'), 1)
 })
 

@@ -83,7 +83,7 @@ t.test('an upload that is gone is not tried again', async (t) => {
     exchange.answer(410)
   })
   const upload = uploadByTus(http, '/files/1', contentOf(randomBytes(10)), { chunkSize: 10, signal })
-  await t.rejects(upload, { code: 'platform-rejected' })
+  await t.rejects(upload, { code: 'platform-unavailable' })
   t.equal(calls, 1)
 })
 
