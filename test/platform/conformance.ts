@@ -1,4 +1,5 @@
 import type { Test } from 'tap'
+import { boundsTests } from './conformance/bounds.ts'
 import { failureTests } from './conformance/failures.ts'
 import { lifeTests } from './conformance/life.ts'
 import type { StartDouble } from './conformance/setup.ts'
@@ -13,4 +14,5 @@ export function conformanceTests(t: Test, startDouble: StartDouble): void {
   lifeTests(t, startDouble)
   failureTests(t, startDouble)
   uploadTests(t, startDouble)
+  boundsTests(t, startDouble)
 }

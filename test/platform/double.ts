@@ -3,6 +3,7 @@ import type { AddressInfo } from 'node:net'
 import type { ProcessingStatus, Thumbnail, VideoInfo } from '../../src/platform/platform.ts'
 import type { PlatformDefinition } from '../../src/platform/tools.ts'
 import type { Published } from './published.ts'
+import { type Wire, writeWire } from './wire.ts'
 
 /**
  * What a request to a platform is for. `provision` makes the slot (whichever method of the contract sends it),
@@ -10,7 +11,7 @@ import type { Published } from './published.ts'
  */
 export type Operation = 'token' | 'provision' | 'find' | 'upload' | 'status' | 'info' | 'thumbnail' | 'remove'
 
-/** Something going wrong with a request. Exactly one of `status`, `hang` and `reset`. */
+/** Something going wrong with a request. Exactly one of `status`, `hang`, `reset` and `wire`. */
 export interface Fault {
   /** Answer this, with `headers` and `body` (a string as it is, anything else as JSON). */
   status?: number
@@ -20,6 +21,8 @@ export interface Fault {
   hang?: boolean
   /** Cut the connection with a TCP reset, after so many bytes of the body. */
   reset?: { afterBytes: number }
+  /** Answer with raw bytes that do not add up to a response. */
+  wire?: Wire
   /** Do the work first: only its answer is lost. Not with `afterBytes` above 0. */
   late?: boolean
 }
@@ -215,6 +218,9 @@ function exchangeOf(
 
 function strike(request: IncomingMessage, response: ServerResponse, fault: Fault): void {
   if (fault.reset) request.socket.resetAndDestroy()
+  // Of a response to HEAD nothing but the head can be slow.
+  else if (fault.wire)
+    void writeWire(request.socket, request.method === 'HEAD' ? 'a train of 103 Early Hints' : fault.wire)
   else if (!fault.hang) send(response, fault.status ?? 500, fault.body ?? '', fault.headers)
 }
 

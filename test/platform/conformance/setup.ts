@@ -26,6 +26,8 @@ export interface Setup {
   double: PlatformDouble
   platform: VideoPlatform
   publication(title?: string): Publication
+  /** The same platform by an adapter with other timeouts. */
+  another(timeouts: Partial<PlatformTools['timeouts']>): VideoPlatform
   /** The error that the promise rejects with; fails the test when it does not, or when it tells a secret. */
   failure(promise: Promise<unknown>): Promise<GatewayError>
   /** Log lines so far. */
@@ -83,12 +85,18 @@ async function setUp(t: Test, startDouble: StartDouble, patience: number): Promi
   }
   const { definition } = double
   const config = loadConfig({ PLATFORM: definition.name, ...double.variables })
-  const platform = definition.create(config.platforms[0]?.variables as never, tools)
+  const create = (tools: PlatformTools) => definition.create(config.platforms[0]?.variables as never, tools)
+  const platform = create(tools)
   return {
     double,
     platform,
     logged,
     kept,
+    another(timeouts) {
+      const other = create({ ...tools, timeouts: { ...tools.timeouts, ...timeouts } })
+      t.teardown(() => other.close())
+      return other
+    },
     publication: (title) => createPublication(double, platform, kept, title),
     async failure(promise) {
       const error = await promise.then(

@@ -3,7 +3,14 @@ import { mock } from 'node:test'
 import { Type } from '@sinclair/typebox'
 import t from 'tap'
 import type { GatewayError } from '../../../src/errors.ts'
-import { refusalOf, retryAfterOf } from '../../../src/platform/http/failures.ts'
+import {
+  failureOf,
+  isAnswer,
+  isDown,
+  isPassing,
+  refusalOf,
+  retryAfterOf,
+} from '../../../src/platform/http/failures.ts'
 import { VideoMissingError } from '../../../src/platform/platform.ts'
 import { get, listen, post, setUp } from './http-setup.ts'
 
@@ -35,13 +42,70 @@ t.test('how long to wait, where a platform throttles', async (t) => {
   t.equal(refusalOf('acme', 503, { 'x-ratelimit-retry-after': '9' }).retryAfter, undefined, 'not its word')
 })
 
-t.test('Retry-After has two forms', async (t) => {
-  t.equal(retryAfterOf({ 'retry-after': '7' }), 7)
+t.test('Retry-After has two forms, and a cap', async (t) => {
+  const cases: [string | string[] | undefined, number | undefined][] = [
+    ['7', 7],
+    ['0', 0],
+    ['007', 7],
+    ['1.2', 2],
+    ['600', 600],
+    ['601', 600],
+    ['86400', 600],
+    ['9'.repeat(400), 600],
+    ['Mon, 01 Jan 2001 00:00:00 GMT', 0],
+    ['Fri, 01 Jan 2100 00:00:00 GMT', 600],
+    ['Friday, 01-Jan-99 00:00:00 GMT', 0],
+    ['Sun Nov  6 08:49:37 1994', 0],
+    ['1e+24', undefined],
+    ['-5', undefined],
+    ['+5', undefined],
+    ['1, 2', undefined],
+    ['5 s', undefined],
+    ['0x10', undefined],
+    ['NaN', undefined],
+    ['Infinity', undefined],
+    ['soon', undefined],
+    ['Monday', undefined],
+    ['', undefined],
+    [['1', '2'], undefined],
+    [undefined, undefined],
+  ]
+  for (const [value, seconds] of cases) {
+    t.equal(retryAfterOf({ 'retry-after': value }), seconds, String(value))
+    for (const status of [500, 503]) {
+      t.equal(refusalOf('acme', status, { 'retry-after': value }).retryAfter, seconds)
+    }
+    for (const name of ['retry-after', 'x-ratelimit-retry-after'])
+      t.equal(refusalOf('acme', 429, { [name]: value }).retryAfter, seconds ?? 1, `${name}: ${value}`)
+  }
   const date = new Date(Date.now() + 9_500).toUTCString()
   t.ok([9, 10].includes(retryAfterOf({ 'retry-after': date }) ?? 0))
-  t.equal(retryAfterOf({ 'retry-after': 'Mon, 01 Jan 2001 00:00:00 GMT' }), 0)
-  t.equal(retryAfterOf({ 'retry-after': 'soon' }), undefined)
-  t.equal(retryAfterOf({}), undefined)
+})
+
+t.test('a shortage of our own says nothing about the platform', async (t) => {
+  const shortage = (code: string) => Object.assign(new Error(`connect ${code}`), { code })
+  const several = (...codes: string[]) =>
+    Object.assign(new AggregateError(codes.map(shortage)), { code: codes[0] })
+  const cases: [Error, boolean][] = [
+    ...['EMFILE', 'ENFILE', 'ENOBUFS', 'ENOMEM', 'EADDRNOTAVAIL'].map((code): [Error, boolean] => [
+      shortage(code),
+      false,
+    ]),
+    ...['ECONNREFUSED', 'ECONNRESET', 'EHOSTUNREACH', 'ENETUNREACH', 'ENOTFOUND', 'EAI_AGAIN', 'EPIPE'].map(
+      (code): [Error, boolean] => [shortage(code), true],
+    ),
+    [several('EMFILE', 'EMFILE'), false],
+    [several('EADDRNOTAVAIL', 'ECONNREFUSED'), true],
+    [several(), true],
+  ]
+  for (const [error, down] of cases) {
+    const failure = failureOf('acme', error)
+    t.equal(failure.code, 'platform-unavailable', error.message)
+    t.equal(isDown(failure), down, error.message)
+    t.equal(isAnswer(failure), false)
+    t.equal(isPassing(failure), true)
+    t.equal(failure.retryAfter, down ? undefined : 5)
+  }
 })
 
 t.test('the circuit opens, tries again, and closes', async (t) => {

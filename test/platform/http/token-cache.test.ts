@@ -165,20 +165,52 @@ t.test('what a token endpoint’s failures mean; none of its text is kept', asyn
   }
 })
 
+t.test('what a token endpoint may state as the life of a token', async (t) => {
+  const stated: [string, boolean][] = [
+    ['', true],
+    [',"expires_in":0', true],
+    [',"expires_in":"3600"', true],
+    [',"expires_in":1e99', true],
+    [',"expires_in":1.5', true],
+    [',"expires_in":-1', false],
+    [',"expires_in":null', false],
+    [',"expires_in":"soon"', false],
+    [',"expires_in":[]', false],
+  ]
+  for (const [text, good] of stated) {
+    let asked = 0
+    const client = await startTokenEndpoint(t, (_request, response) => {
+      asked += 1
+      const type = { 'content-type': 'application/json' }
+      response.writeHead(200, type).end(`{"access_token":"abc","token_type":"bearer"${text}}`)
+    })
+    const { cache } = setUp(clientCredentials(client))
+    for (let i = 0; i < 20; i++) {
+      if (good) t.equal(await cache.header(), 'Bearer abc', text)
+      else await t.rejects(cache.header(), { code: 'platform-protocol-error' }, text)
+    }
+    t.equal(asked, 1, 'not one request for each call')
+  }
+})
+
 t.test('client credentials go in the header, and no redirect is followed', async (t) => {
   const seen: IncomingMessage['headers'][] = []
   const client = await startTokenEndpoint(t, ({ headers }, response) => {
     seen.push(headers)
-    if (seen.length > 1) return void response.writeHead(307, { location: '/elsewhere' }).end()
+    const redirects = [301, 302, 303, 307, 308]
+    if (seen.length > 1)
+      return void response.writeHead(redirects[seen.length - 2]!, { location: '/elsewhere' }).end()
     const body = JSON.stringify({ access_token: 'abc', token_type: 'bearer', expires_in: 60 })
     response.writeHead(200, { 'content-type': 'application/json' }).end(body)
   })
   const { cache } = setUp(clientCredentials(client))
   t.equal(await cache.header(), 'Bearer abc')
   t.match(seen[0]?.authorization, /^Basic /)
-  cache.refused('Bearer abc')
-  await t.rejects(cache.header(), { code: 'platform-protocol-error' })
-  t.equal(seen.length, 2)
+  for (let number = 2; number <= 6; number++) {
+    const { cache } = setUp(clientCredentials(client))
+    await t.rejects(cache.header(), { code: 'platform-protocol-error' })
+    t.equal(seen.length, number)
+  }
 })
 
 async function startTokenEndpoint(

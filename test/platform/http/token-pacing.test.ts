@@ -1,5 +1,8 @@
 import t from 'tap'
 import { GatewayError } from '../../../src/errors.ts'
+import { CircuitOpenError } from '../../../src/platform/http/circuit.ts'
+import type { Grant } from '../../../src/platform/http/token-cache.ts'
+import { defaultTools } from '../../../src/platform/tools.ts'
 import { fakeClock, pause, setUp } from './token-setup.ts'
 
 t.test('requests that fail are paced, ever slower, and from the beginning after a success', async (t) => {
@@ -62,6 +65,65 @@ t.test('an early renewal that fails is paced, and nobody hears of it', async (t)
   await callUntil(320_000)
   await t.rejects(cache.header(), { code: 'platform-throttled', retryAfter: 288 })
   t.strictSame(asked, [200_000, 308_000], 'as slow as the platform asks for')
+})
+
+t.test('a token lives between five seconds and a day, whatever the platform states', async (t) => {
+  const clock = fakeClock(t)
+  const lives: [number | undefined, number][] = [
+    [0, 5_000],
+    [-1, 5_000],
+    [-1e99, 5_000],
+    [Number.MIN_VALUE, 5_000],
+    [1, 5_000],
+    [6, 6_000],
+    [86_401, 86_400_000],
+    [1e99, 86_400_000],
+    [undefined, 86_400_000],
+  ]
+  for (const [expiresIn, life] of lives) {
+    let asked = 0
+    const { cache } = setUp(async () => ({ accessToken: `token-${++asked}`, expiresIn }))
+    const started = clock.now()
+    for (let i = 0; i < 100; i++) await cache.header()
+    clock.set(started + life - Math.min(life / 10, 60_000) - 1)
+    await cache.header()
+    t.equal(asked, 1, `${expiresIn}`)
+    clock.set(started + life)
+    t.equal(await cache.header(), 'Bearer token-2', `${expiresIn}`)
+  }
+})
+
+t.test('a token that fits in no header is nonsense', async (t) => {
+  for (const accessToken of ['', 'a b', 'a\r\nx: y', 'a\0', 'ä', 'x'.repeat(8193)]) {
+    const { cache } = setUp(async () => ({ accessToken, expiresIn: 60 }))
+    await t.rejects(cache.header(), { code: 'platform-protocol-error' }, accessToken.slice(0, 10))
+  }
+})
+
+t.test('a grant has an end, and the next one may begin after it', async (t) => {
+  const signals: AbortSignal[] = []
+  const grant: Grant = (_previous, signal) => {
+    signals.push(signal)
+    return new Promise(() => {})
+  }
+  const { cache } = setUp(grant, { timeouts: { ...defaultTools.timeouts, whole: 100 } })
+  await t.rejects(Promise.all([cache.header(), cache.header()]), { code: 'platform-timeout' })
+  t.ok(signals[0]?.aborted)
+  await new Promise((resolve) => setTimeout(resolve, 1_050))
+  await t.rejects(cache.header(), { code: 'platform-timeout' })
+  t.equal(signals.length, 2)
+})
+
+t.test('an open circuit paces itself: the first call after it gets a token at once', async (t) => {
+  let asked = 0
+  const { cache, outcomes } = setUp(async () => {
+    if (++asked < 5) throw new CircuitOpenError('platform-unavailable', 'open', { retryAfter: 10 })
+    return { accessToken: 'good', expiresIn: 60 }
+  })
+  for (let i = 0; i < 4; i++)
+    await t.rejects(cache.header(), { code: 'platform-unavailable', retryAfter: 10 })
+  t.equal(await cache.header(), 'Bearer good')
+  t.strictSame(outcomes, ['ok'], 'only requests count')
 })
 
 t.test(

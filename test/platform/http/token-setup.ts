@@ -4,11 +4,11 @@ import type { Test } from 'tap'
 import { createTokenCache, type Grant } from '../../../src/platform/http/token-cache.ts'
 import { defaultTools, type PlatformTools } from '../../../src/platform/tools.ts'
 
-export function setUp(grant: Grant) {
+export function setUp(grant: Grant, changes: Partial<PlatformTools> = {}) {
   const outcomes: string[] = []
   const logged: string[] = []
   const tools = toolsFor(logged, outcomes)
-  return { cache: createTokenCache('acme', grant, tools), outcomes, logged }
+  return { cache: createTokenCache('acme', grant, { ...tools, ...changes }), outcomes, logged }
 }
 
 export function toolsFor(logged: string[] = [], outcomes: string[] = []): PlatformTools {
