@@ -50,6 +50,22 @@ scenario(
   },
 )
 
+scenario(
+  'an upload that expired in the middle can be sent again',
+  async (t, { double, failure, publication }) => {
+    for (const status of [404, 410]) {
+      const video = publication()
+      await video.provision()
+      double.fail('upload', { status })
+      const error = await failure(video.upload(contentOf(randomBytes(1000))))
+      t.match(error, { code: 'platform-unavailable', message: /Upload again from the first byte/ })
+      const bytes = randomBytes(1000)
+      await video.upload(contentOf(bytes))
+      t.ok(double.content(video.draft.title)?.equals(bytes))
+    }
+  },
+)
+
 t.test('the thumbnail keeps the shape of the video and is not enlarged', async (t) => {
   const shapes = [
     [3840, 2160, 640, 360],

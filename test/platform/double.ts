@@ -218,9 +218,7 @@ function exchangeOf(
 
 function strike(request: IncomingMessage, response: ServerResponse, fault: Fault): void {
   if (fault.reset) request.socket.resetAndDestroy()
-  // Of a response to HEAD nothing but the head can be slow.
-  else if (fault.wire)
-    void writeWire(request.socket, request.method === 'HEAD' ? 'a train of 103 Early Hints' : fault.wire)
+  else if (fault.wire) void writeWire(request, fault.wire)
   else if (!fault.hang) send(response, fault.status ?? 500, fault.body ?? '', fault.headers)
 }
 

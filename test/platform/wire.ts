@@ -1,3 +1,4 @@
+import type { IncomingMessage } from 'node:http'
 import type { Socket } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
 
@@ -59,8 +60,10 @@ const scripts: Record<Wire, Script> = { ...slow, ...silent, ...huge, ...refused 
 export type Wire = keyof typeof slow | keyof typeof silent | keyof typeof huge | keyof typeof refused
 
 /** Writes a script to the connection of a request, until the other side ends it. */
-export async function writeWire(socket: Socket, wire: Wire): Promise<void> {
-  const { first, again, every } = scripts[wire]
+export async function writeWire({ socket, method }: IncomingMessage, wire: Wire): Promise<void> {
+  // A response to HEAD has no body: nothing but its head can be slow.
+  const bodyless = method === 'HEAD' && !/head|train/.test(wire)
+  const { first, again, every } = scripts[bodyless ? 'a train of 103 Early Hints' : wire]
   socket.on('error', () => {})
   // Some of these come while the request's body does.
   socket.resume()

@@ -63,7 +63,7 @@ t.test('a conflict is settled by asking for the offset; a lock passes', async (t
 })
 
 t.test('an offset that is missing, no number or out of place is nonsense', async (t) => {
-  for (const offset of [undefined, '', 'ten', '-1', '11', '1.5']) {
+  for (const offset of [undefined, '', 'ten', '-1', '11', '1.5', '1e30', '0x1', '9'.repeat(30), '5, 5']) {
     const http = await serve(t, async (exchange) => {
       await exchange.body()
       exchange.answer(204, undefined, offset === undefined ? {} : { 'upload-offset': offset })
@@ -75,17 +75,112 @@ t.test('an offset that is missing, no number or out of place is nonsense', async
   }
 })
 
-t.test('an upload that is gone is not tried again', async (t) => {
-  let calls = 0
-  const http = await serve(t, async (exchange) => {
-    calls += 1
-    await exchange.body()
-    exchange.answer(410)
-  })
-  const upload = uploadByTus(http, '/files/1', contentOf(randomBytes(10)), { chunkSize: 10, signal })
-  await t.rejects(upload, { code: 'platform-unavailable' })
-  t.equal(calls, 1)
+t.test('HEAD may be answered by a lock or a conflict, as PATCH may', async (t) => {
+  const bytes = randomBytes(12)
+  for (const busy of [[423], [409], [423, 423, 409], [503], [423, 503, 409]]) {
+    const server = createTusDouble()
+    const answers: Record<string, number[]> = { PATCH: [503], HEAD: [...busy] }
+    const http = await serve(t, (exchange) => server.handle(exchange, answers[exchange.method]?.shift()))
+    await uploadByTus(http, '/files/1', contentOf(bytes), { chunkSize: 4, signal, firstDelay: 1 })
+    t.ok(server.received().equals(bytes), busy.join())
+  }
 })
+
+t.test('a lock that outlives every attempt is a failure of the platform, not of the file', async (t) => {
+  for (const [method, status] of [
+    ['PATCH', 423],
+    ['PATCH', 409],
+    ['HEAD', 423],
+    ['HEAD', 409],
+  ] as const) {
+    const server = createTusDouble()
+    const http = await serve(t, (exchange) => {
+      const odd = exchange.method === method ? status : exchange.method === 'PATCH' ? 503 : undefined
+      return server.handle(exchange, odd)
+    })
+    const content = contentOf(randomBytes(10))
+    const upload = uploadByTus(http, '/files/1', content, {
+      chunkSize: 4,
+      signal,
+      firstDelay: 1,
+      attempts: 3,
+    })
+    await t.rejects(upload, { code: 'platform-unavailable' }, `${method} ${status}`)
+    t.ok(content.stream.destroyed)
+  }
+})
+
+t.test('an offset that HEAD gives has to be possible, too', async (t) => {
+  for (const offset of [
+    undefined,
+    '',
+    'ten',
+    '-1',
+    '9',
+    '1.5',
+    '1e30',
+    '1e1',
+    '0x4',
+    '9'.repeat(30),
+    '4, 4',
+    '0',
+  ]) {
+    const server = createTusDouble()
+    const http = await serve(t, async (exchange) => {
+      // The second chunk begins at 4 and ends at 8.
+      if (exchange.method === 'PATCH')
+        return server.handle(exchange, server.received().length === 4 ? 503 : undefined)
+      exchange.answer(200, undefined, offset === undefined ? {} : { 'upload-offset': offset })
+    })
+    const upload = uploadByTus(http, '/files/1', contentOf(randomBytes(12)), {
+      chunkSize: 4,
+      signal,
+      firstDelay: 1,
+    })
+    await t.rejects(upload, { code: 'platform-protocol-error' }, String(offset))
+  }
+})
+
+t.test(
+  'an upload that expires or is removed in the middle is lost by the platform, and not tried again',
+  async (t) => {
+    for (const status of [404, 410])
+      for (const after of [0, 4, 8])
+        for (const method of ['PATCH', 'HEAD']) {
+          const server = createTusDouble()
+          let refusals = 0
+          const http = await serve(t, (exchange) => {
+            if (server.received().length < after) return server.handle(exchange)
+            const gone = exchange.method === method
+            if (gone) refusals += 1
+            return server.handle(exchange, gone ? status : 503)
+          })
+          const content = contentOf(randomBytes(10))
+          const upload = uploadByTus(http, '/files/1', content, { chunkSize: 4, signal, firstDelay: 1 })
+          const lost = { code: 'platform-unavailable', message: /lost what was uploaded so far/ }
+          await t.rejects(upload, lost, `${method} ${status} after ${after}`)
+          t.equal(refusals, 1)
+          t.ok(content.stream.destroyed)
+        }
+  },
+)
+
+/** A tus server with one upload, `/files/1`. */
+function createTusDouble() {
+  let received = Buffer.alloc(0)
+  return {
+    received: () => received,
+    /** @param odd is answered instead, and nothing is taken */
+    async handle(exchange: Exchange, odd?: number) {
+      const { bytes } = await exchange.body()
+      if (odd !== undefined) return exchange.answer(odd)
+      if (exchange.method === 'PATCH') received = Buffer.concat([received, bytes])
+      exchange.answer(exchange.method === 'PATCH' ? 204 : 200, undefined, {
+        'upload-offset': String(received.length),
+      })
+    },
+  }
+}
 
 async function serve(t: Test, handle: (exchange: Exchange) => Promise<void> | void) {
   const kit = createKit()
