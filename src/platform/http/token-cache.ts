@@ -3,7 +3,7 @@ import { VideoMissingError } from '../platform.ts'
 import type { PlatformTools } from '../tools.ts'
 import { CircuitOpenError } from './circuit.ts'
 import { withDeadline } from './deadline.ts'
-import { failureOf } from './failures.ts'
+import { failureOf, OutOfResourcesError } from './failures.ts'
 import type { Authorization } from './http.ts'
 
 /** A token as a platform gave it; `expiresIn` in seconds, undefined when it did not say. */
@@ -68,8 +68,8 @@ export function createTokenCache(platform: string, grant: Grant, tools: Platform
       tools.observer.tokenRequest(platform, 'ok')
       return token
     } catch (cause) {
-      // The circuit paces itself, and no request was sent.
-      if (cause instanceof CircuitOpenError) throw cause
+      // No request was sent, so there is nothing to pace.
+      if (cause instanceof CircuitOpenError || cause instanceof OutOfResourcesError) throw cause
       const error = grantFailure(platform, cause)
       tools.observer.tokenRequest(platform, 'failed')
       noteFailure(error)

@@ -1,6 +1,7 @@
 import t from 'tap'
 import { GatewayError } from '../../../src/errors.ts'
 import { CircuitOpenError } from '../../../src/platform/http/circuit.ts'
+import { OutOfResourcesError } from '../../../src/platform/http/failures.ts'
 import type { Grant } from '../../../src/platform/http/token-cache.ts'
 import { defaultTools } from '../../../src/platform/tools.ts'
 import { fakeClock, pause, setUp } from './token-setup.ts'
@@ -114,10 +115,11 @@ t.test('a grant has an end, and the next one may begin after it', async (t) => {
   t.equal(signals.length, 2)
 })
 
-t.test('an open circuit paces itself: the first call after it gets a token at once', async (t) => {
+t.test('where no request was sent there is nothing to pace: open circuit, no free socket', async (t) => {
   let asked = 0
   const { cache, outcomes } = setUp(async () => {
-    if (++asked < 5) throw new CircuitOpenError('platform-unavailable', 'open', { retryAfter: 10 })
+    if (++asked < 3) throw new CircuitOpenError('platform-unavailable', 'open', { retryAfter: 10 })
+    if (asked < 5) throw new OutOfResourcesError('platform-unavailable', 'no socket', { retryAfter: 10 })
     return { accessToken: 'good', expiresIn: 60 }
   })
   for (let i = 0; i < 4; i++)
