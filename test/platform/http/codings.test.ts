@@ -3,6 +3,7 @@ import { ClientSecretBasic } from 'openid-client'
 import t from 'tap'
 import { clientCredentials } from '../../../src/platform/http/oauth.ts'
 import { createTokenCache } from '../../../src/platform/http/token-cache.ts'
+import { defaultTools } from '../../../src/platform/tools.ts'
 import { get, post, setUp } from './http-setup.ts'
 import { toolsFor } from './token-setup.ts'
 
@@ -24,7 +25,9 @@ const codings: Record<string, Buffer> = {
 const type = { 'content-type': 'application/json' }
 
 t.test('no response is decompressed, whoever asks for it', async (t) => {
-  const { http, fail, seen, origin } = await setUp(t, { tools: { retries: 0 } })
+  const { http, fail, seen, origin } = await setUp(t, {
+    tools: { retries: 0, timeouts: defaultTools.timeouts },
+  })
   const ask = () =>
     createTokenCache(
       'acme',
