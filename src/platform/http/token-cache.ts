@@ -20,7 +20,7 @@ export type Grant = (previous: Token | undefined, signal: AbortSignal) => Promis
  * How long a token is used, whatever the platform states: an `expires_in` of 0 must not cost a token request per call,
  * and an absurd or missing one must not keep a token for ever. Milliseconds.
  */
-const minLife = 5_000
+const minLife = 2_000
 const maxLife = 86_400_000
 /** A token is renewed when a tenth of its life, and at most a minute, is left. Milliseconds, as all below. */
 const renewalShare = 0.1

@@ -189,7 +189,7 @@ t.test('what a token endpoint may state as the life of a token', async (t) => {
       if (good) t.equal(await cache.header(), 'Bearer abc', text)
       else await t.rejects(cache.header(), { code: 'platform-protocol-error' }, text)
     }
-    t.equal(asked, 1, 'not one request for each call')
+    t.ok(asked < 5, `${asked} requests for 20 calls`)
   }
 })
 
