@@ -131,7 +131,7 @@ const outages = {
 
 for (const operation of ['media', 'poster'] as const) {
   t.test(`${operation} in trouble: what is known is read, the new URL once it is over`, async (t) => {
-    const timeouts = { connect: 1_000, answer: 1_000, afterUpload: 1_000 }
+    const timeouts = { connect: 1_000, answer: 1_000, whole: 10_000, afterUpload: 1_000 }
     const circuit = { failures: 1_000, halfOpenAfter: 100 }
     const { gateway, read, follow, later, row } = await setUp(t, { tools: { retries: 0, timeouts, circuit } })
     let round = 0

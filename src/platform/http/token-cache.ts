@@ -1,7 +1,6 @@
 import { GatewayError } from '../../errors.ts'
-import { VideoMissingError } from '../platform.ts'
+import { CircuitOpenError, VideoMissingError } from '../platform.ts'
 import type { PlatformTools } from '../tools.ts'
-import { CircuitOpenError } from './circuit.ts'
 import { withDeadline } from './deadline.ts'
 import { failureOf, OutOfResourcesError } from './failures.ts'
 import type { Authorization } from './http.ts'

@@ -1,8 +1,8 @@
 import t from 'tap'
 import { GatewayError } from '../../../src/errors.ts'
-import { CircuitOpenError } from '../../../src/platform/http/circuit.ts'
 import { OutOfResourcesError } from '../../../src/platform/http/failures.ts'
 import type { Grant } from '../../../src/platform/http/token-cache.ts'
+import { CircuitOpenError } from '../../../src/platform/platform.ts'
 import { defaultTools } from '../../../src/platform/tools.ts'
 import { fakeClock, pause, setUp } from './token-setup.ts'
 
