@@ -182,6 +182,7 @@ export async function buildApp(config: Config, options: AppOptions = {}): Promis
     await poller?.stop()
   })
   server.addHook('onClose', async () => {
+    external?.close()
     await Promise.all([...platforms.values()].map((platform) => platform.close()))
     store.close()
   })

@@ -34,6 +34,7 @@ export const problems = {
   'platform-protocol-error': { status: 502, title: 'The video platform gave an answer that makes no sense' },
   'platform-unauthorized': { status: 502, title: 'The video platform refused our credentials' },
   'platform-throttled': { status: 503, title: 'The video platform throttles' },
+  'issuer-unavailable': { status: 503, title: 'The issuer of the access token is unavailable' },
   'platform-unavailable': { status: 503, title: 'The video platform is out of reach' },
   'store-unavailable': { status: 503, title: 'The store is out of reach' },
   'shutting-down': { status: 503, title: 'The gateway is shutting down' },

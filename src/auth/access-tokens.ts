@@ -72,7 +72,7 @@ export async function createTokenIssuer(options: TokenIssuerOptions): Promise<To
         })
         .catch((error: unknown) => Promise.reject(tokenRefused(error)))
       const { client_id: name, scope } = verified.payload
-      return { name, scopes: new Set(knownScopes(String(scope).split(' '))) }
+      return { kind: 'oauth-client', name, scopes: new Set(knownScopes(String(scope).split(' '))) }
     },
 
     jwks: () => ({ keys: [publicJwk] }),

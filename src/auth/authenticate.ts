@@ -39,7 +39,7 @@ export function createAuthenticator({ apiKeys, issuer, external }: Authenticator
   function byApiKey(key: string): Principal {
     const credential = findBySecret(apiKeys, key)
     if (!credential) throw new GatewayError('unauthorized', 'The API key is not valid')
-    return { name: credential.name, scopes: new Set(credential.scopes) }
+    return { kind: 'api-key', name: credential.name, scopes: new Set(credential.scopes) }
   }
 }
 

@@ -4,10 +4,23 @@ import { hash, randomBytes, timingSafeEqual } from 'node:crypto'
 export const allScopes = ['videos:read', 'videos:write', 'videos:delete'] as const
 export type Scope = (typeof allScopes)[number]
 
-/** Who calls, once the token has been verified. */
+/** The caller, once the token has been verified. Names are unique within a kind and origin only. */
 export interface Principal {
+  kind: 'api-key' | 'oauth-client' | 'external'
   name: string
+  /** Of an external principal: the issuer, and the claim that the name comes from. */
+  origin?: string
   scopes: ReadonlySet<Scope>
+}
+
+/**
+ * Returns the key under which idempotency keys and rate limits of a principal are kept. It differs for every two
+ * principals: the separator is a space, which neither configured names nor issuers contain.
+ */
+export function principalKey({ kind, name, origin }: Principal): string {
+  // An API key is kept under its bare name, so that idempotency keys stored by earlier versions are still found.
+  if (kind === 'api-key') return name
+  return origin === undefined ? `${kind} ${name}` : `${kind} ${origin} ${name}`
 }
 
 /** An API key or an OAuth client as configured. Only the SHA-256 of its secret is known to the gateway. */

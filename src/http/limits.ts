@@ -1,6 +1,7 @@
 import rateLimit from '@fastify/rate-limit'
 import type { FastifyInstance } from 'fastify'
 import type { RequireScope } from '../auth/authenticate.ts'
+import { principalKey } from '../auth/credentials.ts'
 import { GatewayError } from '../errors.ts'
 
 const minute = 60_000
@@ -37,7 +38,7 @@ export function limitClients(
   const limit = server.rateLimit({
     max: perMinute,
     timeWindow: minute,
-    keyGenerator: ({ principal, ip }) => principal?.name ?? ip,
+    keyGenerator: ({ principal, ip }) => (principal ? principalKey(principal) : ip),
   })
   return (scope) => {
     const guard = requireScope(scope)

@@ -10,8 +10,12 @@ import type { IdempotencyRecord } from './store.ts'
 import { type Incoming, open, startUpload, transfer } from './upload.ts'
 import { isDeleted, type Publication, type Video } from './video.ts'
 
+/** Between two tries of a repetition whose first request is under way. Milliseconds. */
+const longestWait = 10_000
+
 /** Which caller marked the request with which `Idempotency-Key`. */
 export interface IdempotencyKey {
+  /** The principal's key, see `auth/credentials.ts`. */
   client: string
   key: string
 }
@@ -120,9 +124,7 @@ async function abandonedVideo(gateway: Gateway, record: IdempotencyRecord): Prom
   let video = gateway.store.find(record.videoId)
   const unsettled = video?.stage === 'provisioning' || video?.stage === 'uploading'
   if (video && unsettled) {
-    // A claim that ends later was made before the clock was set back.
-    const wait = Math.min((video.nextCheckAt ?? 0) - Date.now(), gateway.policy.claim)
-    const retryAfter = Math.ceil(wait / 1000)
+    const retryAfter = secondsToWait(gateway, record, video)
     if (retryAfter > 0) throw new GatewayError('idempotency-key-in-progress', undefined, { retryAfter })
     await check(gateway, video)
     video = gateway.store.find(record.videoId)
@@ -137,6 +139,20 @@ async function abandonedVideo(gateway: Gateway, record: IdempotencyRecord): Prom
     return undefined
   }
   return video
+}
+
+/**
+ * When a repetition is worth another try: after as long as the first request has taken so far, so soon for a quick one
+ * and seldom for a long upload; at the latest when its claim ends, since then nobody works on it any more.
+ * @returns 0 once the claim has ended
+ */
+function secondsToWait(gateway: Gateway, { createdAt }: IdempotencyRecord, { nextCheckAt }: Video): number {
+  const now = Date.now()
+  // A claim that ends later was made before the clock was set back.
+  const left = Math.min((nextCheckAt ?? 0) - now, gateway.policy.claim)
+  if (left <= 0) return 0
+  const elapsed = Math.min(Math.max(now - createdAt, 0), longestWait)
+  return Math.max(1, Math.ceil(Math.min(elapsed, left) / 1000))
 }
 
 /** Undoes a creation whose upload failed. What the platform does not give up now, the poller removes later. */

@@ -10,7 +10,7 @@ const everywhere: ProblemCode[] = [
   'internal-error',
   'store-unavailable',
 ]
-const guarded: ProblemCode[] = ['unauthorized', 'insufficient-scope']
+const guarded: ProblemCode[] = ['unauthorized', 'insufficient-scope', 'issuer-unavailable']
 /** What a call to the platform may come to. */
 export const platformFailures: ProblemCode[] = [
   'platform-rejected',

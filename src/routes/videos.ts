@@ -2,6 +2,7 @@ import multipart from '@fastify/multipart'
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { Type } from '@sinclair/typebox'
 import type { FastifyReply, FastifyRequest } from 'fastify'
+import { principalKey } from '../auth/credentials.ts'
 import { GatewayError } from '../errors.ts'
 import { readForm } from '../http/multipart.ts'
 import { validate } from '../http/validation.ts'
@@ -174,7 +175,8 @@ export const videoRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (
 
 function idempotencyKey(request: FastifyRequest): IdempotencyKey | undefined {
   const key = request.headers['idempotency-key']
-  return typeof key === 'string' && request.principal ? { client: request.principal.name, key } : undefined
+  if (typeof key !== 'string' || !request.principal) return undefined
+  return { client: principalKey(request.principal), key }
 }
 
 function encodeCursor(id: string): string {

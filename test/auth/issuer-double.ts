@@ -1,4 +1,4 @@
-import { createServer, type Server } from 'node:http'
+import { createServer, type RequestListener, type Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import * as jose from 'jose'
 import type { Test } from 'tap'
@@ -9,7 +9,7 @@ export interface IssuerDouble {
   requests: string[]
   privateKey: jose.CryptoKey
   publicJwk: jose.JWK
-  /** Answers changed by a test: path to body. */
+  /** Answers changed by a test: path to body, or to what answers in its place. */
   answers: Record<string, unknown>
   sign(claims?: jose.JWTPayload, header?: Partial<jose.JWTHeaderParameters>): Promise<string>
   stop(): Promise<void>
@@ -34,6 +34,7 @@ export async function startIssuer(
     server = createServer((request, response) => {
       requests.push(request.url ?? '')
       const answer = answers[request.url ?? '']
+      if (typeof answer === 'function') return (answer as RequestListener)(request, response)
       response
         .writeHead(answer ? 200 : 404, { 'content-type': 'application/json' })
         .end(JSON.stringify(answer ?? {}))

@@ -1,5 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import t from 'tap'
+import type { IdempotencyRecord } from '../../src/publication/store.ts'
+import { newVideo } from '../../src/publication/video.ts'
 import { clipsOn, fakeMp4, form, startGateway } from '../support/gateway.ts'
 
 const headers = { 'idempotency-key': 'cms-4711' }
@@ -50,6 +52,67 @@ t.test('while the first is under way, and after it failed', async (t) => {
     201,
     'a failed request may be repeated',
   )
+})
+
+t.test('Retry-After fits a first request that is under way', async (t) => {
+  const gateway = await startGateway(t)
+  const waitOf = async (options: Parameters<typeof gateway.call>[2]) => {
+    const { status, headers } = await gateway.call('POST', '/v1/videos', options)
+    t.equal(status, 409)
+    return headers.get('retry-after')
+  }
+  const upload = { body: form({ title: 'news' }, fakeMp4(1000)) }
+  for (const [operation, options] of [
+    ['create', { json: { title: 'news' } }],
+    ['create', upload],
+    ['ingest', upload],
+  ] as const) {
+    const calls = gateway.sandbox.stats().calls[operation]
+    const again = { ...options, headers: { 'idempotency-key': `${operation} ${Object.keys(options)}` } }
+    gateway.sandbox.knobs.faults.push({ operation, times: 1, delay_ms: 1000 })
+    const first = gateway.call('POST', '/v1/videos', again)
+    while (gateway.sandbox.stats().calls[operation] === calls) await sleep(5)
+    t.match(await waitOf(again), /^[12]$/, operation)
+    t.equal((await first).status, 201)
+    t.equal((await gateway.call('POST', '/v1/videos', again)).headers.get('idempotency-replayed'), 'true')
+  }
+})
+
+t.test('Retry-After grows with the first request, and ends with its claim', async (t) => {
+  const gateway = await startGateway(t)
+  const { store } = gateway.app.gateway
+  const json = { title: 'news' }
+  await gateway.call('POST', '/v1/videos', { json, headers })
+  const { client, fingerprint } = store.findKey('test', headers['idempotency-key']) as IdempotencyRecord
+  /** What is stored while a request is under way, or after its process died: seconds since it began, and to go. */
+  const begun = (key: string, age: number, left: number) => {
+    const now = Date.now()
+    const video = { ...newVideo(json, 'sandbox', 0), nextCheckAt: now + left * 1000 }
+    const record = { client, key, fingerprint, videoId: video.id, response: null }
+    store.insert(video, { ...record, createdAt: now - age * 1000 })
+  }
+  for (const [age, left, expected] of [
+    [0, 60, '1'],
+    [3.1, 57, '4'],
+    [40, 20, '10'],
+    [55, 4.9, '5'],
+    [-3600, 60, '1'],
+    [30, 300, '10'],
+  ] as const) {
+    const key = `begun ${age} s ago, claimed for ${left} s more`
+    begun(key, age, left)
+    const answer = await gateway.call('POST', '/v1/videos', { json, headers: { 'idempotency-key': key } })
+    t.match(answer, { status: 409, body: { code: 'idempotency-key-in-progress' } }, key)
+    t.equal(answer.headers.get('retry-after'), expected, key)
+  }
+  for (const age of [60, 600]) {
+    const key = `begun ${age} s ago, claimed no more`
+    begun(key, age, 0)
+    const repeat = () => gateway.call('POST', '/v1/videos', { json, headers: { 'idempotency-key': key } })
+    let answer = await repeat()
+    for (; answer.status === 409; answer = await repeat()) await sleep(20)
+    t.equal(answer.status, 201, key)
+  }
 })
 
 t.test('with the content in one call', async (t) => {
