@@ -1,7 +1,12 @@
 import { AsyncLocalStorage } from 'node:async_hooks'
 import { randomUUID } from 'node:crypto'
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
-import fastify, { type FastifyInstance, type FastifyServerOptions, LogController } from 'fastify'
+import fastify, {
+  type FastifyInstance,
+  type FastifyRequest,
+  type FastifyServerOptions,
+  LogController,
+} from 'fastify'
 import { createTokenIssuer } from './auth/access-tokens.ts'
 import { createAuthenticator, createScopeGuard } from './auth/authenticate.ts'
 import { createExternalIssuer } from './auth/external-issuer.ts'
@@ -22,6 +27,7 @@ import { observeRequests } from './http/request-log.ts'
 import { registerSecurityHeaders } from './http/security-headers.ts'
 import { compilersFactory } from './http/validation.ts'
 import { createMetrics } from './observability/metrics.ts'
+import { harmlessPath } from './observability/redaction.ts'
 import { type TraceOf, traceRequests, withTraceId } from './observability/tracing.ts'
 import { defaultTools, type PlatformTools } from './platform/tools.ts'
 import type { Gateway } from './publication/gateway.ts'
@@ -198,8 +204,12 @@ export async function buildApp(config: Config, options: AppOptions = {}): Promis
   return { server, gateway, shutdown }
 }
 
-/** The form's parser logs, at trace, all it was given: the request's headers too. */
+/** The form's parser logs, at trace, all it was given: the request's headers too. Fastify itself logs whole URLs. */
 function withoutCredentials(logger: NonNullable<AppOptions['logger']>) {
   if (typeof logger !== 'object') return logger
-  return { ...logger, serializers: { busboyOptions: ({ limits }: { limits?: object }) => ({ limits }) } }
+  const serializers = {
+    busboyOptions: ({ limits }: { limits?: object }) => ({ limits }),
+    req: ({ method, url }: FastifyRequest) => ({ method, path: harmlessPath(url) }),
+  }
+  return { ...logger, serializers }
 }

@@ -1,5 +1,6 @@
 import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { GatewayError, type ProblemCode, problems } from '../errors.ts'
+import { harmlessPath, shortened } from '../observability/redaction.ts'
 import { firstPerPath } from './validation.ts'
 
 /** What Fastify's and its plugins' own statuses mean in our words; anything else of the 4xx is an invalid request. */
@@ -13,6 +14,9 @@ const codesByStatus: Record<number, ProblemCode> = {
   431: 'headers-too-large',
 }
 
+/** Characters of a text in a problem document. */
+const longestMessage = 500
+
 /** What a 503 advises when nobody knows better, in seconds. */
 const defaultRetryAfter = 5
 
@@ -22,7 +26,10 @@ export function registerProblems(app: FastifyInstance): void {
     const problem = toGatewayError(error)
     if (problem.code === 'internal-error') request.log.error({ err: error }, 'unexpected failure')
     else
-      request.log.info({ code: problem.code, err: problem.cause, detail: problem.message }, 'request refused')
+      request.log.info(
+        { code: problem.code, detail: problem.message, ...causeOf(problem) },
+        'request refused',
+      )
     return sendProblem(problem, request, reply)
   })
 
@@ -65,13 +72,26 @@ export function sendProblem(
   return reply
     .code(status)
     .type('application/problem+json')
-    .send({ ...document(problem), instance: pathOf(request), requestId: request.id })
+    .header('cache-control', 'no-store')
+    .send({ ...document(problem), instance: harmlessPath(request.url), requestId: request.id })
 }
 
-/** The document of a problem that has no request yet. */
+/** The document of a problem that has no request yet. Whatever it repeats of the request is shortened. */
 export function document({ code, message, errors }: GatewayError): object {
   const { status, title } = problems[code]
-  return { type: `/problems/${code}`, title, status, detail: message, code, ...(errors && { errors }) }
+  const short = errors?.map((error) => ({
+    path: shortened(error.path),
+    message: shortened(error.message, longestMessage),
+  }))
+  const detail = shortened(message, longestMessage)
+  return { type: `/problems/${code}`, title, status, detail, code, ...(short && { errors: short }) }
+}
+
+/** The cause for the log. What a caller did wrong has no stack worth keeping, and is not to fill the log. */
+function causeOf({ code, cause }: GatewayError): object {
+  if (cause === undefined) return {}
+  if (problems[code].status >= 500) return { err: cause }
+  return { reason: shortened(cause instanceof Error ? cause.message : String(cause), longestMessage) }
 }
 
 function toGatewayError(error: FastifyError | GatewayError): GatewayError {

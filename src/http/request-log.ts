@@ -1,5 +1,6 @@
 import type { FastifyInstance } from 'fastify'
 import type { Metrics } from '../observability/metrics.ts'
+import { harmlessPath } from '../observability/redaction.ts'
 
 /** Stands for a caller who left before the answer, as in nginx's logs; never sent. */
 const clientClosedRequest = 499
@@ -14,7 +15,8 @@ export function observeRequests(server: FastifyInstance, metrics: Metrics): void
       metrics.request({ method, route: routeOptions.url ?? 'unknown', status, seconds })
       // Callers, probes and scrapers look all the time: what changes nothing and went well is only counted.
       const level = method === 'GET' && status < 400 ? 'debug' : 'info'
-      request.log[level]({ method, url, status, seconds, client: principal?.name }, 'request')
+      const caller = principal && { client: principal.name, clientKind: principal.kind }
+      request.log[level]({ method, path: harmlessPath(url), status, seconds, ...caller }, 'request')
     })
     done()
   })

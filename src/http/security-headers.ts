@@ -39,4 +39,9 @@ export async function registerSecurityHeaders(
     xPermittedCrossDomainPolicies: false,
     xXssProtection: false,
   })
+  // Videos and tokens are for their caller alone, and change (OWASP REST Security Cheat Sheet; RFC 9111 §5.2.2.5).
+  server.addHook('onRequest', ({ routeOptions }, reply, done) => {
+    if (routeOptions.url?.startsWith('/v1/')) reply.header('cache-control', 'no-store')
+    done()
+  })
 }

@@ -21,6 +21,7 @@ import {
 } from '@opentelemetry/sdk-trace'
 import { version } from '../config/version.ts'
 import type { Log } from '../platform/tools.ts'
+import { harmlessPath } from './redaction.ts'
 import type { TraceOf } from './tracing.ts'
 
 /** Between two lines about traces that get lost. Milliseconds. */
@@ -68,7 +69,7 @@ export const spanOf: TraceOf = ({ raw, method, url, protocol, routeOptions: { ur
   const attributes = {
     'http.request.method': method,
     'url.scheme': protocol,
-    'url.path': url.split('?', 1)[0],
+    'url.path': harmlessPath(url),
     'http.route': route,
   }
   const tracer = trace.getTracer('video-gateway', version)

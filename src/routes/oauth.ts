@@ -9,6 +9,9 @@ import { GatewayError, problems } from '../errors.ts'
 import { tokenAttempts } from '../http/limits.ts'
 import { jwksSchema, metadataSchema, tokenSchema } from './oauth-schemas.ts'
 
+/** Characters of an `error_description`. */
+const longestDescription = 200
+
 export interface OAuthRoutesOptions {
   issuer: TokenIssuer
   /** Who may ask for tokens; empty: nobody. */
@@ -81,7 +84,8 @@ function describe(error: FastifyError | GatewayError | Error) {
     return { status, error: 'server_error', error_description: problems['internal-error'].title }
   }
   const code = error instanceof OAuth2Server.OAuthError ? error.name : 'invalid_request'
-  return { status, error: code, error_description: error.message.replaceAll(/[^ !#-[\]-~]/g, "'") }
+  const description = error.message.slice(0, longestDescription).replaceAll(/[^ !#-[\]-~]/g, "'")
+  return { status, error: code, error_description: description }
 }
 
 /** RFC 6749 §5.2 knows 400 and 401; what hooks of the whole app refuse keeps its status. */

@@ -39,7 +39,11 @@ t.test('signs the profile of RFC 9068 with either kind of key', async (t) => {
     t.equal((payload.exp ?? 0) - (payload.iat ?? 0), 900)
 
     const principal = await issuer.verify(token)
-    t.strictSame(principal, { name: 'cms', scopes: new Set(['videos:read', 'videos:write']) })
+    t.strictSame(principal, {
+      kind: 'oauth-client',
+      name: 'cms',
+      scopes: new Set(['videos:read', 'videos:write']),
+    })
   }
 })
 
