@@ -11,6 +11,7 @@ import { createTokenIssuer } from './auth/access-tokens.ts'
 import { createAuthenticator, createScopeGuard } from './auth/authenticate.ts'
 import { createExternalIssuer } from './auth/external-issuer.ts'
 import type { Config } from './config/config.ts'
+import { warningsOf } from './config/warnings.ts'
 import { GatewayError } from './errors.ts'
 import {
   answerBrokenRequests,
@@ -29,10 +30,12 @@ import { compilersFactory } from './http/validation.ts'
 import { createMetrics } from './observability/metrics.ts'
 import { harmlessPath } from './observability/redaction.ts'
 import { type TraceOf, traceRequests, withTraceId } from './observability/tracing.ts'
+import { watchCredentials } from './platform/credential-watch.ts'
 import { defaultTools, type PlatformTools } from './platform/tools.ts'
 import type { Gateway } from './publication/gateway.ts'
 import { type Poller, startPoller } from './publication/poller.ts'
 import { createRefreshes } from './publication/refresh.ts'
+import { warnOfStrandedVideos } from './publication/stranded.ts'
 import { contentRoutes } from './routes/content.ts'
 import { registerDocs } from './routes/docs.ts'
 import { oauthRoutes } from './routes/oauth.ts'
@@ -45,6 +48,8 @@ import { openStore } from './store/sqlite.ts'
 export interface App {
   server: FastifyInstance
   gateway: Gateway
+  /** Logs what the configuration lacks, and begins to check the platforms' credentials. Returns at once. */
+  inspect(): void
   /** Turns readiness off, waits for uploads under way as long as the configuration says, then closes everything. */
   shutdown(): Promise<void>
 }
@@ -193,6 +198,13 @@ export async function buildApp(config: Config, options: AppOptions = {}): Promis
     store.close()
   })
 
+  function inspect(): void {
+    for (const warning of warningsOf(config)) log.warn({}, warning)
+    warnOfStrandedVideos(gateway)
+    const { signal } = abort
+    watchCredentials({ platforms: platforms.values(), log, changed: metrics.credentials, signal })
+  }
+
   async function shutdown(): Promise<void> {
     draining = true
     const ended = Promise.all([...uploads.values()].map(({ done }) => done))
@@ -201,7 +213,7 @@ export async function buildApp(config: Config, options: AppOptions = {}): Promis
   }
 
   await server.ready()
-  return { server, gateway, shutdown }
+  return { server, gateway, inspect, shutdown }
 }
 
 /** The form's parser logs, at trace, all it was given: the request's headers too. Fastify itself logs whole URLs. */

@@ -1,4 +1,4 @@
-import { type StaticDecode, type TSchema, Type } from '@sinclair/typebox'
+import { type StaticDecode, type TObject, Type, TypeGuard } from '@sinclair/typebox'
 import {
   TransformDecodeCheckError,
   TransformDecodeError,
@@ -117,12 +117,21 @@ export interface Config {
 
 /**
  * Reads the configuration from the environment.
- * @throws Error with one line that names the variable and what is wrong; never its value
+ * @throws Error with one line that names every variable that is missing or wrong, and how; never its value
  */
 export function loadConfig(env: NodeJS.ProcessEnv): Config {
-  const values = read(variables, env)
+  const complaints: string[] = []
+  const values = read(variables, env, complaints)
+  const production = env.NODE_ENV === 'production'
+  const issuer = externalIssuer(values, complaints)
+  const platforms = choosePlatforms(values, env, complaints)
+  // Outside production `server.ts` makes up for both.
+  if (production && !values.PLATFORM && !values.PLATFORMS) complaints.unshift('PLATFORM: is missing')
+  if (production && ![env.API_KEYS, env.OAUTH_CLIENTS, env.OAUTH_ISSUER].some((text) => text?.trim()))
+    complaints.push('API_KEYS: is missing, and so are OAUTH_CLIENTS and OAUTH_ISSUER')
+  if (complaints.length > 0) throw new Error(complaints.join('; '))
   return {
-    production: env.NODE_ENV === 'production',
+    production,
     host: values.HOST,
     port: values.PORT,
     publicUrl: values.PUBLIC_URL?.replace(/\/+$/, ''),
@@ -131,10 +140,10 @@ export function loadConfig(env: NodeJS.ProcessEnv): Config {
     apiKeys: values.API_KEYS,
     oauthClients: values.OAUTH_CLIENTS,
     oauthSigningKey: values.OAUTH_SIGNING_KEY,
-    externalIssuer: externalIssuer(values),
+    externalIssuer: issuer,
     rateLimit: values.RATE_LIMIT,
     trustedProxies: values.TRUSTED_PROXIES,
-    platforms: choosePlatforms(values, env),
+    platforms,
     policy: {
       backoff: {
         initial: values.POLL_INITIAL_DELAY,
@@ -162,17 +171,16 @@ export function loadConfig(env: NodeJS.ProcessEnv): Config {
   }
 }
 
-function externalIssuer(values: StaticDecode<typeof variables>): Config['externalIssuer'] {
+type Values = StaticDecode<typeof variables>
+
+function externalIssuer(values: Values, complaints: string[]): Config['externalIssuer'] {
   const { OAUTH_ISSUER: issuerUrl, OAUTH_AUDIENCE: audience } = values
-  if (issuerUrl && !audience) throw new Error('OAUTH_AUDIENCE: is needed with OAUTH_ISSUER')
-  if (audience && !issuerUrl) throw new Error('OAUTH_ISSUER: is needed with OAUTH_AUDIENCE')
+  if (issuerUrl && !audience) complaints.push('OAUTH_AUDIENCE: is needed with OAUTH_ISSUER')
+  if (audience && !issuerUrl) complaints.push('OAUTH_ISSUER: is needed with OAUTH_AUDIENCE')
   return issuerUrl && audience ? { issuerUrl, audience } : undefined
 }
 
-function choosePlatforms(
-  values: StaticDecode<typeof variables>,
-  env: NodeJS.ProcessEnv,
-): Config['platforms'] {
+function choosePlatforms(values: Values, env: NodeJS.ProcessEnv, complaints: string[]): Config['platforms'] {
   const variable = values.PLATFORMS ? 'PLATFORMS' : 'PLATFORM'
   const given = values[variable]
   if (given === undefined) return []
@@ -180,32 +188,43 @@ function choosePlatforms(
     .split(',')
     .map((name) => name.trim())
     .filter(Boolean)
-  if (names.length === 0) throw new Error(`${variable}: names no platform`)
+  if (names.length === 0) complaints.push(`${variable}: names no platform`)
   const known = platformDefinitions.map((definition) => definition.name).join(', ')
-  return [...new Set(names)].map((name) => {
+  return [...new Set(names)].flatMap((name) => {
     const definition = platformDefinitions.find((candidate) => candidate.name === name)
-    if (!definition) throw new Error(`${variable}: ${name} is not one of ${known}`)
-    return { definition, variables: read(definition.variables, env) }
+    if (definition) return { definition, variables: read(definition.variables, env, complaints) }
+    complaints.push(`${variable}: ${name} is not one of ${known}`)
+    return []
   })
 }
 
-/** Picks a schema's variables from the environment; an empty one counts as not set. */
-function read<T extends TSchema>(schema: T, env: NodeJS.ProcessEnv): StaticDecode<T> {
-  const given = Object.keys(schema.properties).flatMap((name) => (env[name] ? [[name, env[name]]] : []))
-  const values = Value.Convert(schema, Value.Default(schema, Object.fromEntries(given)))
-  try {
-    return Value.Decode(schema, values) as StaticDecode<T>
-  } catch (error) {
-    if (error instanceof TransformDecodeCheckError) {
-      throw new Error(`${error.error.path.slice(1)}: ${complaint(error.error)}`)
+/**
+ * Picks a schema's variables from the environment; an empty one counts as not set. What is missing or wrong is added
+ * to the complaints and left out.
+ */
+function read<T extends TObject>(schema: T, env: NodeJS.ProcessEnv, complaints: string[]): StaticDecode<T> {
+  const entries = Object.entries(schema.properties).flatMap(([name, property]) => {
+    const value = Value.Convert(property, Value.Default(property, env[name] || undefined))
+    if (value === undefined && TypeGuard.IsOptional(property)) return []
+    try {
+      return [[name, Value.Decode(property, value)]]
+    } catch (error) {
+      complaints.push(`${name}: ${complaintOf(error)}`)
+      return []
     }
-    if (error instanceof TransformDecodeError) throw new Error(`${error.path.slice(1)}: ${error.message}`)
-    throw error
-  }
+  })
+  return Object.fromEntries(entries)
 }
 
+function complaintOf(error: unknown): string {
+  if (error instanceof TransformDecodeCheckError) return complaint(error.error)
+  if (error instanceof TransformDecodeError) return error.message
+  throw error
+}
+
+/** `missing` in a schema says how to do without the variable. */
 function complaint({ value, schema, message }: ValueError): string {
-  if (value === undefined) return 'is missing'
+  if (value === undefined) return schema.missing ? `is missing (${schema.missing})` : 'is missing'
   if (schema.format) return formats[schema.format] ?? message.toLowerCase()
   if (!schema.anyOf) return message.toLowerCase()
   return `expected one of ${schema.anyOf.map((literal: { const: string }) => literal.const).join(', ')}`

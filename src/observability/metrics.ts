@@ -9,6 +9,8 @@ const stages = new Set<Stage>(Object.values(transitions).flatMap(({ from, to }) 
 
 /** The gateway's figures, in Prometheus' naming: base units, `_total` for counters. */
 export interface Metrics extends PlatformObserver, PublicationObserver {
+  /** @param valid undefined while it is not known */
+  credentials(platform: string, valid: boolean | undefined): void
   request(request: { method: string; route: string; status: number; seconds: number }): void
   /** The exposition and its content type. */
   expose(): Promise<{ contentType: string; text: string }>
@@ -84,6 +86,12 @@ export function createMetrics(state: { store: VideoStore; uploadsUnderWay: () =>
     labelNames: ['platform'] as const,
     registers,
   })
+  const credentials = new Gauge({
+    name: 'gateway_platform_credentials_valid',
+    help: 'Whether the platform accepts the configured credentials: 1 or 0; none while it is not known',
+    labelNames: ['platform'] as const,
+    registers,
+  })
   const orphans = new Counter({
     name: 'gateway_orphaned_slots_total',
     help: 'Slots that may be left on a platform because its API cannot tell; the log names them',
@@ -120,6 +128,8 @@ export function createMetrics(state: { store: VideoStore; uploadsUnderWay: () =>
     request: ({ method, route, status, seconds }) => requests.observe({ method, route, status }, seconds),
     call: ({ seconds, ...labels }) => platformCalls.observe(labels, seconds),
     circuit: (platform, now) => circuit.set({ platform }, { closed: 0, 'half-open': 0.5, open: 1 }[now]),
+    credentials: (platform, valid) =>
+      valid === undefined ? credentials.remove({ platform }) : credentials.set({ platform }, Number(valid)),
     tokenRequest: (platform, outcome) => tokens.inc({ platform, outcome }),
     stageChanged({ video: { platform, stage }, from, seconds }) {
       transitions.inc({ platform, from, to: stage })

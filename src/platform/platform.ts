@@ -96,6 +96,12 @@ export interface VideoPlatform {
   /** Removes whatever the slot holds, an upload under way included. A slot with nothing in it is fine. */
   remove(slot: Slot, call: Call): Promise<void>
 
+  /**
+   * Makes one cheap authorized call that changes nothing.
+   * @throws GatewayError `platform-unauthorized` when the platform rejects the configured credentials
+   */
+  checkCredentials(signal: AbortSignal): Promise<void>
+
   /** Gives the sockets back. */
   close(): Promise<void>
 }

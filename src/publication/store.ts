@@ -22,6 +22,13 @@ export interface DueQuery {
   limit: number
 }
 
+/** The number of videos of one platform in one stage. */
+export interface VideoCount {
+  platform: string
+  stage: Stage
+  count: number
+}
+
 /** The memory of one `Idempotency-Key`, which led to one video. `response` is null until the first request was answered. */
 export interface IdempotencyRecord {
   client: string
@@ -72,6 +79,9 @@ export interface VideoStore {
 
   /** How many videos stand in each stage. */
   countByStage(): Partial<Record<Stage, number>>
+
+  /** The number of videos by platform and stage, without zeros. */
+  counts(): VideoCount[]
 
   findKey(client: string, key: string): IdempotencyRecord | undefined
   /** Keeps the answer to the request that made the video, and all that is known of the request by now. */

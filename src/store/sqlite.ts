@@ -2,7 +2,7 @@ import { mkdirSync } from 'node:fs'
 import { dirname } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import { GatewayError } from '../errors.ts'
-import type { IdempotencyRecord, VideoStore } from '../publication/store.ts'
+import type { IdempotencyRecord, VideoCount, VideoStore } from '../publication/store.ts'
 import type { Stage, Video } from '../publication/video.ts'
 import { migrate } from './migrations.ts'
 
@@ -67,6 +67,7 @@ function createStore(db: DatabaseSync): VideoStore {
        WHERE platform = ? AND stage <> 'ready' AND next_check_at IS NOT NULL`,
     ),
     count: db.prepare('SELECT stage, count(*) AS n FROM videos GROUP BY stage'),
+    counts: db.prepare('SELECT platform, stage, count(*) AS count FROM videos GROUP BY platform, stage'),
     insertKey: db.prepare('INSERT INTO idempotency_keys VALUES (?, ?, ?, ?, ?, ?)'),
     findKey: db.prepare('SELECT * FROM idempotency_keys WHERE client = ? AND key = ?'),
     answerKey: db.prepare('UPDATE idempotency_keys SET fingerprint = ?, response = ? WHERE videoId = ?'),
@@ -166,6 +167,8 @@ function createStore(db: DatabaseSync): VideoStore {
         Object.fromEntries(
           (statements.count.all() as { stage: Stage; n: number }[]).map((row) => [row.stage, row.n]),
         ),
+
+      counts: () => statements.counts.all() as unknown as VideoCount[],
 
       findKey,
       answerKey: (videoId, fingerprint, response) =>

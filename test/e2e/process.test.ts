@@ -108,6 +108,7 @@ t.test('what is wrong with the environment is said in one line', async (t) => {
   const { port } = taken.address() as AddressInfo
   for (const [env, line] of [
     [{ ...db, PLATFORM: 'sandbox' }, 'SANDBOX_BASE_URL: is missing'],
+    [{ ...db, PLATFORM: 'mux' }, 'MUX_TOKEN_ID: is missing; MUX_TOKEN_SECRET: is missing'],
     [{ ...db, PLATFORM: 'vhs' }, /PLATFORM: vhs is not one of .*sandbox/],
     [{ ...db, PLATFORM: '', NODE_ENV: 'production' }, 'PLATFORM: is missing'],
     [
@@ -160,10 +161,15 @@ t.test('a .env file is read, or it is said why not', async (t) => {
       encoding: 'utf8',
     }).stderr
   const said = (what: string) => `video-gateway cannot start: ${what}\n`
-  t.equal(start(), said('PLATFORM: is missing'), 'there need not be one')
+  const nobody = 'API_KEYS: is missing, and so are OAUTH_CLIENTS and OAUTH_ISSUER'
+  t.equal(start(), said(`PLATFORM: is missing; ${nobody}`), 'there need not be one')
   await writeFile(file, '# ours\nPLATFORM=vhs\n')
   t.match(start(), /PLATFORM: vhs is not one of/)
-  t.match(start({ PLATFORM: 'mux' }), said('MUX_TOKEN_ID: is missing'), 'the environment wins')
+  t.match(
+    start({ PLATFORM: 'mux' }),
+    said(`MUX_TOKEN_ID: is missing; MUX_TOKEN_SECRET: is missing; ${nobody}`),
+    'the environment wins',
+  )
   await rm(file)
   await mkdir(file)
   t.equal(start(), said('.env: cannot be read'))

@@ -1,5 +1,6 @@
 import type { Test } from 'tap'
 import { boundsTests } from './conformance/bounds.ts'
+import { credentialTests } from './conformance/credentials.ts'
 import { failureTests } from './conformance/failures.ts'
 import { lifeTests } from './conformance/life.ts'
 import type { StartDouble } from './conformance/setup.ts'
@@ -15,4 +16,5 @@ export function conformanceTests(t: Test, startDouble: StartDouble): void {
   failureTests(t, startDouble)
   uploadTests(t, startDouble)
   boundsTests(t, startDouble)
+  credentialTests(t, startDouble)
 }

@@ -117,7 +117,7 @@ export type ListVideosErrors = {
      */
     500: Problem;
     /**
-     * `store-unavailable`
+     * `store-unavailable`, `issuer-unavailable`
      */
     503: Problem;
 };
@@ -220,7 +220,7 @@ export type CreateVideoErrors = {
      */
     502: Problem;
     /**
-     * `store-unavailable`, `shutting-down`, `platform-throttled`, `platform-unavailable`
+     * `store-unavailable`, `issuer-unavailable`, `shutting-down`, `platform-throttled`, `platform-unavailable`
      */
     503: Problem;
     /**
@@ -290,7 +290,7 @@ export type DeleteVideoErrors = {
      */
     502: Problem;
     /**
-     * `store-unavailable`, `platform-throttled`, `platform-unavailable`
+     * `store-unavailable`, `issuer-unavailable`, `platform-throttled`, `platform-unavailable`
      */
     503: Problem;
     /**
@@ -356,7 +356,7 @@ export type GetVideoErrors = {
      */
     500: Problem;
     /**
-     * `store-unavailable`
+     * `store-unavailable`, `issuer-unavailable`
      */
     503: Problem;
 };
@@ -447,7 +447,7 @@ export type PostContentErrors = {
      */
     502: Problem;
     /**
-     * `store-unavailable`, `shutting-down`, `platform-throttled`, `platform-unavailable`
+     * `store-unavailable`, `issuer-unavailable`, `shutting-down`, `platform-throttled`, `platform-unavailable`
      */
     503: Problem;
     /**
@@ -540,7 +540,7 @@ export type PutContentErrors = {
      */
     502: Problem;
     /**
-     * `store-unavailable`, `shutting-down`, `platform-throttled`, `platform-unavailable`
+     * `store-unavailable`, `issuer-unavailable`, `shutting-down`, `platform-throttled`, `platform-unavailable`
      */
     503: Problem;
     /**
@@ -606,7 +606,7 @@ export type GetStatusErrors = {
      */
     500: Problem;
     /**
-     * `store-unavailable`
+     * `store-unavailable`, `issuer-unavailable`
      */
     503: Problem;
 };
@@ -696,7 +696,7 @@ export type GetInfoErrors = {
      */
     500: Problem;
     /**
-     * `store-unavailable`
+     * `store-unavailable`, `issuer-unavailable`
      */
     503: Problem;
 };
@@ -777,7 +777,7 @@ export type GetThumbnailErrors = {
      */
     500: Problem;
     /**
-     * `store-unavailable`
+     * `store-unavailable`, `issuer-unavailable`
      */
     503: Problem;
 };

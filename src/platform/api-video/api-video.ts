@@ -183,6 +183,10 @@ function createApiVideo(variables: Variables, tools: PlatformTools): VideoPlatfo
       if (videoId !== null) await remove(videoId, signal)
     },
 
+    async checkCredentials(signal) {
+      await http.json(List, { operation: 'credentials', method: 'GET', url: '/videos?pageSize=1', signal })
+    },
+
     close: http.close,
   }
 }

@@ -200,6 +200,11 @@ function createCloudflareStream(variables: Variables, tools: PlatformTools): Vid
       if (videoId !== null) await remove(videoId, signal)
     },
 
+    async checkCredentials(signal) {
+      const url = `${videos}?limit=1`
+      await api.result(Type.Array(Uid), { operation: 'credentials', method: 'GET', url, signal })
+    },
+
     close: http.close,
   }
 }

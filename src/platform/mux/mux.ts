@@ -124,6 +124,12 @@ function createMux(variables: Variables, tools: PlatformTools): VideoPlatform {
     info: async ({ videoId }, call) => infoOf(await findAsset('info', videoId, call)),
     thumbnail: async ({ videoId }, call) => thumbnailOf(await findAsset('thumbnail', videoId, call)),
     remove: discard,
+
+    async checkCredentials(signal) {
+      const url = `${uploads}?limit=1`
+      await http.json(UploadList, { operation: 'credentials', method: 'GET', url, signal })
+    },
+
     close: http.close,
   }
 

@@ -185,6 +185,17 @@ function createPeertube(variables: Variables, tools: PlatformTools): VideoPlatfo
 
     remove: (slot, { signal }) => clear(slot, signal),
 
+    async checkCredentials(signal) {
+      const me = { operation: 'credentials', method: 'GET', url: '/api/v1/users/me', signal } as const
+      const { videoChannels } = await http.json(Me, me)
+      const wanted = variables.PEERTUBE_CHANNEL_ID
+      if (wanted !== undefined && !videoChannels.some(({ id }) => id === wanted))
+        throw new GatewayError(
+          'platform-unauthorized',
+          `PEERTUBE_CHANNEL_ID: the account has no channel ${wanted}`,
+        )
+    },
+
     close: http.close,
   }
 }

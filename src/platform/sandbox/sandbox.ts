@@ -10,7 +10,12 @@ import type { PlatformDefinition, PlatformTools } from '../tools.ts'
 export const sandbox = {
   name: 'sandbox',
   variables: Type.Object({
-    SANDBOX_BASE_URL: Type.String({ format: 'url', description: 'where the sandbox platform listens' }),
+    SANDBOX_BASE_URL: Type.String({
+      format: 'url',
+      description: 'where the sandbox platform listens',
+      missing:
+        'set it to the address of a running sandbox, or leave PLATFORM unset outside production: the gateway then starts one itself',
+    }),
     SANDBOX_CLIENT_ID: Type.String({ default: 'sandbox', description: 'its OAuth2 client' }),
     SANDBOX_CLIENT_SECRET: Type.String({
       default: 'sandbox-secret',
@@ -150,6 +155,11 @@ function createSandbox(variables: Variables, tools: PlatformTools): VideoPlatfor
 
     async remove({ videoId }, { signal }) {
       await http.send({ operation: 'remove', method: 'DELETE', url: `/clips/${videoId}`, signal })
+    },
+
+    async checkCredentials(signal) {
+      const url = '/clips?external_ref=none'
+      await http.json(Clips, { operation: 'credentials', method: 'GET', url, signal })
     },
 
     close: http.close,

@@ -111,7 +111,7 @@ export async function startDouble(): Promise<PlatformDouble> {
   function list({ url, answer }: Exchange) {
     const wanted = [...url.searchParams].flatMap(([name, value]) => {
       const key = /^metadata\[(.+)\]$/.exec(name)?.[1]
-      if (!key) wrong(`a list filtered by ${name}`)
+      if (!key && name !== 'pageSize') wrong(`a list filtered by ${name}`)
       return key ? [{ key, value }] : []
     })
     const found = [...videos.values()].filter(({ metadata }) =>

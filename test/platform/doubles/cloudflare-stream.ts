@@ -67,9 +67,9 @@ export async function startDouble(): Promise<PlatformDouble> {
   })
 
   const origin = await kit.listen({
-    operations(method, { pathname, searchParams }) {
+    operations(method, { pathname }) {
       if (pathname === stream && method === 'POST') return ['provision']
-      if (pathname === stream && method === 'GET' && searchParams.has(byCreator)) return ['find']
+      if (pathname === stream && method === 'GET') return ['find']
       if (!pathname.startsWith(`${stream}/`)) return []
       if (method === 'DELETE') return ['remove']
       return method === 'GET' ? ['status', 'info', 'thumbnail'] : []
@@ -85,7 +85,11 @@ export async function startDouble(): Promise<PlatformDouble> {
         const creator = url.searchParams.get(byCreator)
         return exchange.answer(
           200,
-          wrap([...videos.values()].filter((video) => video.creator === creator).map(present)),
+          wrap(
+            [...videos.values()]
+              .filter((video) => creator === null || video.creator === creator)
+              .map(present),
+          ),
         )
       }
       const video = videos.get(url.pathname.slice(stream.length + 1))
