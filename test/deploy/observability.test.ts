@@ -102,6 +102,7 @@ async function metricsOf(t: Parameters<typeof startGateway>[0]): Promise<Map<str
   const observer = gateway.app.gateway.observer as Json
   observer.circuit('sandbox', 'open')
   observer.orphaned('sandbox')
+  observer.credentials('sandbox', false)
   const exposition: string = (await gateway.call('GET', '/metrics')).body
   const known = new Map([['up', new Set(scraped)]])
   for (const [, metric, labels = ''] of exposition.matchAll(/^([a-z]\w*)(?:\{(.*)\})? \S+$/gim)) {

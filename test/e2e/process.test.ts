@@ -12,7 +12,8 @@ import { type GatewayProcess, startProcess } from '../support/process.ts'
 import { beginPut } from '../support/raw.ts'
 
 async function until(gateway: GatewayProcess, id: string, wanted: string) {
-  for (const deadline = Date.now() + 30_000; Date.now() < deadline; await sleep(20)) {
+  // A process that is killed while it checks a video leaves a claim of a minute.
+  for (const deadline = Date.now() + 90_000; Date.now() < deadline; await sleep(20)) {
     const { body } = await gateway.call('GET', `/v1/videos/${id}/status`)
     if (body.stage === wanted) return body
   }
