@@ -12,7 +12,13 @@ export interface EmbeddedSandbox {
 export async function startEmbeddedSandbox(): Promise<EmbeddedSandbox> {
   const child = fork(new URL('./main.ts', import.meta.url), {
     // Clean: the gateway's `PUBLIC_URL` and `PORT` are not the sandbox's.
-    env: { PATH: process.env.PATH, TMPDIR: process.env.TMPDIR, PORT: '0', HOST: '127.0.0.1' },
+    env: {
+      PATH: process.env.PATH,
+      TMPDIR: process.env.TMPDIR,
+      PORT: '0',
+      HOST: '127.0.0.1',
+      LENGTH_REQUIRED: process.env.SANDBOX_LENGTH_REQUIRED,
+    },
     stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
   })
   const stop = () => void child.kill()

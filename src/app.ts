@@ -13,6 +13,7 @@ import { createExternalIssuer } from './auth/external-issuer.ts'
 import type { Config } from './config/config.ts'
 import { warningsOf } from './config/warnings.ts'
 import { GatewayError } from './errors.ts'
+import { checkBodies } from './http/bodies.ts'
 import {
   answerBrokenRequests,
   closeCutConnections,
@@ -152,6 +153,7 @@ export async function buildApp(config: Config, options: AppOptions = {}): Promis
     done()
   })
   cutSlowBodies(server)
+  checkBodies(server)
   readJson(server)
   registerProblems(server)
   await registerDocs(server)
@@ -216,12 +218,9 @@ export async function buildApp(config: Config, options: AppOptions = {}): Promis
   return { server, gateway, inspect, shutdown }
 }
 
-/** The form's parser logs, at trace, all it was given: the request's headers too. Fastify itself logs whole URLs. */
+/** Fastify itself logs whole URLs. */
 function withoutCredentials(logger: NonNullable<AppOptions['logger']>) {
   if (typeof logger !== 'object') return logger
-  const serializers = {
-    busboyOptions: ({ limits }: { limits?: object }) => ({ limits }),
-    req: ({ method, url }: FastifyRequest) => ({ method, path: harmlessPath(url) }),
-  }
+  const serializers = { req: ({ method, url }: FastifyRequest) => ({ method, path: harmlessPath(url) }) }
   return { ...logger, serializers }
 }

@@ -58,10 +58,18 @@ export class GatewayError extends Error {
   readonly errors: ProblemOptions['errors']
   readonly retryAfter: number | undefined
 
-  constructor(code: ProblemCode, detail: string = problems[code].title, options: ProblemOptions = {}) {
-    super(detail, { cause: options.cause })
+  constructor(code: ProblemCode, detail?: string, options: ProblemOptions = {}) {
+    super(detail ?? describe(options.errors) ?? problems[code].title, { cause: options.cause })
     this.code = code
     this.errors = options.errors
     this.retryAfter = options.retryAfter
   }
+}
+
+/** The wrong fields as a sentence each: the first few, for a reader who sees nothing but `detail`. */
+function describe(errors: ProblemOptions['errors']): string | undefined {
+  return errors
+    ?.slice(0, 3)
+    .map(({ path, message }) => `${path.slice(0, 100) || 'The body'} ${message}.`)
+    .join(' ')
 }

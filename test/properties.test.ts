@@ -1,5 +1,4 @@
 import { Readable } from 'node:stream'
-import { fastifyMultipart as multipart } from '@fastify/multipart'
 import fc from 'fast-check'
 import Fastify from 'fastify'
 import t from 'tap'
@@ -28,7 +27,7 @@ const bytes = fc.oneof(
 t.test('the size of a file in a form is exact, however the form is framed', async (t) => {
   const app = Fastify()
   t.teardown(() => app.close())
-  await app.register(multipart)
+  app.addContentTypeParser('multipart/form-data', (_request, _payload, done) => done(null))
   app.setErrorHandler((error, _request, reply) =>
     reply
       .code(error instanceof GatewayError ? problems[error.code].status : 500)
@@ -36,10 +35,10 @@ t.test('the size of a file in a form is exact, however the form is framed', asyn
   )
   app.post('/', async (request) => {
     const { fields, incoming } = await readForm(request, ['title', 'description'])
+    const size = await incoming.estimateSize?.()
     const chunks: Buffer[] = []
     for await (const chunk of incoming.source) chunks.push(chunk as Buffer)
-    await incoming.confirmEnd?.()
-    return { fields, size: incoming.size, content: Buffer.concat(chunks).toString('latin1') }
+    return { fields, size, content: Buffer.concat(chunks).toString('latin1') }
   })
 
   let told = 0

@@ -1,4 +1,10 @@
+import { isUtf8 } from 'node:buffer'
 import type { FastifyInstance } from 'fastify'
+import { GatewayError } from '../errors.ts'
+import { parseHeaderValue } from './media-type.ts'
+
+/** JSON is UTF-8 (RFC 8259 §8.1), of which ASCII is a part. */
+const charsets = ['utf-8', 'utf8', 'us-ascii']
 
 /**
  * Reads JSON bodies. An empty one counts as none: many generated clients put the media type on a `DELETE` too. Where
@@ -6,7 +12,17 @@ import type { FastifyInstance } from 'fastify'
  */
 export function readJson(app: FastifyInstance): void {
   const parse = app.getDefaultJsonParser('error', 'error')
-  app.addContentTypeParser('application/json', { parseAs: 'string' }, (request, body, done) =>
-    body.length === 0 ? done(null, undefined) : parse(request, body as string, done),
-  )
+  app.addContentTypeParser('application/json', { parseAs: 'buffer' }, (request, body, done) => {
+    const charset = parseHeaderValue(request.headers['content-type'] ?? '')?.parameters.get('charset')
+    if (charset !== undefined && !charsets.includes(charset.toLowerCase()))
+      return done(new GatewayError('unsupported-media-type', 'Send JSON in UTF-8, without another charset.'))
+    if (body.length === 0) return done(null, undefined)
+    if (!isUtf8(body as Buffer))
+      return done(
+        new GatewayError('invalid-request', undefined, {
+          errors: [{ path: '', message: 'is not valid UTF-8: send JSON in UTF-8' }],
+        }),
+      )
+    return parse(request, body.toString(), done)
+  })
 }

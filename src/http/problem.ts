@@ -23,7 +23,7 @@ const defaultRetryAfter = 5
 /** Makes every error of the app problem+json (RFC 9457), and serves the pages that their `type` points to. */
 export function registerProblems(app: FastifyInstance): void {
   app.setErrorHandler((error: FastifyError | GatewayError, request, reply) => {
-    const problem = toGatewayError(error)
+    const problem = toGatewayError(error, request)
     if (problem.code === 'internal-error') request.log.error({ err: error }, 'unexpected failure')
     else
       request.log.info(
@@ -34,6 +34,8 @@ export function registerProblems(app: FastifyInstance): void {
   })
 
   app.setNotFoundHandler((request, reply) => {
+    // Such as /v1/videos/, which is not the video without an id.
+    if (/.\/$/.test(pathOf(request))) return sendProblem(slashAtEnd(), request, reply)
     const methods = app.supportedMethods.filter(
       (method) => app.hasRoute({ url: pathOf(request), method }) || matches(app, request, method),
     )
@@ -44,6 +46,11 @@ export function registerProblems(app: FastifyInstance): void {
     return sendProblem(new GatewayError('method-not-allowed'), request, reply)
   })
 
+  app.addHook('onRequest', (request, _reply, done) => {
+    const isApi = request.routeOptions.url?.startsWith('/v1/')
+    done(isApi && pathOf(request).endsWith('/') ? slashAtEnd() : undefined)
+  })
+
   app.get('/problems/:code', { schema: { hide: true } }, async (request, reply) => {
     const { code } = request.params as { code: string }
     if (!Object.hasOwn(problems, code)) throw new GatewayError('not-found')
@@ -52,6 +59,11 @@ export function registerProblems(app: FastifyInstance): void {
       .type('text/plain; charset=utf-8')
       .send(`${code}\n\n${title}.\nIt is answered with status ${status}.\n`)
   })
+}
+
+/** No path of the API ends with a slash. */
+function slashAtEnd(): GatewayError {
+  return new GatewayError('not-found', 'No path of this API ends with a slash. Send the request without it.')
 }
 
 /** Answers a path that cannot be read; Fastify finds that out before any route or hook. */
@@ -94,7 +106,7 @@ function causeOf({ code, cause }: GatewayError): object {
   return { reason: shortened(cause instanceof Error ? cause.message : String(cause), longestMessage) }
 }
 
-function toGatewayError(error: FastifyError | GatewayError): GatewayError {
+function toGatewayError(error: FastifyError | GatewayError, request: FastifyRequest): GatewayError {
   if (error instanceof GatewayError) return error
   if (error.validation) {
     const context = error.validationContext === 'body' ? '' : undefined
@@ -105,10 +117,21 @@ function toGatewayError(error: FastifyError | GatewayError): GatewayError {
     return new GatewayError('invalid-request', undefined, { errors: firstPerPath(errors), cause: undefined })
   }
   if (error.code === 'FST_ERR_CTP_INVALID_JSON_BODY')
-    return new GatewayError('invalid-request', undefined, { errors: [{ path: '', message: 'is no JSON' }] })
+    return new GatewayError('invalid-request', undefined, {
+      errors: [{ path: '', message: 'is not valid JSON' }],
+    })
+  if (error.code === 'FST_ERR_CTP_INVALID_MEDIA_TYPE')
+    return new GatewayError('unsupported-media-type', typesOf(request), { cause: error })
   const status = error.statusCode ?? 500
   if (status < 400 || status >= 500) return new GatewayError('internal-error')
   return new GatewayError(codesByStatus[status] ?? 'invalid-request', undefined, { cause: error })
+}
+
+/** What the call takes instead of the body that was sent, by its route's schema. */
+function typesOf({ routeOptions }: FastifyRequest): string {
+  const { content = {} } = (routeOptions.schema?.body ?? {}) as { content?: object }
+  const types = Object.keys(content)
+  return types.length === 0 ? 'This call has no body.' : `Send Content-Type: ${types.join(' or ')}.`
 }
 
 function pathOf(request: FastifyRequest): string {

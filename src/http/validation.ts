@@ -1,11 +1,14 @@
 import type { Static, TSchema } from '@sinclair/typebox'
 import { TypeCompiler } from '@sinclair/typebox/compiler'
-import { Value } from '@sinclair/typebox/value'
+import { Value, type ValueError, ValueErrorType } from '@sinclair/typebox/value'
 import type { FastifySchemaCompiler } from 'fastify'
 import { GatewayError } from '../errors.ts'
 
-/** Bodies of these types are read as streams: their schemas are there for the document only. */
-export const streamedTypes = ['multipart/form-data', 'video/mp4']
+/**
+ * Bodies of these types, or without a type, are read as streams where they are read at all: their schemas are there for
+ * the document only.
+ */
+export const streamedTypes = ['multipart/form-data', 'video/mp4', 'application/octet-stream', '']
 
 /** Nobody mends more at once, and a body with thousands of wrong fields shall not cost more than one. */
 const maxErrors = 20
@@ -28,7 +31,7 @@ const validatorCompiler: FastifySchemaCompiler<TSchema> = ({ schema, httpPart, .
   return (given: unknown) => {
     const value = httpPart === 'querystring' ? readIntegers(schema, given) : given
     if (compiled.Check(value)) return { value }
-    const errors = firstPerPath(compiled.Errors(value))
+    const errors = complaintsOf(compiled.Errors(value))
     return { error: errors.map(({ path, message }) => ({ instancePath: path, message })) as never }
   }
 }
@@ -45,7 +48,51 @@ function readIntegers({ properties }: TSchema, query: unknown): unknown {
 /** @throws GatewayError `invalid-request` that names the wrong fields */
 export function validate<T extends TSchema>(schema: T, value: unknown): Static<T> {
   if (Value.Check(schema, value)) return value
-  throw new GatewayError('invalid-request', undefined, { errors: firstPerPath(Value.Errors(schema, value)) })
+  throw new GatewayError('invalid-request', undefined, { errors: complaintsOf(Value.Errors(schema, value)) })
+}
+
+function* withMessages(errors: Iterable<ValueError>) {
+  for (const error of errors) yield { path: error.path, message: messageOf(error) }
+}
+
+function complaintsOf(errors: Iterable<ValueError>) {
+  return firstPerPath(withMessages(errors))
+}
+
+const formats: Record<string, string> = {
+  line: 'must be one line of text, without control characters',
+  text: 'must be text, without NUL and control characters of the C1 set',
+}
+
+/** What is wrong with a field, as the end of a sentence that its path begins. */
+function messageOf({ type, schema, message }: ValueError): string {
+  switch (type) {
+    case ValueErrorType.ObjectRequiredProperty:
+      return 'is required'
+    case ValueErrorType.ObjectAdditionalProperties:
+      return 'is not a known field'
+    case ValueErrorType.Object:
+      return 'must be a JSON object'
+    case ValueErrorType.String:
+      return 'must be a string'
+    case ValueErrorType.StringMaxLength:
+      return `must have at most ${schema.maxLength} characters`
+    case ValueErrorType.StringMinLength:
+    case ValueErrorType.StringPattern:
+      return 'must not be empty'
+    case ValueErrorType.StringFormat:
+      return formats[schema.format] ?? message
+    case ValueErrorType.Union: {
+      const choices = schema.anyOf.map((choice: TSchema) => choice.const)
+      return choices.includes(undefined) ? message : `must be one of ${choices.join(', ')}`
+    }
+    case ValueErrorType.Integer:
+    case ValueErrorType.IntegerMinimum:
+    case ValueErrorType.IntegerMaximum:
+      return `must be an integer from ${schema.minimum} to ${schema.maximum}`
+    default:
+      return message
+  }
 }
 
 /** TypeBox tells several things of one missing field; the first says it. Stops when there are enough. */

@@ -17,8 +17,6 @@ export interface ContentOptions {
   idleTimeout: number
   /** Ends the upload from outside, with its reason. */
   signal: AbortSignal
-  /** Called at the end of the bytes, before the platform hears of it; a rejection fails the upload. */
-  confirmEnd?: (() => Promise<void>) | undefined
   /** What it means that the bytes are more or fewer than `size`; `incomplete-upload` if not given. */
   wrongSize?: ((detail: string) => GatewayError) | undefined
   /** Whether to tell the bytes' SHA-256 in the end. */
@@ -87,7 +85,7 @@ export async function openContent(source: Readable, options: ContentOptions): Pr
   source.once('close', onBroken).once('error', onBroken)
   signal.addEventListener('abort', onAbort)
   if (signal.aborted) onAbort()
-  else if (source.destroyed) onBroken()
+  else if (source.destroyed) onBroken(source.errored ?? undefined)
 
   try {
     await judgeHead(source, failed.signal)
@@ -135,12 +133,7 @@ export async function openContent(source: Readable, options: ContentOptions): Pr
     })
   }
 
-  async function onEnd() {
-    try {
-      await options.confirmEnd?.()
-    } catch (error) {
-      return fail(error instanceof GatewayError ? error : incomplete('the body is not complete', error))
-    }
+  function onEnd() {
     if (size !== null && received < size)
       return fail(wrongSize(`the file ended after ${received} of the announced ${size} bytes`))
     idle.stop()

@@ -11,13 +11,18 @@ import { isDeleted, type Video } from './video.ts'
 /** The bytes as they come in. */
 export interface Incoming {
   source: Readable
-  /** Length in bytes, null when it cannot be known. */
+  /** Length in bytes that the caller announced; null when it did not. */
   size: number | null
-  /** What the caller has to see to for `size` to be right, when it was not announced but reckoned. */
-  assuming?: string
-  /** See `openContent`. */
-  confirmEnd?: () => Promise<void>
+  /**
+   * What the length is when nobody announced it, by what the bytes around the content tell; null when they do not. It
+   * may turn out to be wrong, so it is used only where the platform cannot do without a length.
+   */
+  estimateSize?: () => Promise<number | null>
 }
+
+/** What a caller can do whose form does not tell the length of its file. */
+const announceSize =
+  'Send the length of the file in bytes in a field `size` before the part `file`, or send the file alone with PUT and Content-Length.'
 
 /** An upload that holds its video's lease. */
 export interface StartedUpload {
@@ -42,23 +47,30 @@ export async function upload(gateway: Gateway, id: string, incoming: Incoming): 
 export async function open(
   gateway: Gateway,
   platform: string,
-  { source, size, assuming, confirmEnd }: Incoming,
+  { source, size: announced, estimateSize }: Incoming,
   digested = false,
 ): Promise<IncomingContent> {
   const { lengthRequired } = platformOf(gateway, platform)
-  if (size === null && lengthRequired)
-    throw new GatewayError('length-required', `${platform} needs the length: send Content-Length`)
+  const estimated = announced === null && lengthRequired ? await estimateSize?.() : undefined
+  const size = announced ?? estimated ?? null
+  if (size === null && lengthRequired) {
+    const advice = estimateSize ? announceSize : 'Send Content-Length.'
+    throw new GatewayError('length-required', `${platform} requires the length of the file. ${advice}`)
+  }
   const { uploadMaxBytes: maxBytes, uploadIdleTimeout: idleTimeout } = gateway.policy
   return openContent(source, {
-    // A reckoned length is used only where the platform cannot do without one.
-    size: assuming && !lengthRequired ? null : size,
+    size,
     maxBytes,
     idleTimeout,
     signal: gateway.signal,
-    confirmEnd,
-    wrongSize: assuming
-      ? () => new GatewayError('length-required', `the length of the file cannot be told: ${assuming}`)
-      : undefined,
+    wrongSize:
+      announced === size
+        ? undefined
+        : () =>
+            new GatewayError(
+              'length-required',
+              `${platform} requires the length of the file, and it cannot be computed from this form. ${announceSize}`,
+            ),
     digested,
   })
 }

@@ -1,7 +1,7 @@
-import multipart from '@fastify/multipart'
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { GatewayError } from '../errors.ts'
-import { readForm } from '../http/multipart.ts'
+import { isForm, readForm } from '../http/multipart.ts'
+import { isContentType } from '../http/part.ts'
 import { upload } from '../publication/upload.ts'
 import { answers, platformFailures, securedBy } from './answers.ts'
 import type { RouteOptions } from './options.ts'
@@ -29,14 +29,14 @@ const common = {
 const description =
   'Streamed through to the platform. After a failed or cut upload the video is back at `awaiting-upload` and takes a new one.'
 
-/** The content of a video, raw or as a form. In a scope of its own: no other type of body is read here. */
+/** The content of a video, raw or as a form. In a scope of its own: every body is a stream here. */
 export const contentRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (
   app,
   { gateway, requireScope },
 ) => {
   app.removeAllContentTypeParsers()
-  app.addContentTypeParser('video/mp4', (_request, _payload, done) => done(null))
-  await app.register(multipart)
+  // The handlers say of other types what to send instead.
+  app.addContentTypeParser('*', (_request, _payload, done) => done(null))
 
   app.put(
     '/v1/videos/:id/content',
@@ -47,12 +47,25 @@ export const contentRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (
         operationId: 'putContent',
         summary: 'Upload the content',
         description,
-        body: { content: { 'video/mp4': { schema: ContentBody } } },
+        body: {
+          content: {
+            'video/mp4': { schema: ContentBody },
+            'application/octet-stream': { schema: ContentBody },
+          },
+        },
       },
     },
-    async ({ params, raw, headers }, reply) => {
-      if (headers['content-type'] === undefined)
-        throw new GatewayError('unsupported-media-type', 'send Content-Type: video/mp4')
+    async ({ params, raw, headers, mediaType }, reply) => {
+      if (isForm(mediaType))
+        throw new GatewayError(
+          'unsupported-media-type',
+          'Send a form with POST. With PUT, send the bytes of the MP4 alone, with Content-Type: video/mp4.',
+        )
+      if (mediaType !== undefined && !isContentType(mediaType))
+        throw new GatewayError(
+          'unsupported-media-type',
+          'Send an MP4 with Content-Type: video/mp4, application/octet-stream or none.',
+        )
       // A part would be taken for the whole (RFC 9110 §14.5).
       if (headers['content-range'] !== undefined)
         throw new GatewayError('invalid-request', undefined, {
@@ -77,6 +90,11 @@ export const contentRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (
       },
     },
     async (request, reply) => {
+      if (!isForm(request.mediaType))
+        throw new GatewayError(
+          'unsupported-media-type',
+          'Send multipart/form-data with the MP4 in the part `file`. Send the MP4 alone with PUT.',
+        )
       const { incoming } = await readForm(request, [])
       await upload(gateway, request.params.id, incoming)
       return reply.code(204).send()

@@ -93,7 +93,9 @@ function statusOf(error: FastifyError | GatewayError | Error): number {
   if (error instanceof OAuth2Server.InvalidClientError) return 401
   if (error instanceof OAuth2Server.ServerError) return 500
   if (error instanceof OAuth2Server.OAuthError) return 400
-  if (error instanceof GatewayError) return problems[error.code].status
-  const status = ('statusCode' in error && error.statusCode) || 500
+  const status =
+    error instanceof GatewayError
+      ? problems[error.code].status
+      : ('statusCode' in error && error.statusCode) || 500
   return [413, 415].includes(status) ? 400 : status
 }

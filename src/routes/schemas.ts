@@ -4,7 +4,8 @@ const nullable = <T extends TSchema>(schema: T) => Type.Union([schema, Type.Null
 const time = (description: string) => Type.String({ format: 'date-time', description })
 
 /** A replacement character is what is left of bytes that were no UTF-8. */
-const isText = (text: string) => text.isWellFormed() && !/[\0\uFFFD]/.test(text)
+// biome-ignore lint/suspicious/noControlCharactersInRegex: they are what it is about
+const isText = (text: string) => text.isWellFormed() && !/[\0\x80-\x9f\uFFFD]/.test(text)
 FormatRegistry.Set('text', isText)
 // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what it is about
 FormatRegistry.Set('line', (text) => isText(text) && !/[\x00-\x1f\x7f]/.test(text))
@@ -47,10 +48,20 @@ export const PublicationBody = Type.Object(
   },
 )
 
-const file = Type.String({ format: 'binary', description: 'the mp4, `video/mp4`; the last part of the form' })
+const size = Type.Optional(
+  Type.Integer({
+    minimum: 1,
+    description:
+      'Length of the file in bytes, before the part `file`. Most senders need not send it; those that get 411 must.',
+  }),
+)
+const file = Type.String({
+  format: 'binary',
+  description: 'The MP4, as `video/mp4` or `application/octet-stream`; the last part of the form.',
+})
 /** For the document only: the form is read as a stream. */
-export const PublicationForm = Type.Object({ ...PublicationBody.properties, file })
-export const ContentForm = Type.Object({ file })
+export const PublicationForm = Type.Object({ ...PublicationBody.properties, size, file })
+export const ContentForm = Type.Object({ size, file })
 export const ContentBody = Type.String({ format: 'binary', description: 'the mp4' })
 
 const Status = Type.Union([Type.Literal('pending'), Type.Literal('ready'), Type.Literal('error')], {

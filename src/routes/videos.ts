@@ -1,10 +1,10 @@
-import multipart from '@fastify/multipart'
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { Type } from '@sinclair/typebox'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import { principalKey } from '../auth/credentials.ts'
 import { GatewayError } from '../errors.ts'
-import { readForm } from '../http/multipart.ts'
+import { isForm, readForm } from '../http/multipart.ts'
+import { invalidField } from '../http/part.ts'
 import { validate } from '../http/validation.ts'
 import { visibleVideo } from '../publication/gateway.ts'
 import { type IdempotencyKey, type Published, publish } from '../publication/publish.ts'
@@ -42,7 +42,7 @@ export const videoRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (
   app,
   { gateway, present, requireScope },
 ) => {
-  await app.register(multipart)
+  app.addContentTypeParser('multipart/form-data', (_request, _payload, done) => done(null))
   app.post(
     '/v1/videos',
     {
@@ -90,12 +90,14 @@ export const videoRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (
     },
     async (request, reply) => {
       const key = idempotencyKey(request)
-      if (request.body === undefined && !request.isMultipart()) {
-        throw new GatewayError('unsupported-media-type', 'send application/json or multipart/form-data')
-      }
-      if (!request.isMultipart())
+      if (!isForm(request.mediaType)) {
+        if (request.body === undefined)
+          throw new GatewayError('unsupported-media-type', 'Send application/json or multipart/form-data.')
         return created(reply, await publish(gateway, validate(PublicationBody, request.body), { key }))
+      }
       const { fields, incoming } = await readForm(request, Object.keys(PublicationBody.properties))
+      if (fields.title === undefined)
+        throw invalidField('title', 'is required; put the fields before the part `file`, which is the last')
       return created(reply, await publish(gateway, validate(PublicationBody, fields), { key, incoming }))
     },
   )

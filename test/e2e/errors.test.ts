@@ -49,9 +49,9 @@ t.test('input that is not valid', async (t) => {
   const bad = (body: string, type: string) =>
     gateway.call('POST', '/v1/videos', { body, headers: { 'content-type': type } })
   for (const [body, message] of [
-    ['{"title":', 'is no JSON'],
-    ['{"title":"x","__proto__":{"a":1}}', 'is no JSON'],
-    ['', 'Expected object'],
+    ['{"title":', 'is not valid JSON'],
+    ['{"title":"x","__proto__":{"a":1}}', 'is not valid JSON'],
+    ['', 'must be a JSON object'],
   ] as const) {
     const answer = await bad(body, 'application/json')
     problem(t, answer, 400, 'invalid-request')
@@ -210,9 +210,7 @@ t.test('content that cannot be taken', async (t) => {
 })
 
 t.test('a length that the platform needs', async (t) => {
-  const gateway = await startGateway(t)
-  const platform = gateway.app.gateway.platforms.get('sandbox') as { lengthRequired: boolean }
-  platform.lengthRequired = true
+  const gateway = await startGateway(t, { env: { SANDBOX_LENGTH_REQUIRED: 'true' } })
   gateway.sandbox.knobs.require_length = true
   const video = await gateway.create()
   const path = `/v1/videos/${video.id}/content`

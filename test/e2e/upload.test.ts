@@ -87,36 +87,67 @@ t.test('a form tells the exact length to a platform that needs it, whatever it l
   t.strictSame(double.violations, [])
 })
 
-/** Ends of a form that RFC 2046 allows and that make its length another one than the usual. */
-const oddEnds = {
-  'no line end after it': '\r\n--b0undary--',
-  'blanks after it': '\r\n--b0undary--  \r\n',
-  'an epilogue': '\r\n--b0undary--\r\nepilogue',
+/** Ends of a form that RFC 2046 allows and that senders have. */
+const ends = {
+  'no line break': '\r\n--b0undary--',
+  'two line breaks': '\r\n--b0undary--\r\n\r\n',
+  'padding and a line break': '\r\n--b0undary--  \r\n',
+  'padding alone': '\r\n--b0undary--\t',
 }
 
-t.test('a form may end as it likes where no length is needed', async (t) => {
-  const gateway = await startGateway(t)
-  for (const [name, end] of Object.entries(oddEnds)) {
-    const video = await gateway.create()
-    t.equal((await sendForm(gateway, video.id, rawForm(fakeMp4(50_000), { end }))).status, 204, name)
-    t.match(await gateway.until(video.id, () => true), { upload: { bytesReceived: 50_000 } }, name)
-  }
+t.test('a form may end as senders end it, where a length is needed and where not', async (t) => {
+  const { gateway, double } = await startInFrontOfMux(t)
+  for (const at of [await startGateway(t), gateway])
+    for (const [name, end] of Object.entries(ends)) {
+      const video = await at.create({ title: name })
+      t.equal((await sendForm(at, video.id, rawForm(fakeMp4(50_000), { end }))).status, 204, name)
+      t.match(await at.until(video.id, () => true), { upload: { bytesReceived: 50_000 } }, name)
+    }
+  t.strictSame(double.violations, [])
 })
 
 t.test(
-  'where one is needed the caller is told how to end it, and the slot takes another upload',
+  'where a length turns out wrong the caller is told what to send, and the slot stays free',
   async (t) => {
     const { gateway, double } = await startInFrontOfMux(t)
-    for (const [name, end] of Object.entries(oddEnds)) {
+    const file = fakeMp4(1_500_000)
+    for (const [name, end] of Object.entries(ends)) {
       const video = await gateway.create({ title: name })
-      const refused = await sendForm(gateway, video.id, rawForm(fakeMp4(50_000), { end }))
-      t.match(refused, { status: 411, body: { code: 'length-required', detail: /one line end/ } }, name)
+      const refused = await sendForm(gateway, video.id, rawForm(file, { end }))
+      t.match(refused, { status: 411, body: { code: 'length-required', detail: /field `size`/ } }, name)
       t.match(await gateway.until(video.id, () => true), { stage: 'awaiting-upload' }, name)
-      t.equal((await gateway.put(video.id, fakeMp4(50_000))).status, 204, name)
+      const fields = `--b0undary\r\nContent-Disposition: form-data; name="size"\r\n\r\n${file.length}\r\n`
+      t.equal((await sendForm(gateway, video.id, rawForm(file, { end, fields }))).status, 204, 'with `size`')
+      t.ok(double.content(name)?.equals(file), name)
     }
     t.strictSame(double.violations, [])
   },
 )
+
+t.test('a size that is not that of the file', async (t) => {
+  const { gateway, double } = await startInFrontOfMux(t)
+  for (const at of [await startGateway(t), gateway])
+    for (const [size, status, errors] of [
+      ['49999', 400, undefined],
+      ['50002', 400, undefined],
+      ['1', 400, [{ path: '/size' }]],
+      ['9000000', 400, [{ path: '/size' }]],
+      ['-1', 400, [{ path: '/size' }]],
+      ['1e3', 400, [{ path: '/size' }]],
+      ['', 400, [{ path: '/size' }]],
+      ['50000', 204, undefined],
+    ] as const) {
+      const video = await at.create({ title: `size ${size}` })
+      const fields = `--b0undary\r\nContent-Disposition: form-data; name="size"\r\n\r\n${size}\r\n`
+      const answer = await sendForm(at, video.id, rawForm(fakeMp4(50_000), { fields }))
+      t.match(
+        answer,
+        { status, ...(errors && { body: { errors } }) },
+        `${size}: ${JSON.stringify(answer.body)}`,
+      )
+    }
+  t.strictSame(double.violations, [])
+})
 
 t.test('a form that has no end fails, and no truncated video is left', async (t) => {
   const gateway = await startGateway(t)

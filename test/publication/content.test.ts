@@ -158,14 +158,3 @@ t.test('when the platform side ends, the source only stops', async (t) => {
   body.destroy(new Error('later'))
   await sleep(10)
 })
-
-t.test('the end waits for its confirmation', async (t) => {
-  const good = await openContent(source(mp4(50)), { ...options, confirmEnd: () => sleep(20) })
-  t.equal((await read(good.stream)).length, 50)
-  const bad = await openContent(source(mp4(50)), {
-    ...options,
-    confirmEnd: () => Promise.reject(new Error('more to come')),
-  })
-  t.equal(await failure(read(bad.stream)), 'incomplete-upload')
-  t.notOk(bad.complete())
-})

@@ -21,6 +21,10 @@ export const sandbox = {
       default: 'sandbox-secret',
       description: 'and that client’s secret',
     }),
+    SANDBOX_LENGTH_REQUIRED: Type.Union([Type.Literal('true'), Type.Literal('false')], {
+      default: 'false',
+      description: '`true`: uploads need their length, as with Mux, PeerTube and Cloudflare Stream',
+    }),
   }),
   create: createSandbox,
 } satisfies PlatformDefinition
@@ -29,6 +33,7 @@ interface Variables {
   SANDBOX_BASE_URL: string
   SANDBOX_CLIENT_ID: string
   SANDBOX_CLIENT_SECRET: string
+  SANDBOX_LENGTH_REQUIRED: 'true' | 'false'
 }
 
 const Clip = Type.Object({ clip_id: Type.String({ minLength: 1 }) })
@@ -68,7 +73,7 @@ function createSandbox(variables: Variables, tools: PlatformTools): VideoPlatfor
 
   return {
     name,
-    lengthRequired: false,
+    lengthRequired: variables.SANDBOX_LENGTH_REQUIRED === 'true',
 
     async provision({ id, title, description }, { signal }) {
       const json = { name: title, summary: description ?? '', external_ref: id }

@@ -1,0 +1,232 @@
+import { Transform, type TransformCallback } from 'node:stream'
+import { GatewayError } from '../errors.ts'
+import { invalidField, type PartHeaders, parsePartHeaders } from './part.ts'
+
+/** Everything before the file has to fit: preamble, part headers and fields. Bytes. */
+const maxHeadBytes = 256 * 1024
+const maxPartHeaderBytes = 16 * 1024
+/** Padding behind the closing delimiter. Bytes. */
+const maxEndBytes = 256
+
+const lineBreak = Buffer.from('\r\n')
+const emptyLine = Buffer.from('\r\n\r\n')
+
+export interface FormHandlers {
+  /** A field; what it throws ends the form. */
+  field(headers: PartHeaders, value: Buffer): void
+  /** The file begins: the stream gives its bytes. @param start its offset in the body; what it throws ends the form */
+  file(headers: PartHeaders, start: number): void
+}
+
+/**
+ * Splits a form (RFC 2046 §5.1.1, RFC 7578) into its fields, which are small, and the one file behind them, whose
+ * bytes come out of this stream:
+ *
+ *     preamble CRLF --boundary CRLF headers CRLF CRLF field CRLF --boundary CRLF headers CRLF CRLF file CRLF --boundary--
+ *
+ * Every byte is accounted for: no part is skipped, and behind the file nothing may come but the closing delimiter, its
+ * padding and at most two CRLF. The stream ends only once the body has ended so.
+ */
+export class FormStream extends Transform {
+  /** What ends a part: a line break, two dashes and the boundary. */
+  readonly delimiter: Buffer
+  readonly #handlers: FormHandlers
+  #state: 'head' | 'file' | 'end' = 'head'
+  /** Bytes not yet understood. The first line break is not of the body: so every delimiter begins with one. */
+  #rest: Buffer = lineBreak
+  /** Bytes of the body before `#rest`. */
+  #offset = -lineBreak.length
+  #inPart = false
+  #begun = false
+  #complete = false
+  #held: { chunks: Buffer[]; length: number; wanted: number; done(): void } | undefined
+
+  constructor(boundary: string, handlers: FormHandlers) {
+    super()
+    this.delimiter = Buffer.from(`\r\n--${boundary}`, 'latin1')
+    this.#handlers = handlers
+    // Whoever waits for the file hears of it by the stream's end.
+    this.on('error', () => {})
+  }
+
+  /**
+   * Looks at the first bytes of the file without taking them.
+   * @returns up to about so many bytes, fewer when they did not come in time; and whether they are the whole file
+   */
+  async peek(bytes: number, milliseconds: number): Promise<{ head: Buffer; whole: boolean }> {
+    const { promise, resolve: done } = Promise.withResolvers<void>()
+    if (!this.#complete) this.#held = { chunks: [], length: 0, wanted: bytes, done }
+    // Lets what waits for room come: it is held now.
+    const { head } = this.#look()
+    if (this.#complete || this.destroyed || head.length >= bytes) done()
+    const timer = setTimeout(done, milliseconds)
+    this.once('close', done)
+    await promise
+    clearTimeout(timer)
+    this.off('close', done)
+    this.#release()
+    return this.#look()
+  }
+
+  /** What is buffered, and whether it is all of the file. */
+  #look(): { head: Buffer; whole: boolean } {
+    const chunks: Buffer[] = []
+    // Never read when empty: that would end the stream.
+    while (this.readableLength > 0) chunks.push(this.read())
+    const head = Buffer.concat(chunks)
+    if (head.length > 0) this.unshift(head)
+    return { head, whole: this.#complete }
+  }
+
+  override _transform(chunk: Buffer, _encoding: string, done: TransformCallback): void {
+    try {
+      this.#begun = true
+      this.#rest = this.#rest.length === 0 ? chunk : Buffer.concat([this.#rest, chunk])
+      if (this.#state === 'head') while (this.#readPart());
+      if (this.#state === 'file') this.#readFile()
+      if (this.#state === 'end') this.#checkEnd()
+      done()
+    } catch (error) {
+      done(error as Error)
+    }
+  }
+
+  override _flush(done: TransformCallback): void {
+    const problem = this.#problemAtEnd()
+    if (!problem) {
+      this.#complete = true
+      this.#release()
+    }
+    done(problem)
+  }
+
+  /** Reads the next delimiter or part before the file. @returns whether there may be more to read */
+  #readPart(): boolean {
+    if (this.#rest.length > maxHeadBytes)
+      throw new GatewayError(
+        'invalid-request',
+        `More than ${maxHeadBytes} bytes of the form come before the part \`file\`. Send fewer or shorter fields.`,
+      )
+    return this.#inPart ? this.#readHeadersAndValue() : this.#readDelimiter()
+  }
+
+  /** Skips a preamble, up to the line break that ends the first delimiter's line. */
+  #readDelimiter(): boolean {
+    const at = this.#rest.indexOf(this.delimiter)
+    if (at < 0) return false
+    const end = this.#endOfDelimiter(at)
+    if (end === undefined) return false
+    this.#skip(end)
+    this.#inPart = true
+    return true
+  }
+
+  /** @returns where the line break behind a delimiter begins; undefined when it has not come yet */
+  #endOfDelimiter(at: number): number | undefined {
+    const start = at + this.delimiter.length
+    const line = this.#rest.toString('latin1', start, start + maxEndBytes)
+    const padding = /^[ \t]*/.exec(line)?.[0].length ?? 0
+    if (line.startsWith('\r\n', padding)) return start + padding
+    if (line.startsWith('--')) throw invalidField('file', 'is missing; send the video as the last part')
+    if (line.length < maxEndBytes && /^[ \t]*\r?$|^-$/.test(line)) return undefined
+    throw malformedDelimiter(line.startsWith('\n', padding))
+  }
+
+  #readHeadersAndValue(): boolean {
+    const end = this.#rest.indexOf(emptyLine)
+    if (end > maxPartHeaderBytes || (end < 0 && this.#rest.length > maxPartHeaderBytes))
+      throw new GatewayError('invalid-request', 'The headers of a part of the form are too long.')
+    if (end < 0) return false
+    const headers = parsePartHeaders(this.#rest.toString('latin1', lineBreak.length, end))
+    const start = end + emptyLine.length
+    // A browser names the file; other senders need not (RFC 7578 §4.2).
+    if (headers.name === 'file') {
+      this.#skip(start)
+      this.#state = 'file'
+      this.#handlers.file(headers, this.#offset)
+      return false
+    }
+    const next = this.#rest.indexOf(this.delimiter, start)
+    if (next < 0) return false
+    this.#handlers.field(headers, this.#rest.subarray(start, next))
+    this.#skip(next)
+    this.#inPart = false
+    return true
+  }
+
+  #readFile(): void {
+    const data = this.#rest
+    const end = data.indexOf(this.delimiter)
+    const passed = end < 0 ? data.length - this.#beginOfDelimiter(data) : end
+    if (passed > 0) this.#give(data.subarray(0, passed))
+    this.#rest = data.subarray(end < 0 ? passed : end + this.delimiter.length)
+    if (end >= 0) this.#state = 'end'
+  }
+
+  /** @returns how many of the last bytes may be the begin of a delimiter */
+  #beginOfDelimiter(data: Buffer): number {
+    for (let at = Math.max(0, data.length - this.delimiter.length + 1); ; at++) {
+      at = data.indexOf(0x0d, at)
+      if (at < 0) return 0
+      if (data.compare(this.delimiter, 0, data.length - at, at) === 0) return data.length - at
+    }
+  }
+
+  #checkEnd(): void {
+    const end = this.#rest.toString('latin1', 0, maxEndBytes)
+    if (this.#rest.length < maxEndBytes && /^-?$|^--[ \t]*(\r\n){0,2}\r?$|^[ \t]+\r?$|^\r$/.test(end)) return
+    if (/^--/.test(end))
+      throw new GatewayError(
+        'invalid-request',
+        'Bytes follow the end of the form. Send nothing after the closing boundary but one CRLF.',
+      )
+    if (/^[ \t]*\r\n/.test(end))
+      throw invalidField('file', 'must be the last part of the form, and the only file')
+    throw malformedDelimiter(/^[ \t]*\n/.test(end))
+  }
+
+  #problemAtEnd(): GatewayError | undefined {
+    if (this.#state === 'end' && /^--[ \t]*(\r\n){0,2}$/.test(this.#rest.toString('latin1'))) return undefined
+    if (!this.#begun) return invalidField('file', 'is missing; the body is empty')
+    if (this.#state === 'head' && this.#offset < 0 && !this.#rest.includes(this.delimiter)) {
+      const named = this.delimiter.toString('latin1', lineBreak.length)
+      const text = this.#rest.toString('latin1')
+      if (text.includes(`${named}\n`) || text.includes(`\n${named}`)) return malformedDelimiter(true)
+      return new GatewayError(
+        'incomplete-upload',
+        'The boundary that Content-Type names does not begin any line of the body. Let your HTTP library set Content-Type.',
+      )
+    }
+    return new GatewayError('incomplete-upload', 'The form ended before its closing boundary. Send it again.')
+  }
+
+  #give(bytes: Buffer): void {
+    const held = this.#held
+    if (!held) return void this.push(bytes)
+    held.chunks.push(bytes)
+    held.length += bytes.length
+    if (held.length >= held.wanted) held.done()
+  }
+
+  #release(): void {
+    const held = this.#held
+    if (!held) return
+    this.#held = undefined
+    for (const chunk of held.chunks) if (!this.destroyed) this.push(chunk)
+    held.done()
+  }
+
+  #skip(bytes: number): void {
+    this.#rest = this.#rest.subarray(bytes)
+    this.#offset += bytes
+  }
+}
+
+function malformedDelimiter(byLineFeed: boolean): GatewayError {
+  return new GatewayError(
+    'invalid-request',
+    byLineFeed
+      ? 'The lines of the form end with LF. End the boundary lines and headers of a form with CRLF.'
+      : 'A boundary line of the form is malformed. The boundary must not occur within a field or the file.',
+  )
+}
