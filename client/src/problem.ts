@@ -15,8 +15,8 @@ export class GatewayProblem extends Error {
 
   constructor(problem: Partial<Problem> & { status: number; code: string }, retryAfter?: number) {
     const { status, code, requestId, errors = [] } = problem
-    const fields = errors.map(({ path, message }) => `${path} ${message}`).join(', ')
-    super((problem.detail ?? problem.title ?? `answered ${status}`) + (fields && `: ${fields}`))
+    // `detail` names the first wrong fields.
+    super(problem.detail ?? problem.title ?? `answered ${status}`)
     this.status = status
     this.code = code
     this.retryAfter = retryAfter

@@ -4,7 +4,6 @@ const nullable = <T extends TSchema>(schema: T) => Type.Union([schema, Type.Null
 const time = (description: string) => Type.String({ format: 'date-time', description })
 
 /** A replacement character is what is left of bytes that were no UTF-8. */
-// biome-ignore lint/suspicious/noControlCharactersInRegex: they are what it is about
 const isText = (text: string) => text.isWellFormed() && !/[\0\x80-\x9f\uFFFD]/.test(text)
 FormatRegistry.Set('text', isText)
 // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what it is about

@@ -375,7 +375,11 @@ export type GetVideoResponse = GetVideoResponses[keyof GetVideoResponses];
 export type PostContentData = {
     body: {
         /**
-         * the mp4, `video/mp4`; the last part of the form
+         * Length of the file in bytes, before the part `file`. Most senders need not send it; those that get 411 must.
+         */
+        size?: number;
+        /**
+         * The MP4, as `video/mp4` or `application/octet-stream`; the last part of the form.
          */
         file: Blob | File;
     };
