@@ -84,7 +84,8 @@ function addField(
 
 /** @returns the bytes that the field `size` announces, null when there is no such field @throws GatewayError */
 function declaredSize(text: string | undefined, framing: FormFraming): number | null {
-  if (text === undefined) return null
+  // A form on a web page sends a field that was not filled in.
+  if (!text) return null
   if (!/^\d{1,15}$/.test(text))
     throw invalidField('size', 'must be the length of the file in bytes, in digits')
   if (!isPossibleSize(framing, Number(text)))

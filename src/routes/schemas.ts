@@ -47,11 +47,11 @@ export const PublicationBody = Type.Object(
   },
 )
 
+/** The empty one comes first: Swagger UI fills a form's fields in with the first choice. */
 const size = Type.Optional(
-  Type.Integer({
-    minimum: 1,
+  Type.Union([Type.Literal(''), Type.Integer({ minimum: 1 })], {
     description:
-      'Length of the file in bytes, before the part `file`. Most senders need not send it; those that get 411 must.',
+      'Length of the file in bytes, before the part `file`. Most clients need not send it; those that get 411 must. Empty counts as absent.',
   }),
 )
 const file = Type.String({

@@ -375,9 +375,9 @@ export type GetVideoResponse = GetVideoResponses[keyof GetVideoResponses];
 export type PostContentData = {
     body: {
         /**
-         * Length of the file in bytes, before the part `file`. Most senders need not send it; those that get 411 must.
+         * Length of the file in bytes, before the part `file`. Most clients need not send it; those that get 411 must. Empty counts as absent.
          */
-        size?: number;
+        size?: '' | number;
         /**
          * The MP4, as `video/mp4` or `application/octet-stream`; the last part of the form.
          */
