@@ -35,7 +35,10 @@ export interface Call {
   keep(slot: Slot): void
 }
 
-/** `awaiting-upload` also stands for content that the platform received only in part. */
+/**
+ * `awaiting-upload` also stands for content that the platform received only in part.
+ * `message` has at most 500 characters, none of them a control character.
+ */
 export type ProcessingStatus =
   | { state: 'awaiting-upload' | 'processing' | 'ready' }
   | { state: 'failed'; message: string }
@@ -46,7 +49,10 @@ interface Perishable {
   validUntil?: number
 }
 
-/** Sizes in pixels, duration in seconds. */
+/**
+ * Sizes in pixels (1 to 65,535), duration in seconds (at most ten days). `launchUrl` is absolute, http(s), without
+ * credentials.
+ */
 export interface VideoInfo extends Perishable {
   launchUrl: string
   mimeType: 'video/mp4' | 'application/vnd.apple.mpegurl'
@@ -55,7 +61,7 @@ export interface VideoInfo extends Perishable {
   duration: number
 }
 
-/** Sizes in pixels. */
+/** Sizes in pixels (1 to 65,535). `url` is absolute, http(s), without credentials. */
 export interface Thumbnail extends Perishable {
   url: string
   mimeType: 'image/jpeg' | 'image/png'
@@ -66,6 +72,7 @@ export interface Thumbnail extends Perishable {
 /**
  * The one contract between the gateway and any video platform.
  * Every method may throw a GatewayError with one of the `platform-…` codes, and {@link VideoMissingError}.
+ * A response that is out of the bounds of `http/border.ts`, or about another video, is `platform-protocol-error`.
  */
 export interface VideoPlatform {
   readonly name: string

@@ -12,8 +12,6 @@ import type { Stage, Video } from './video.ts'
 
 /** A platform may not know a new video everywhere at once: so many checks are forgiven. */
 const firstChecks = 2
-/** Of a vendor's message, in characters. */
-const longestMessage = 500
 
 /** A platform that asks for more patience than this is asked again all the same. Milliseconds. */
 export const longestRetryAfter = 600_000
@@ -75,8 +73,7 @@ async function checkProcessing(gateway: Gateway, video: Video, signal: AbortSign
 
   try {
     const status = await platform.status(video.slot, call)
-    if (status.state === 'failed')
-      return void fail('platform-processing-failed', status.message.slice(0, longestMessage))
+    if (status.state === 'failed') return void fail('platform-processing-failed', status.message)
     if (status.state === 'awaiting-upload') {
       return void fail('platform-lost-content', 'the platform took the upload and does not have it any more')
     }

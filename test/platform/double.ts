@@ -27,6 +27,14 @@ export interface Fault {
   late?: boolean
 }
 
+/** A response of a double, before it is sent. `body` is JSON unless it is a string, a Buffer or undefined. */
+export interface Answer {
+  operations: Operation[]
+  status: number
+  body: unknown
+  headers: Record<string, string>
+}
+
 /**
  * A double of a platform: a real HTTP server that checks what it is sent and refuses what the vendor would refuse.
  * `doubles/<name>.ts` exports `startDouble(): Promise<PlatformDouble>`; the conformance suite finds it by that name.
@@ -42,6 +50,8 @@ export interface PlatformDouble {
   fail(operation: Operation, fault: Fault, times?: number): void
   /** Drops the faults that were not used up. */
   forgive(): void
+  /** Passes every response of the double through `change` from now on, as a lying platform or proxy would. */
+  rewrite(change?: (answer: Answer) => Answer): void
   /** Requests seen for an operation, failed ones included. */
   calls(operation: Operation): number
   /** Whether the slot is made by `upload`, not by `provision`. */
@@ -102,7 +112,10 @@ export interface Site {
 
 /** The parts every double has: servers, injected faults, counts, and the brake for uploads. */
 export interface Kit
-  extends Pick<PlatformDouble, 'violations' | 'fail' | 'forgive' | 'calls' | 'holdUploads' | 'close'> {
+  extends Pick<
+    PlatformDouble,
+    'violations' | 'fail' | 'forgive' | 'rewrite' | 'calls' | 'holdUploads' | 'close'
+  > {
   /** Starts a server on a port of its own and resolves to its origin. Several make several origins. */
   listen(site: Site): Promise<string>
 }
@@ -113,6 +126,7 @@ export function createKit(published?: Published): Kit {
   const faults: { operation: Operation; fault: Fault; times: number }[] = []
   const counts = new Map<Operation, number>()
   let held: Promise<void> | undefined
+  let rewrite = (answer: Answer) => answer
 
   function takeFault(operations: Operation[]): Fault | undefined {
     const entry = faults.find(({ operation, times }) => times > 0 && operations.includes(operation))
@@ -130,7 +144,8 @@ export function createKit(published?: Published): Kit {
     if (operations.includes('upload')) await held
     if (published) violations.push(...published.request(method, url, request.headers))
     const late = fault?.late ? fault : undefined
-    const exchange = exchangeOf(request, response, url, late, violations, published)
+    const change: Surroundings['change'] = (answer) => rewrite({ operations, ...answer })
+    const exchange = exchangeOf(request, response, url, { late, change, violations, published })
     if (!fault || fault.late) return site.handle(exchange)
     if (fault.reset) {
       const bytes = await readUpTo(request, fault.reset.afterBytes)
@@ -141,6 +156,9 @@ export function createKit(published?: Published): Kit {
 
   return {
     violations,
+    rewrite: (change = (answer) => answer) => {
+      rewrite = change
+    },
     fail: (operation, fault, times = 1) => void faults.push({ operation, fault, times }),
     forgive: () => void faults.splice(0),
     calls: (operation) => counts.get(operation) ?? 0,
@@ -179,13 +197,19 @@ export function createKit(published?: Published): Kit {
   }
 }
 
+/** What an exchange has of its double. */
+interface Surroundings {
+  late: Fault | undefined
+  change(answer: Omit<Answer, 'operations'>): Answer
+  violations: string[]
+  published: Published | undefined
+}
+
 function exchangeOf(
   request: IncomingMessage,
   response: ServerResponse,
   url: URL,
-  late: Fault | undefined,
-  violations: string[],
-  published: Published | undefined,
+  { late, change, violations, published }: Surroundings,
 ): Exchange {
   const method = request.method ?? ''
   const body = async () => {
@@ -211,7 +235,8 @@ function exchangeOf(
     answer(status, content, headers = {}) {
       if (published) violations.push(...published.answer(method, url, status, content))
       if (late) return strike(request, response, late)
-      send(response, status, content, headers)
+      const changed = change({ status, body: content, headers })
+      send(response, changed.status, changed.body, changed.headers)
     },
   }
 }

@@ -61,7 +61,8 @@ scenario('sound without a picture has failed', async (t, { double, platform, pub
   const video = publication()
   await video.publish()
   await platform.status(video.slot, video.call())
-  const asset = { id: 'a', status: 'ready', duration: 4, tracks: [{ type: 'audio' }], playback_ids: [] }
+  const id = video.slot.videoId
+  const asset = { id, status: 'ready', duration: 4, tracks: [{ type: 'audio' }], playback_ids: [] }
   double.fail('status', { status: 200, body: { data: asset } })
   t.match(await platform.status(video.slot, video.call()), { state: 'failed', message: /picture/ })
 })
@@ -71,7 +72,7 @@ scenario('metadata in every form of not yet', async (t, { double, failure, platf
   await video.publish()
   await platform.status(video.slot, video.call())
   const whole = {
-    id: 'a',
+    id: video.slot.videoId,
     status: 'ready',
     duration: 4,
     playback_ids: [{ id: 'p', policy: 'public' }],

@@ -1,5 +1,17 @@
-import { type Static, type TSchema, Type } from '@sinclair/typebox'
+import { type Static, Type } from '@sinclair/typebox'
 import { GatewayError } from '../../errors.ts'
+import {
+  failedBecause,
+  fits,
+  Id,
+  maybe,
+  Pixels,
+  pathSegment,
+  requireSame,
+  Seconds,
+  unknownStates,
+  Word,
+} from '../http/border.ts'
 import { createPlatformHttp } from '../http/http.ts'
 import { measureImage } from '../http/image-measure.ts'
 import { createTokenCache } from '../http/token-cache.ts'
@@ -49,29 +61,26 @@ const largestSingle = 200 * 2 ** 20
 /** The slot's handle from the moment bytes were sent: what an earlier upload left may not be mixed with a new one. */
 const touched = 'upload-started'
 
-const Created = Type.Object({ videoId: Type.String({ minLength: 1 }) })
 const Entry = Type.Object({ key: Type.String(), value: Type.String() })
-const Listed = Type.Object({
-  videoId: Type.String({ minLength: 1 }),
-  metadata: Type.Optional(Type.Array(Entry)),
-})
+const Listed = Type.Object({ videoId: Id, metadata: Type.Optional(Type.Array(Entry)) })
 const List = Type.Object({ data: Type.Array(Listed) })
 const Video = Type.Object({
+  videoId: maybe(Id),
   assets: Type.Object({
-    hls: Type.Optional(Type.String()),
-    mp4: Type.Optional(Type.String()),
-    thumbnail: Type.Optional(Type.String()),
+    hls: maybe(Type.String()),
+    mp4: maybe(Type.String()),
+    thumbnail: maybe(Type.String()),
   }),
 })
-const maybe = <T extends TSchema>(schema: T) => Type.Optional(Type.Union([schema, Type.Null()]))
-const Quality = Type.Object({ status: Type.String() })
+const Quality = Type.Object({ status: Word })
+/** Judged once the video is ready. */
 const Metadata = Type.Object({
   width: maybe(Type.Number()),
   height: maybe(Type.Number()),
   duration: maybe(Type.Number()),
 })
 const State = Type.Object({
-  ingest: Type.Union([Type.Object({ status: maybe(Type.String()) }), Type.Null()]),
+  ingest: Type.Union([Type.Object({ status: maybe(Word) }), Type.Null()]),
   encoding: maybe(
     Type.Object({
       playable: maybe(Type.Boolean()),
@@ -94,13 +103,14 @@ function createApiVideo(variables: Variables, tools: PlatformTools): VideoPlatfo
       ...(description !== null && { description }),
       metadata: [{ key: idKey, value: id }],
     }
-    const created = await http.json(Created, {
+    const created = await http.json(Listed, {
       operation: 'provision',
       method: 'POST',
       url: '/videos',
       json,
       signal,
     })
+    requireSame(name, id, ownIdOf(created))
     return { videoId: created.videoId, handle: null }
   }
 
@@ -110,8 +120,12 @@ function createApiVideo(variables: Variables, tools: PlatformTools): VideoPlatfo
   const read = (operation: string, videoId: string | null, signal: AbortSignal) =>
     http.json(State, { operation, method: 'GET', url: `${pathOf(videoId)}/status`, signal })
 
-  const assets = async (operation: string, videoId: string | null, signal: AbortSignal) =>
-    (await http.json(Video, { operation, method: 'GET', url: pathOf(videoId), signal })).assets
+  const assets = async (operation: string, videoId: string | null, signal: AbortSignal) => {
+    const video = await http.json(Video, { operation, method: 'GET', url: pathOf(videoId), signal })
+    requireSame(name, videoId, video.videoId)
+    return video.assets
+  }
+  const unknownState = unknownStates(name, tools.log)
 
   return {
     name,
@@ -122,9 +136,7 @@ function createApiVideo(variables: Variables, tools: PlatformTools): VideoPlatfo
     async find({ id }, { signal }) {
       const url = `/videos?metadata[${idKey}]=${encodeURIComponent(id)}`
       const { data } = await http.json(List, { operation: 'find', method: 'GET', url, signal })
-      const ours = data.find(({ metadata }) =>
-        metadata?.some(({ key, value }) => key === idKey && value === id),
-      )
+      const ours = data.find((video) => ownIdOf(video) === id)
       return ours ? { videoId: ours.videoId, handle: null } : null
     },
 
@@ -138,7 +150,8 @@ function createApiVideo(variables: Variables, tools: PlatformTools): VideoPlatfo
         videoId ??= (await provision(draft, signal)).videoId
         keep({ videoId, handle: touched })
         await uploadToApiVideo(http, {
-          video: pathOf(videoId),
+          videoId,
+          path: pathOf(videoId),
           content,
           limits,
           patience: tools.chunks,
@@ -151,10 +164,7 @@ function createApiVideo(variables: Variables, tools: PlatformTools): VideoPlatfo
     },
 
     async status({ videoId }, { signal }) {
-      const state = await read('status', videoId, signal)
-      return meaningOf(state, (word) =>
-        tools.log.warn({ platform: name, state: word }, 'unknown state; taken for processing'),
-      )
+      return meaningOf(await read('status', videoId, signal), unknownState)
     },
 
     async info({ videoId }, { signal }) {
@@ -162,10 +172,10 @@ function createApiVideo(variables: Variables, tools: PlatformTools): VideoPlatfo
       const { encoding } = await read('info', videoId, signal)
       const { width, height, duration } = encoding?.metadata ?? {}
       const launchUrl = hls ?? mp4
-      if (!launchUrl || !isSize(width) || !isSize(height) || typeof duration !== 'number' || duration < 0)
+      if (!launchUrl || !fits(Pixels, width) || !fits(Pixels, height) || !fits(Seconds, duration))
         throw notYet('the size, duration or URL of the video')
       return {
-        launchUrl,
+        launchUrl: http.publicUrl(launchUrl),
         mimeType: hls ? 'application/vnd.apple.mpegurl' : 'video/mp4',
         width,
         height,
@@ -197,27 +207,29 @@ function createApiVideo(variables: Variables, tools: PlatformTools): VideoPlatfo
  * (https://docs.api.video/vod/show-video-upload-status), and `missing` is of older versions of the document. Nothing
  * written tells of `error`.
  */
-function meaningOf({ ingest, encoding }: Static<typeof State>, unknown: (word: string) => void) {
+function meaningOf(
+  { ingest, encoding }: Static<typeof State>,
+  unknownState: (state: string) => ProcessingStatus,
+): ProcessingStatus {
   const qualities = encoding?.qualities ?? []
-  const processing: ProcessingStatus = { state: 'processing' }
-  if (encoding?.playable) return { state: 'ready' } as const
+  if (encoding?.playable) return { state: 'ready' }
   if (qualities.length > 0 && qualities.every(({ status }) => status === 'failed'))
-    return { state: 'failed', message: 'api.video could not encode the video in any quality' } as const
-  switch (ingest?.status ?? 'missing') {
+    return failedBecause('api.video could not encode the video in any quality')
+  const state = ingest?.status ?? 'missing'
+  switch (state) {
     case 'missing':
     case 'uploading':
-      return { state: 'awaiting-upload' } as const
+      return { state: 'awaiting-upload' }
     case 'error':
-      return { state: 'failed', message: 'api.video could not take the file in' } as const
+      return failedBecause('api.video could not take the file in')
     case 'last_chunck_uploaded':
     case 'merging':
     case 'uploaded':
     case 'ingesting':
     case 'ingested':
-      return processing
+      return { state: 'processing' }
     default:
-      unknown(String(ingest?.status))
-      return processing
+      return unknownState(state)
   }
 }
 
@@ -232,12 +244,12 @@ function limitsOf({ API_VIDEO_BASE_URL, API_VIDEO_PART_SIZE, API_VIDEO_SINGLE_MA
 }
 
 function pathOf(videoId: string | null): string {
-  if (videoId === null) throw new VideoMissingError(name)
-  return `/videos/${encodeURIComponent(videoId)}`
+  return `/videos/${pathSegment(name, videoId)}`
 }
 
-function isSize(value: number | null | undefined): value is number {
-  return typeof value === 'number' && value >= 1
+/** The gateway's id in a video's metadata. */
+function ownIdOf({ metadata }: Static<typeof Listed>): string | undefined {
+  return metadata?.find(({ key }) => key === idKey)?.value
 }
 
 function notYet(what: string): GatewayError {

@@ -1,12 +1,13 @@
 import { Type } from '@sinclair/typebox'
+import { Secret } from '../http/border.ts'
 import { isPassing } from '../http/failures.ts'
 import type { PlatformHttp } from '../http/http.ts'
 import type { Grant } from '../http/token-cache.ts'
 
 const AccessToken = Type.Object({
-  access_token: Type.String({ minLength: 1 }),
+  access_token: Secret,
   expires_in: Type.Optional(Type.Number()),
-  refresh_token: Type.Optional(Type.String()),
+  refresh_token: Type.Optional(Secret),
 })
 
 /**

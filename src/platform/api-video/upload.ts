@@ -1,14 +1,16 @@
 import { randomUUID } from 'node:crypto'
 import { Readable } from 'node:stream'
 import { Type } from '@sinclair/typebox'
+import { Id, requireSame, Word } from '../http/border.ts'
 import type { PlatformHttp, PlatformRequest } from '../http/http.ts'
 import type { Content } from '../platform.ts'
 import type { PlatformTools } from '../tools.ts'
 import { type Chunk, uploadInChunks } from '../upload/chunked-upload.ts'
 
 interface Upload {
+  videoId: string
   /** Path of the video. */
-  video: string
+  path: string
   content: Content
   /** Bytes: how much goes in one request at most, and the size of a part beyond that. */
   limits: { single: number; part: number }
@@ -20,10 +22,10 @@ interface Upload {
 /** What `ingest.status` says once the last part is there; the first two while the parts are joined. */
 const complete = ['last_chunck_uploaded', 'merging', 'uploaded', 'ingested']
 
-const Taken = Type.Object({ videoId: Type.String() })
+const Taken = Type.Object({ videoId: Id })
 const Received = Type.Object({
   ingest: Type.Object({
-    status: Type.Optional(Type.String()),
+    status: Type.Optional(Word),
     receivedParts: Type.Optional(Type.Object({ parts: Type.Optional(Type.Array(Type.Integer())) })),
   }),
 })
@@ -39,7 +41,7 @@ export async function uploadToApiVideo(http: PlatformHttp, upload: Upload): Prom
   else await uploadInParts(http, upload)
 }
 
-async function uploadAtOnce(http: PlatformHttp, { video, content, signal }: Upload, size: number) {
+async function uploadAtOnce(http: PlatformHttp, { videoId, path, content, signal }: Upload, size: number) {
   const { head, tail, contentType } = envelope()
   async function* enclosed() {
     yield head
@@ -48,10 +50,11 @@ async function uploadAtOnce(http: PlatformHttp, { video, content, signal }: Uplo
   }
   const body = Readable.from(enclosed(), { objectMode: false })
   const length = head.length + size + tail.length
-  await send(http, { video, headers: { 'content-type': contentType }, body, length, signal })
+  await send(http, { videoId, path, headers: { 'content-type': contentType }, body, length, signal })
 }
 
-async function uploadInParts(http: PlatformHttp, { video, content, limits, patience, signal }: Upload) {
+async function uploadInParts(http: PlatformHttp, upload: Upload) {
+  const { videoId, path, content, limits, patience, signal } = upload
   const total = content.size === null ? undefined : Math.ceil(content.size / limits.part)
   let current: Chunk | undefined
   const numberOf = (chunk: Chunk) => Math.floor(chunk.start / limits.part) + 1
@@ -68,13 +71,14 @@ async function uploadInParts(http: PlatformHttp, { video, content, limits, patie
         'content-type': contentType,
         'content-range': `part ${number}/${total ?? (chunk.last ? number : '*')}`,
       }
-      await send(http, { video, headers, body: Buffer.concat([head, chunk.bytes, tail]), signal })
+      const body = Buffer.concat([head, chunk.bytes, tail])
+      await send(http, { videoId, path, headers, body, signal })
       return chunk.end
     },
     // Parts are taken as a whole or not at all, and the last one is refused once the file is complete.
     async where() {
       if (!current) return 0
-      const url = `${video}/status`
+      const url = `${path}/status`
       const { ingest } = await http.json(Received, { operation: 'upload', method: 'GET', url, signal })
       const taken =
         complete.includes(ingest.status ?? '') || ingest.receivedParts?.parts?.includes(numberOf(current))
@@ -83,11 +87,13 @@ async function uploadInParts(http: PlatformHttp, { video, content, limits, patie
   })
 }
 
-function send(
-  http: PlatformHttp,
-  { video, ...request }: { video: string } & Pick<PlatformRequest, 'headers' | 'body' | 'length' | 'signal'>,
-) {
-  return http.json(Taken, { operation: 'upload', method: 'POST', url: `${video}/source`, ...request })
+type Source = Pick<Upload, 'videoId' | 'path'> &
+  Pick<PlatformRequest, 'headers' | 'body' | 'length' | 'signal'>
+
+async function send(http: PlatformHttp, { videoId, path, ...request }: Source): Promise<void> {
+  const url = `${path}/source`
+  const taken = await http.json(Taken, { operation: 'upload', method: 'POST', url, ...request })
+  requireSame('api-video', videoId, taken.videoId)
 }
 
 /** What stands before and after the bytes in a multipart body with the one part `file` (RFC 7578). */

@@ -4,7 +4,9 @@ import { type PlatformHttp, type PlatformRequest, parseJson } from '../http/http
 
 const Envelope = Type.Object({
   success: Type.Boolean(),
-  errors: Type.Optional(Type.Union([Type.Null(), Type.Array(Type.Object({ code: Type.Integer() }))])),
+  errors: Type.Optional(
+    Type.Union([Type.Null(), Type.Array(Type.Object({ code: Type.Integer({ minimum: 0, maximum: 1e9 }) }))]),
+  ),
 })
 
 /**
@@ -33,10 +35,14 @@ export function cloudflareApi(platform: string, http: PlatformHttp) {
   }
 }
 
-/** Of a failure only the numbers are told: the texts are the vendor's. */
+/** Of a failure only the first numbers are told: the texts are the vendor's. */
 function checkSuccess(platform: string, body: Buffer): void {
   const { success, errors } = parseJson(platform, Envelope, body)
   if (success) return
-  const codes = errors?.map(({ code }) => code).join(', ') || 'none'
+  const codes =
+    errors
+      ?.slice(0, 5)
+      .map(({ code }) => code)
+      .join(', ') || 'none'
   throw new GatewayError('platform-rejected', `${platform} reported a failure (error codes: ${codes})`)
 }

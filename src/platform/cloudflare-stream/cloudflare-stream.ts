@@ -1,5 +1,18 @@
 import { type Static, type TSchema, Type } from '@sinclair/typebox'
 import { GatewayError } from '../../errors.ts'
+import {
+  failedBecause,
+  fits,
+  Id,
+  maybe,
+  Pixels,
+  pathSegment,
+  requireSame,
+  Seconds,
+  Url,
+  unknownStates,
+  Word,
+} from '../http/border.ts'
 import { createPlatformHttp } from '../http/http.ts'
 import { fixedAuthorization } from '../http/token-cache.ts'
 import { VideoMissingError, type VideoPlatform } from '../platform.ts'
@@ -64,24 +77,27 @@ const thumbnailSide = 640
 /** The slot's handle once every byte was taken: a state that lags behind must not look like lost content. */
 const received = 'received'
 
-const Uid = Type.Object({ uid: Type.String({ minLength: 1 }) })
+const Listed = Type.Object({ uid: Id, creator: maybe(Type.String()) })
+const uid = maybe(Id)
 const State = Type.Object({
+  uid,
   readyToStream: Type.Optional(Type.Boolean()),
   status: Type.Object({
-    state: Type.String(),
-    errorReasonCode: Type.Optional(Type.Union([Type.Null(), Type.String()])),
-    errorReasonText: Type.Optional(Type.Union([Type.Null(), Type.String()])),
+    state: Word,
+    errorReasonCode: maybe(Type.String()),
+    errorReasonText: maybe(Type.String()),
   }),
 })
-/** Pixels; −1 until they are known, which does not fit. */
-const Input = Type.Object({ width: Type.Integer({ minimum: 1 }), height: Type.Integer({ minimum: 1 }) })
+/** −1 until they are known, which does not fit. */
+const Input = Type.Object({ width: Pixels, height: Pixels })
 const Playable = Type.Object({
-  playback: Type.Object({ hls: Type.String({ minLength: 1 }) }),
+  uid,
+  playback: Type.Object({ hls: Type.String() }),
   input: Input,
-  /** Seconds; −1 until it is known. */
-  duration: Type.Number({ minimum: 0 }),
+  /** −1 until it is known. */
+  duration: Seconds,
 })
-const Pictured = Type.Object({ thumbnail: Type.String({ minLength: 1 }), input: Input })
+const Pictured = Type.Object({ uid, thumbnail: Url, input: Input })
 
 function createCloudflareStream(variables: Variables, tools: PlatformTools): VideoPlatform {
   const chunkSize = checkedChunkSize(variables)
@@ -95,19 +111,21 @@ function createCloudflareStream(variables: Variables, tools: PlatformTools): Vid
   const videos = `accounts/${encodeURIComponent(variables.CLOUDFLARE_STREAM_ACCOUNT_ID)}/stream`
 
   const api = cloudflareApi(name, http)
+  const unknownState = unknownStates(name, tools.log)
 
-  function read<T extends TSchema>(
-    result: T,
+  async function read<T extends TSchema>(
+    schema: T,
     operation: string,
     videoId: string | null,
     signal: AbortSignal,
-  ) {
-    return api.result(result, { operation, method: 'GET', url: pathOf(videoId), signal })
+  ): Promise<Static<T>> {
+    const result = await api.result(schema, { operation, method: 'GET', url: pathOf(videoId), signal })
+    requireSame(name, videoId, (result as { uid?: string | null }).uid)
+    return result
   }
 
   function pathOf(videoId: string | null): string {
-    if (videoId === null) throw new VideoMissingError(name)
-    return `${videos}/${encodeURIComponent(videoId)}`
+    return `${videos}/${pathSegment(name, videoId)}`
   }
 
   function remove(videoId: string, signal: AbortSignal): Promise<void> {
@@ -124,8 +142,9 @@ function createCloudflareStream(variables: Variables, tools: PlatformTools): Vid
 
     async find({ id }, { signal }) {
       const url = `${videos}?creator=${encodeURIComponent(id)}`
-      const [video] = await api.result(Type.Array(Uid), { operation: 'find', method: 'GET', url, signal })
-      return video ? { videoId: video.uid, handle: null } : null
+      const list = await api.result(Type.Array(Listed), { operation: 'find', method: 'GET', url, signal })
+      const ours = list.find(({ creator }) => creator === id)
+      return ours ? { videoId: ours.uid, handle: null } : null
     },
 
     async upload(slot, draft, content, { signal, keep }) {
@@ -148,7 +167,7 @@ function createCloudflareStream(variables: Variables, tools: PlatformTools): Vid
           signal,
         })
         const videoId = headers['stream-media-id']
-        if (typeof videoId !== 'string' || videoId === '')
+        if (!fits(Id, videoId))
           throw new GatewayError('platform-protocol-error', `${name} did not name the video`)
         keep({ videoId, handle: null })
         await uploadByTus(http, headers.location, content, { ...tools.chunks, chunkSize, signal })
@@ -172,28 +191,27 @@ function createCloudflareStream(variables: Variables, tools: PlatformTools): Vid
           return { state: 'processing' }
         case 'ready':
           return { state: readyToStream ? 'ready' : 'processing' }
-        case 'error': {
-          const reason = status.errorReasonText || status.errorReasonCode
-          return { state: 'failed', message: reason || 'the platform gave no reason' }
-        }
+        case 'error':
+          return failedBecause(status.errorReasonText || status.errorReasonCode)
         default:
-          tools.log.warn({ platform: name, state: status.state }, 'unknown state; taken for processing')
-          return { state: 'processing' }
+          return unknownState(status.state)
       }
     },
 
     async info({ videoId }, { signal }) {
       const { playback, input, duration } = await read(Playable, 'info', videoId, signal)
       const { width, height } = input
-      return { launchUrl: playback.hls, mimeType: 'application/vnd.apple.mpegurl', width, height, duration }
+      const launchUrl = http.publicUrl(playback.hls)
+      return { launchUrl, mimeType: 'application/vnd.apple.mpegurl', width, height, duration }
     },
 
     async thumbnail({ videoId }, { signal }) {
       const { thumbnail, input } = await read(Pictured, 'thumbnail', videoId, signal)
       const { width, height } = thumbnailSize(input)
-      const separator = thumbnail.includes('?') ? '&' : '?'
-      const url = `${thumbnail}${separator}width=${width}&height=${height}`
-      return { url, mimeType: 'image/jpeg', width, height }
+      const url = new URL(thumbnail)
+      url.searchParams.append('width', String(width))
+      url.searchParams.append('height', String(height))
+      return { url: http.publicUrl(url.href), mimeType: 'image/jpeg', width, height }
     },
 
     async remove({ videoId }, { signal }) {

@@ -9,7 +9,7 @@ import { createCircuit, type Passage } from './circuit.ts'
 import { withDeadline } from './deadline.ts'
 import { createExchange } from './exchange.ts'
 import { CredentialsRefusedError, isPassing, isThrottled } from './failures.ts'
-import { trustedUrl } from './upload-url.ts'
+import { publicUrl, trustedUrl } from './upload-url.ts'
 
 /** How a platform wants to be authorized. */
 export interface Authorization {
@@ -57,6 +57,8 @@ export interface PlatformHttp {
   json<T extends TSchema>(schema: T, request: PlatformRequest): Promise<Static<T>>
   /** A URL that the platform gave, if it may be used: see {@link trustedUrl}. */
   uploadUrl(url: string): string
+  /** A URL that the platform gave, if clients may get it: see {@link publicUrl}. */
+  publicUrl(url: string): string
   close(): Promise<void>
 }
 
@@ -157,6 +159,7 @@ export function createPlatformHttp(options: PlatformHttpOptions): PlatformHttp {
     },
 
     uploadUrl: (text) => trustedUrl(name, text, base, options.uploadHosts ?? []),
+    publicUrl: (text) => publicUrl(name, text, base),
     close: exchange.close,
   }
 }

@@ -1,6 +1,7 @@
 import { imageSize } from 'image-size'
 import { GatewayError } from '../../errors.ts'
 import type { Thumbnail } from '../platform.ts'
+import { fits, Pixels } from './border.ts'
 import { isPassing } from './failures.ts'
 import type { PlatformHttp } from './http.ts'
 
@@ -42,9 +43,12 @@ export async function measureImage(
     })
   const { width, height, type } = measure(platform, body)
   const mimeType = mimeTypes[type ?? '']
-  if (!mimeType || width < 1 || height < 1)
-    throw new GatewayError('platform-protocol-error', `${platform} gave a thumbnail that is no JPEG or PNG`)
-  return { url: href, mimeType, width, height }
+  if (!mimeType || !fits(Pixels, width) || !fits(Pixels, height))
+    throw new GatewayError(
+      'platform-protocol-error',
+      `${platform} gave a thumbnail that is not a JPEG or PNG of 1 to 65,535 pixels on each side`,
+    )
+  return { url: http.publicUrl(href), mimeType, width, height }
 }
 
 function measure(platform: string, head: Buffer) {

@@ -1,4 +1,5 @@
 import { GatewayError } from '../../errors.ts'
+import { isPublicUrl, isUrlText } from './border.ts'
 
 /**
  * A URL that a platform gave (absolute, or relative to its base), if we may send anything there: the base's own
@@ -8,15 +9,25 @@ import { GatewayError } from '../../errors.ts'
  * @throws GatewayError `platform-protocol-error`
  */
 export function trustedUrl(platform: string, text: string, base: URL, hosts: readonly string[]): string {
-  const url = text && URL.canParse(text, base.href) ? new URL(text, base) : undefined
+  const url = isUrlText(text) && URL.canParse(text, base.href) ? new URL(text, base) : undefined
   const trusted =
     url &&
     (url.origin === base.origin ||
       (isLoopback(base.hostname) && url.protocol === base.protocol && url.hostname === base.hostname) ||
       (url.protocol === 'https:' && hosts.some((host) => matches(url.hostname, host))))
-  if (!trusted || url.username)
-    throw new GatewayError('platform-protocol-error', `${platform} gave a URL on a host that is not its own`)
-  return url.href
+  if (trusted && isPublicUrl(url.href)) return url.href
+  throw new GatewayError('platform-protocol-error', `${platform} gave a URL on a host that is not its own`)
+}
+
+/**
+ * A URL of a platform as clients may get it: absolute, without credentials, and https unless the platform's own base
+ * URL is http.
+ * @throws GatewayError `platform-protocol-error`
+ */
+export function publicUrl(platform: string, text: string, base: URL): string {
+  const url = isPublicUrl(text) ? new URL(text) : undefined
+  if (url && (url.protocol === 'https:' || base.protocol === 'http:')) return url.href
+  throw new GatewayError('platform-protocol-error', `${platform} gave a URL that clients cannot use`)
 }
 
 function isLoopback(hostname: string): boolean {

@@ -1,5 +1,6 @@
 import { Type } from '@sinclair/typebox'
 import { GatewayError } from '../../errors.ts'
+import { pathSegment, requireSame, unknownStates } from '../http/border.ts'
 import { createPlatformHttp } from '../http/http.ts'
 import { fixedAuthorization } from '../http/token-cache.ts'
 import { type Call, type Draft, type Slot, VideoMissingError, type VideoPlatform } from '../platform.ts'
@@ -66,6 +67,7 @@ function createMux(variables: Variables, tools: PlatformTools): VideoPlatform {
   const authorization = fixedAuthorization(`Basic ${credentials}`)
   const http = createPlatformHttp({ name, baseUrl, authorization, uploadHosts, tools })
   const uploads = 'video/v1/uploads'
+  const unknown = unknownStates(name, tools.log)
 
   return {
     name,
@@ -112,17 +114,17 @@ function createMux(variables: Variables, tools: PlatformTools): VideoPlatform {
         const upload = await findUpload('status', id, call)
         if (upload.status !== 'asset_created')
           return statusOfUpload(upload, stage === 'sent') ?? unknown(upload.status)
-        videoId = upload.asset_id ?? ''
-        if (!videoId)
+        videoId = upload.asset_id ?? null
+        if (videoId === null)
           throw new GatewayError('platform-protocol-error', `${name} made an asset and does not name it`)
         call.keep({ ...slot, videoId })
       }
-      const asset = await findAsset('status', videoId, call)
+      const asset = await findAsset('status', { ...slot, videoId }, call)
       return statusOfAsset(asset) ?? unknown(asset.status)
     },
 
-    info: async ({ videoId }, call) => infoOf(await findAsset('info', videoId, call)),
-    thumbnail: async ({ videoId }, call) => thumbnailOf(await findAsset('thumbnail', videoId, call)),
+    info: async (slot, call) => infoOf(await findAsset('info', slot, call)),
+    thumbnail: async (slot, call) => thumbnailOf(await findAsset('thumbnail', slot, call)),
     remove: discard,
 
     async checkCredentials(signal) {
@@ -146,18 +148,29 @@ function createMux(variables: Variables, tools: PlatformTools): VideoPlatform {
       },
     }
     const request = { operation: 'provision', method: 'POST', url: uploads, json, signal } as const
-    return (await http.json(UploadAnswer, request)).data
+    const { data } = await http.json(UploadAnswer, request)
+    requireSame(name, id, data.new_asset_settings?.passthrough)
+    return data
   }
 
   async function findUpload(operation: string, id: string, { signal }: Call) {
-    const url = `${uploads}/${encodeURIComponent(id)}`
-    return (await http.json(UploadAnswer, { operation, method: 'GET', url, signal })).data
+    const url = `${uploads}/${pathSegment(name, id)}`
+    const { data } = await http.json(UploadAnswer, { operation, method: 'GET', url, signal })
+    requireSame(name, id, data.id)
+    return data
   }
 
-  async function findAsset(operation: string, id: string | null, { signal }: Call) {
-    if (id === null) throw new VideoMissingError(name)
-    const url = `video/v1/assets/${encodeURIComponent(id)}`
-    return (await http.json(AssetAnswer, { operation, method: 'GET', url, signal })).data
+  /** @throws `platform-protocol-error` for another asset, and for one that was made of another upload */
+  async function findAsset(operation: string, slot: Slot, { signal }: Call) {
+    const url = assetPath(slot.videoId)
+    const { data } = await http.json(AssetAnswer, { operation, method: 'GET', url, signal })
+    requireSame(name, slot.videoId, data.id)
+    if (slot.handle !== null) requireSame(name, handleOf(slot).upload, data.upload_id)
+    return data
+  }
+
+  function assetPath(videoId: string | null): string {
+    return `video/v1/assets/${pathSegment(name, videoId)}`
   }
 
   /**
@@ -183,25 +196,20 @@ function createMux(variables: Variables, tools: PlatformTools): VideoPlatform {
       const upload = await findUpload(operation, handleOf(slot).upload, call)
       if (upload.status === 'waiting') {
         // If it becomes an asset in this moment, Mux refuses, and the next try finds the asset.
-        const url = `${uploads}/${encodeURIComponent(upload.id)}/cancel`
+        const url = `${uploads}/${upload.id}/cancel`
         await http.send({ operation, method: 'PUT', url, idempotent: true, signal })
         return
       }
-      videoId = upload.asset_id ?? null
+      if (!upload.asset_id) return
+      // Only an asset that says so itself is taken for the upload's own.
+      videoId = (await findAsset(operation, { ...slot, videoId: upload.asset_id }, call)).id
     }
-    if (videoId === null) return
-    const url = `video/v1/assets/${encodeURIComponent(videoId)}`
-    await http.send({ operation, method: 'DELETE', url, signal })
+    await http.send({ operation, method: 'DELETE', url: assetPath(videoId), signal })
   }
 
   function handleOf({ handle }: Slot): Handle {
     if (handle === null) throw new VideoMissingError(name)
     return JSON.parse(handle)
-  }
-
-  function unknown(status: string) {
-    tools.log.warn({ platform: name, status }, 'unknown status; taken for processing')
-    return { state: 'processing' } as const
   }
 }
 

@@ -1,16 +1,18 @@
 import { type Static, Type } from '@sinclair/typebox'
 import { GatewayError } from '../../errors.ts'
+import { failedBecause, fits, Id, maybe, Pixels, Seconds, Word } from '../http/border.ts'
 import type { ProcessingStatus, Thumbnail, VideoInfo } from '../platform.ts'
 
-const Text = Type.Optional(Type.Union([Type.String(), Type.Null()]))
-const Pixels = Type.Optional(Type.Union([Type.Number(), Type.Null()]))
+const Text = maybe(Type.String())
+/** A number of a video, which is judged once the video is ready: till then it is missing, null or -1. */
+const Measure = maybe(Type.Number())
 
 /** A direct upload, as Mux shows it. `asset_id` is there once the status is `asset_created`. */
 export const Upload = Type.Object({
-  id: Type.String({ minLength: 1 }),
-  status: Type.String(),
+  id: Id,
+  status: Word,
   url: Text,
-  asset_id: Text,
+  asset_id: maybe(Id),
   error: Type.Optional(Type.Union([Type.Object({ type: Text, message: Text }), Type.Null()])),
   new_asset_settings: Type.Optional(Type.Object({ passthrough: Text })),
 })
@@ -20,21 +22,19 @@ export type Upload = Static<typeof Upload>
 
 /** An asset, as Mux shows it. Its metadata is complete only once the status is `ready`. */
 export const Asset = Type.Object({
-  id: Type.String({ minLength: 1 }),
-  status: Type.String(),
-  duration: Pixels,
+  id: Id,
+  upload_id: maybe(Id),
+  status: Word,
+  duration: Measure,
   errors: Type.Optional(Type.Object({ type: Text, messages: Type.Optional(Type.Array(Type.String())) })),
-  playback_ids: Type.Optional(Type.Array(Type.Object({ id: Type.String(), policy: Type.String() }))),
-  tracks: Type.Optional(
-    Type.Array(Type.Object({ type: Type.String(), max_width: Pixels, max_height: Pixels })),
-  ),
+  playback_ids: Type.Optional(Type.Array(Type.Object({ id: Id, policy: Word }))),
+  tracks: Type.Optional(Type.Array(Type.Object({ type: Word, max_width: Measure, max_height: Measure }))),
 })
 export const AssetAnswer = Type.Object({ data: Asset })
 export type Asset = Static<typeof Asset>
 
 /** Longest edge of a thumbnail, in pixels. */
 const thumbnailEdge = 1_280
-const noReason = 'the platform gave no reason'
 
 /**
  * What an upload's status means while there is no asset; undefined for a word that is new.
@@ -49,7 +49,7 @@ export function statusOfUpload({ status, error }: Upload, sent: boolean): Proces
       if (!sent) return { state: 'awaiting-upload' }
       return { state: 'failed', message: 'the platform gave the upload up' }
     case 'errored':
-      return { state: 'failed', message: error?.message || error?.type || noReason }
+      return failedBecause(error?.message || error?.type)
     default:
       return undefined
   }
@@ -66,7 +66,7 @@ export function statusOfAsset({ status, errors, tracks }: Asset): ProcessingStat
         return { state: 'failed', message: 'the file has no picture' }
       return { state: 'ready' }
     case 'errored':
-      return { state: 'failed', message: errors?.messages?.join('; ') || errors?.type || noReason }
+      return failedBecause(errors?.messages?.join('; ') || errors?.type)
     default:
       return undefined
   }
@@ -97,8 +97,8 @@ export function thumbnailOf(asset: Asset): Thumbnail {
 function metadataOf({ playback_ids = [], tracks = [], duration }: Asset) {
   const playbackId = playback_ids.find(({ policy }) => policy === 'public')?.id
   const track = tracks.find(({ type }) => type === 'video')
-  const [width, height] = [track?.max_width ?? -1, track?.max_height ?? -1]
-  if (!playbackId || width < 1 || height < 1 || typeof duration !== 'number' || duration < 0)
+  const { max_width: width, max_height: height } = track ?? {}
+  if (!playbackId || !fits(Pixels, width) || !fits(Pixels, height) || !fits(Seconds, duration))
     throw new GatewayError('platform-protocol-error', 'mux says ready, but its metadata is not complete')
-  return { playbackId, width: Math.round(width), height: Math.round(height), duration }
+  return { playbackId, width, height, duration }
 }

@@ -1,16 +1,20 @@
 import { type Static, Type } from '@sinclair/typebox'
+import { maybe, Url } from '../http/border.ts'
+
+/** The shorter side of a video in pixels; 0 is sound only. */
+export const Resolution = Type.Integer({ minimum: 0, maximum: 65_535 })
 
 /** A video file as PeerTube lists it, for download or inside of a playlist. */
 export const VideoFile = Type.Object({
-  resolution: Type.Object({ id: Type.Integer() }),
-  fileUrl: Type.Optional(Type.Union([Type.String(), Type.Null()])),
-  width: Type.Optional(Type.Union([Type.Number(), Type.Null()])),
-  height: Type.Optional(Type.Union([Type.Number(), Type.Null()])),
+  resolution: Type.Object({ id: Resolution }),
+  fileUrl: maybe(Type.String()),
+  width: maybe(Type.Number()),
+  height: maybe(Type.Number()),
   hasAudio: Type.Optional(Type.Boolean()),
 })
 
 /** An HLS playlist with the renditions that are listed in it. */
-export const Playlist = Type.Object({ playlistUrl: Type.String(), files: Type.Array(VideoFile) })
+export const Playlist = Type.Object({ playlistUrl: Url, files: Type.Array(VideoFile) })
 
 /**
  * The file of the best resolution, with its pixels. Before 6.1 a file has no width and height: the resolution's id is

@@ -1,6 +1,7 @@
 import { type Static, Type } from '@sinclair/typebox'
 import { ClientSecretPost } from 'openid-client'
 import { GatewayError } from '../../errors.ts'
+import { Secret } from '../http/border.ts'
 import { apiUrl, type PlatformHttp } from '../http/http.ts'
 import { requestToken } from '../http/oauth.ts'
 import type { Grant } from '../http/token-cache.ts'
@@ -13,8 +14,8 @@ interface Account {
 }
 
 const LocalClient = Type.Object({
-  client_id: Type.String({ minLength: 1 }),
-  client_secret: Type.String({ minLength: 1 }),
+  client_id: Secret,
+  client_secret: Secret,
 })
 
 /**

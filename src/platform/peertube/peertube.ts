@@ -1,5 +1,16 @@
 import { Type } from '@sinclair/typebox'
 import { GatewayError } from '../../errors.ts'
+import {
+  failedBecause,
+  fits,
+  Id,
+  maybe,
+  Pixels,
+  pathSegment,
+  requireSame,
+  Seconds,
+  unknownStates,
+} from '../http/border.ts'
 import { createPlatformHttp } from '../http/http.ts'
 import { measureImage } from '../http/image-measure.ts'
 import { createTokenCache } from '../http/token-cache.ts'
@@ -49,18 +60,21 @@ interface Variables {
   PEERTUBE_CHUNK_SIZE: number
 }
 
+const ChannelId = Type.Integer({ minimum: 1, maximum: Number.MAX_SAFE_INTEGER })
 const Me = Type.Object({
-  videoChannels: Type.Array(Type.Object({ id: Type.Integer() }), { minItems: 1 }),
+  videoChannels: Type.Array(Type.Object({ id: ChannelId }), { minItems: 1 }),
 })
 const Details = Type.Object({
-  duration: Type.Number({ minimum: 0 }),
-  aspectRatio: Type.Optional(Type.Union([Type.Number(), Type.Null()])),
+  uuid: maybe(Id),
+  duration: Seconds,
+  aspectRatio: maybe(Type.Number()),
   files: Type.Array(VideoFile),
   streamingPlaylists: Type.Array(Playlist),
 })
 const Images = Type.Object({
-  previewPath: Type.Optional(Type.Union([Type.String(), Type.Null()])),
-  thumbnailPath: Type.Optional(Type.Union([Type.String(), Type.Null()])),
+  uuid: maybe(Id),
+  previewPath: maybe(Type.String()),
+  thumbnailPath: maybe(Type.String()),
 })
 
 function createPeertube(variables: Variables, tools: PlatformTools): VideoPlatform {
@@ -70,6 +84,7 @@ function createPeertube(variables: Variables, tools: PlatformTools): VideoPlatfo
   const authorization = createTokenCache(name, login, tools)
   const http = createPlatformHttp({ name, baseUrl, authorization, tools })
   const uploads = resumableUpload(http, tools.chunks)
+  const unknownState = unknownStates(name, tools.log)
   let channel = variables.PEERTUBE_CHANNEL_ID
 
   async function channelId(signal: AbortSignal): Promise<number> {
@@ -140,15 +155,13 @@ function createPeertube(variables: Variables, tools: PlatformTools): VideoPlatfo
         url: pathOf(videoId),
         signal,
       })
+      requireSame(name, videoId, video.uuid)
       const { state } = video
       const meaning = meanings[state.id]
-      if (meaning === 'failed')
-        return { state: 'failed', message: `peertube says: ${state.label ?? `state ${state.id}`}` }
+      if (meaning === 'failed') return failedBecause(`peertube says: ${state.label ?? `state ${state.id}`}`)
       if (meaning === 'ready' && (await renditionsToCome(http, video, signal))) return { state: 'processing' }
-      if (meaning === 'ready' && hasNoPicture(video))
-        return { state: 'failed', message: 'the file has no video track' }
-      if (!meaning) tools.log.warn({ platform: name, state: state.id }, 'unknown state; taken for processing')
-      return { state: meaning ?? 'processing' }
+      if (meaning === 'ready' && hasNoPicture(video)) return failedBecause('the file has no video track')
+      return meaning ? { state: meaning } : unknownState(state.id)
     },
 
     async info({ videoId }, { signal }) {
@@ -158,12 +171,14 @@ function createPeertube(variables: Variables, tools: PlatformTools): VideoPlatfo
         url: pathOf(videoId),
         signal,
       })
+      requireSame(name, videoId, details.uuid)
       const [playlist] = details.streamingPlaylists
       const best = largest(playlist?.files.length ? playlist.files : details.files, details.aspectRatio)
       const launchUrl = playlist?.playlistUrl ?? best?.fileUrl
       if (!launchUrl || !best) throw notYet('the files of the video')
+      if (!fits(Pixels, best.width) || !fits(Pixels, best.height)) throw notYet('the size of the video')
       return {
-        launchUrl: new URL(launchUrl, baseUrl).href,
+        launchUrl: http.publicUrl(launchUrl),
         mimeType: playlist ? 'application/vnd.apple.mpegurl' : 'video/mp4',
         width: best.width,
         height: best.height,
@@ -178,6 +193,7 @@ function createPeertube(variables: Variables, tools: PlatformTools): VideoPlatfo
         url: pathOf(videoId),
         signal,
       })
+      requireSame(name, videoId, images.uuid)
       const path = images.previewPath ?? images.thumbnailPath
       if (!path) throw notYet('the preview image')
       return measureImage(name, http, path, signal)
@@ -232,8 +248,7 @@ function sessionOf({ handle }: Slot): Session | undefined {
 }
 
 function pathOf(videoId: string | null): string {
-  if (videoId === null) throw new VideoMissingError(name)
-  return `/api/v1/videos/${encodeURIComponent(videoId)}`
+  return `/api/v1/videos/${pathSegment(name, videoId)}`
 }
 
 function notYet(what: string): GatewayError {

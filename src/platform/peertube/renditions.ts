@@ -1,16 +1,18 @@
 import { type Static, Type } from '@sinclair/typebox'
+import { Id, maybe, Time } from '../http/border.ts'
 import type { PlatformHttp } from '../http/http.ts'
-import { Playlist, VideoFile } from './files.ts'
+import { Playlist, Resolution, VideoFile } from './files.ts'
 
 /** A video as far as it is made. */
 export const Progress = Type.Object({
-  state: Type.Object({ id: Type.Integer(), label: Type.Optional(Type.String()) }),
-  publishedAt: Type.String(),
+  uuid: maybe(Id),
+  state: Type.Object({ id: Type.Integer({ minimum: 0, maximum: 1e6 }), label: Type.Optional(Type.String()) }),
+  publishedAt: Time,
   files: Type.Array(VideoFile),
   streamingPlaylists: Type.Array(Playlist),
 })
 const Config = Type.Object({
-  transcoding: Type.Object({ enabledResolutions: Type.Array(Type.Integer()) }),
+  transcoding: Type.Object({ enabledResolutions: Type.Array(Resolution) }),
 })
 
 /** So long after its publication a video is taken as it is: a plugin may leave renditions out. Milliseconds. */

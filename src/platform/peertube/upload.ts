@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Type } from '@sinclair/typebox'
 import { GatewayError } from '../../errors.ts'
+import { fits, Id } from '../http/border.ts'
 import { isThrottled } from '../http/failures.ts'
 import { type PlatformAnswer, type PlatformHttp, parseJson } from '../http/http.ts'
 import { type Content, VideoMissingError } from '../platform.ts'
@@ -32,9 +33,9 @@ interface NewVideo {
   channelId: number
 }
 
-const Uploaded = Type.Object({ video: Type.Object({ uuid: Type.String({ minLength: 1 }) }) })
+const Uploaded = Type.Object({ video: Type.Object({ uuid: Id }) })
 const Listed = Type.Object({
-  data: Type.Array(Type.Object({ uuid: Type.String({ minLength: 1 }), name: Type.String() })),
+  data: Type.Array(Type.Object({ uuid: Id, name: Type.String() })),
 })
 const Source = Type.Object({
   inputFilename: Type.Optional(Type.String()),
@@ -42,6 +43,9 @@ const Source = Type.Object({
 })
 
 const Refusal = Type.Object({ code: Type.String() })
+
+/** It goes into a query, so it may hold more characters than other ids. */
+const UploadId = Type.String({ pattern: '^[\\x21-\\x7e]{1,500}$' })
 
 const path = '/api/v1/videos/upload-resumable'
 /** How many of the account's newest videos are looked at for one whose last answer was lost. */
@@ -233,7 +237,8 @@ function uploadIdOf(location: PlatformAnswer['headers'][string]): string {
   const url =
     typeof location === 'string' && URL.canParse(location, base) ? new URL(location, base) : undefined
   const id = url?.searchParams.get('upload_id')
-  if (!id) throw new GatewayError('platform-protocol-error', 'peertube gave no upload session')
+  if (!fits(UploadId, id))
+    throw new GatewayError('platform-protocol-error', 'peertube gave no upload session')
   return id
 }
 

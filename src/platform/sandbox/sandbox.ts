@@ -1,5 +1,17 @@
 import { Type } from '@sinclair/typebox'
 import { ClientSecretBasic } from 'openid-client'
+import {
+  Expiry,
+  failedBecause,
+  Id,
+  Milliseconds,
+  maybe,
+  Pixels,
+  pathSegment,
+  requireSame,
+  unknownStates,
+  Word,
+} from '../http/border.ts'
 import { apiUrl, createPlatformHttp } from '../http/http.ts'
 import { clientCredentials } from '../http/oauth.ts'
 import { createTokenCache } from '../http/token-cache.ts'
@@ -36,27 +48,28 @@ interface Variables {
   SANDBOX_LENGTH_REQUIRED: 'true' | 'false'
 }
 
-const Clip = Type.Object({ clip_id: Type.String({ minLength: 1 }) })
+const Clip = Type.Object({ clip_id: Id, external_ref: maybe(Type.String()) })
 const Clips = Type.Object({ clips: Type.Array(Clip) })
-const Ingest = Type.Object({ ingest_url: Type.String({ minLength: 1 }) })
+const Ingest = Type.Object({ clip_id: maybe(Id), ingest_url: Type.String() })
 const ClipState = Type.Object({
-  state: Type.String(),
-  failure: Type.Union([Type.Null(), Type.Object({ kind: Type.String(), text: Type.String() })]),
+  clip_id: maybe(Id),
+  state: Word,
+  failure: Type.Union([Type.Null(), Type.Object({ kind: Word, text: Type.String() })]),
 })
-/** ISO 8601; null where the URL beside it does not expire. */
-const Expiry = Type.Optional(Type.Union([Type.String(), Type.Null()]))
 const Media = Type.Object({
+  clip_id: maybe(Id),
   stream_url: Type.String(),
-  expires_at: Expiry,
-  frame: Type.Object({ w: Type.Integer({ minimum: 1 }), h: Type.Integer({ minimum: 1 }) }),
-  length_ms: Type.Number({ minimum: 0 }),
+  /** Null where the URL beside it does not expire. */
+  expires_at: maybe(Expiry),
+  frame: Type.Object({ w: Pixels, h: Pixels }),
+  length_ms: Milliseconds,
 })
 const Poster = Type.Object({
   href: Type.String(),
-  expires_at: Expiry,
+  expires_at: maybe(Expiry),
   mime: Type.Union([Type.Literal('image/jpeg'), Type.Literal('image/png')]),
-  w: Type.Integer({ minimum: 1 }),
-  h: Type.Integer({ minimum: 1 }),
+  w: Pixels,
+  h: Pixels,
 })
 
 function createSandbox(variables: Variables, tools: PlatformTools): VideoPlatform {
@@ -70,6 +83,8 @@ function createSandbox(variables: Variables, tools: PlatformTools): VideoPlatfor
   }))
   const authorization = createTokenCache(name, login, tools)
   const http = createPlatformHttp({ name, baseUrl, authorization, tools })
+  const unknownState = unknownStates(name, tools.log)
+  const pathOf = (videoId: string | null) => `/clips/${pathSegment(name, videoId)}`
 
   return {
     name,
@@ -84,20 +99,23 @@ function createSandbox(variables: Variables, tools: PlatformTools): VideoPlatfor
         json,
         signal,
       })
+      requireSame(name, id, clip.external_ref)
       return { videoId: clip.clip_id, handle: null }
     },
 
     async find({ id }, { signal }) {
       const url = `/clips?external_ref=${encodeURIComponent(id)}`
       const { clips } = await http.json(Clips, { operation: 'find', method: 'GET', url, signal })
-      return clips[0] ? { videoId: clips[0].clip_id, handle: null } : null
+      const ours = clips.find(({ external_ref }) => external_ref === id)
+      return ours ? { videoId: ours.clip_id, handle: null } : null
     },
 
     /** The ingest URL carries a token, so it is asked for when it is needed and kept nowhere. */
     async upload({ videoId }, _draft, { stream, size }, { signal }) {
       try {
-        const url = `/clips/${videoId}`
+        const url = pathOf(videoId)
         const clip = await http.json(Ingest, { operation: 'upload', method: 'GET', url, signal })
+        requireSame(name, videoId, clip.clip_id)
         await http.send({
           operation: 'upload',
           method: 'PUT',
@@ -118,9 +136,10 @@ function createSandbox(variables: Variables, tools: PlatformTools): VideoPlatfor
       const clip = await http.json(ClipState, {
         operation: 'status',
         method: 'GET',
-        url: `/clips/${videoId}`,
+        url: pathOf(videoId),
         signal,
       })
+      requireSame(name, videoId, clip.clip_id)
       switch (clip.state) {
         case 'empty':
         case 'receiving':
@@ -128,21 +147,21 @@ function createSandbox(variables: Variables, tools: PlatformTools): VideoPlatfor
         case 'live':
           return { state: 'ready' }
         case 'failed':
-          return { state: 'failed', message: clip.failure?.text ?? 'the platform gave no reason' }
+          return failedBecause(clip.failure?.text)
         case 'queued':
         case 'transcoding':
           return { state: 'processing' }
         default:
-          tools.log.warn({ platform: name, state: clip.state }, 'unknown state; taken for processing')
-          return { state: 'processing' }
+          return unknownState(clip.state)
       }
     },
 
     async info({ videoId }, { signal }) {
-      const url = `/clips/${videoId}/media`
+      const url = `${pathOf(videoId)}/media`
       const media = await http.json(Media, { operation: 'info', method: 'GET', url, signal })
+      requireSame(name, videoId, media.clip_id)
       return {
-        launchUrl: media.stream_url,
+        launchUrl: http.publicUrl(media.stream_url),
         mimeType: 'application/vnd.apple.mpegurl',
         width: media.frame.w,
         height: media.frame.h,
@@ -152,14 +171,14 @@ function createSandbox(variables: Variables, tools: PlatformTools): VideoPlatfor
     },
 
     async thumbnail({ videoId }, { signal }) {
-      const url = `/clips/${videoId}/poster`
+      const url = `${pathOf(videoId)}/poster`
       const poster = await http.json(Poster, { operation: 'thumbnail', method: 'GET', url, signal })
       const { href, mime, w, h } = poster
-      return { url: href, mimeType: mime, width: w, height: h, ...validity(poster) }
+      return { url: http.publicUrl(href), mimeType: mime, width: w, height: h, ...validity(poster) }
     },
 
     async remove({ videoId }, { signal }) {
-      await http.send({ operation: 'remove', method: 'DELETE', url: `/clips/${videoId}`, signal })
+      await http.send({ operation: 'remove', method: 'DELETE', url: pathOf(videoId), signal })
     },
 
     async checkCredentials(signal) {
@@ -172,6 +191,5 @@ function createSandbox(variables: Variables, tools: PlatformTools): VideoPlatfor
 }
 
 function validity({ expires_at }: { expires_at?: string | null }): { validUntil?: number } {
-  const validUntil = Date.parse(expires_at ?? '')
-  return Number.isNaN(validUntil) ? {} : { validUntil }
+  return expires_at ? { validUntil: Date.parse(expires_at) } : {}
 }

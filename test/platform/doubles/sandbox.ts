@@ -110,11 +110,13 @@ export async function startDouble(): Promise<PlatformDouble> {
 
   const present = (clip: Clip) => ({
     clip_id: clip.id,
+    external_ref: clip.ref,
     ingest_url: ingestUrl ?? `${origin}/ingest/${clip.id}?token=${ingestToken}`,
     state: clip.state,
     failure: clip.failure,
   })
   const media = (clip: Clip) => ({
+    clip_id: clip.id,
     stream_url: `${origin}/media/${clip.id}/${clip.names}master.m3u8`,
     expires_at: null,
     frame: { w: 1280, h: 720 },
