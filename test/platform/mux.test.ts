@@ -57,6 +57,25 @@ scenario('an asset that nobody has asked for yet is removed too', async (t, setu
   t.equal(double.leftovers(), 0)
 })
 
+scenario('an upload that names the asset of another one', async (t, setup) => {
+  const { double, failure, platform, publication } = setup
+  const [stranger, video] = [publication(), publication()]
+  for (const one of [stranger, video]) await one.publish()
+  await platform.status(stranger.slot, stranger.call())
+  const uploaded = video.slot
+  double.rewrite((answer) => {
+    const { data } = (answer.body ?? {}) as { data?: { id?: string; asset_id?: string } }
+    return data?.asset_id
+      ? { ...answer, body: { data: { ...data, asset_id: stranger.slot.videoId } } }
+      : answer
+  })
+  t.equal((await failure(platform.status(uploaded, video.call()))).code, 'platform-protocol-error')
+  for (const slot of [uploaded, video.slot])
+    t.equal((await failure(platform.remove(slot, video.call()))).code, 'platform-protocol-error')
+  double.rewrite()
+  t.match(await platform.status(stranger.slot, stranger.call()), { state: 'ready' })
+})
+
 scenario('sound without a picture has failed', async (t, { double, platform, publication }) => {
   const video = publication()
   await video.publish()

@@ -117,9 +117,13 @@ function createMux(variables: Variables, tools: PlatformTools): VideoPlatform {
         videoId = upload.asset_id ?? null
         if (videoId === null)
           throw new GatewayError('platform-protocol-error', `${name} made an asset and does not name it`)
-        call.keep({ ...slot, videoId })
       }
-      const asset = await findAsset('status', { ...slot, videoId }, call)
+      const known = { ...slot, videoId }
+      const answer = findAsset('status', known, call)
+      // The id is kept even if Mux cannot be asked for the asset now, but not if the asset is another upload's.
+      const keep = (error?: unknown) => void (isForeign(error) || call.keep(known))
+      if (slot.videoId === null) await answer.then(() => keep(), keep)
+      const asset = await answer
       return statusOfAsset(asset) ?? unknown(asset.status)
     },
 
@@ -200,10 +204,11 @@ function createMux(variables: Variables, tools: PlatformTools): VideoPlatform {
         await http.send({ operation, method: 'PUT', url, idempotent: true, signal })
         return
       }
-      if (!upload.asset_id) return
-      // Only an asset that says so itself is taken for the upload's own.
-      videoId = (await findAsset(operation, { ...slot, videoId: upload.asset_id }, call)).id
+      videoId = upload.asset_id ?? null
     }
+    if (videoId === null) return
+    // Only an asset that says itself that it was made of this upload is deleted.
+    await findAsset(operation, { ...slot, videoId }, call)
     await http.send({ operation, method: 'DELETE', url: assetPath(videoId), signal })
   }
 
@@ -215,6 +220,10 @@ function createMux(variables: Variables, tools: PlatformTools): VideoPlatform {
 
 function slotOf(handle: Handle): Slot {
   return { videoId: null, handle: JSON.stringify(handle) }
+}
+
+function isForeign(error: unknown): boolean {
+  return error instanceof GatewayError && error.code === 'platform-protocol-error'
 }
 
 function missingIsUndefined(error: unknown): undefined {
