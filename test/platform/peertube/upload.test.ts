@@ -232,3 +232,39 @@ scenario('a throttled session is opened again, for nothing was made', async (t, 
   t.match(await failure(other.upload(contentOf(randomBytes(100)))), { code: 'platform-unavailable' })
   t.equal(double.calls('provision'), 5, 'a longer wait is the caller’s, and after 503 something may be there')
 })
+
+scenario('a lost answer: only a video whose source file is ours is taken for it', async (t, setup) => {
+  const { double, failure, platform, publication } = setup
+  const stranger = publication()
+  await stranger.publish()
+  type Listed = { uuid: unknown; name: string }
+  const other = { uuid: stranger.slot.videoId }
+  const lists: [string, (ours: Listed, title: string) => Listed[], boolean][] = [
+    ['another video of that title first', (ours, name) => [{ ...other, name }, ours], true],
+    ['twice', (ours) => [ours, ours], true],
+    ['another video of that title alone', (_ours, name) => [{ ...other, name }], false],
+    ['an id that is a path', (ours) => [{ ...ours, uuid: '../users/me' }], false],
+    ['an id of dots', (ours) => [{ ...ours, uuid: '..' }], false],
+    ['an id of 3 MB', (ours) => [{ ...ours, uuid: 'x'.repeat(3_000_000) }], false],
+    ['no id', (ours) => [{ ...ours, uuid: null }], false],
+  ]
+  for (const [name, list, there] of lists) {
+    const video = publication()
+    await video.provision()
+    double.rewrite((answer) => {
+      const { data } = (answer.body ?? {}) as { data?: Listed[] }
+      if (!data) return answer
+      const ours = data.find((one) => one.name === video.draft.title)!
+      return { ...answer, body: { total: 2, data: list(ours, video.draft.title) } }
+    })
+    double.fail('upload', { reset: { afterBytes: 0 }, late: true })
+    const bytes = randomBytes(100)
+    if (there) await t.resolves(video.upload(contentOf(bytes)), name)
+    else t.match((await failure(video.upload(contentOf(bytes)))).code, /^platform-/, name)
+    double.rewrite()
+    t.equal(video.slot.videoId !== null, there, name)
+    await platform.remove(video.slot, video.call()).catch(() => {})
+    t.equal(double.content(video.draft.title), undefined, `${name}: ours is removed`)
+    await t.resolves(platform.status(stranger.slot, stranger.call()), `${name}: the other one is not`)
+  }
+})
