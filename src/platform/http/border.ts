@@ -28,7 +28,7 @@ export const Id = Type.String({ pattern: '^(?!\\.+$)[A-Za-z0-9._~-]{1,255}$' })
 export const Url = Type.String({ format: 'platform-url' })
 /** A value of an enumeration. It is logged when it is unknown. */
 export const Word = Type.String({ maxLength: 100 })
-/** A token or another secret that goes into a header: printable ASCII (RFC 9110 §5.5). */
+/** A token or another secret that fits in a header (RFC 6750 §2.1; common servers accept 8 KiB). */
 export const Secret = Type.String({ pattern: '^[\\x21-\\x7e]{1,8192}$' })
 /** A date and time that is not in the future, for example in RFC 3339. */
 export const Time = Type.String({ format: 'platform-time' })

@@ -1,6 +1,7 @@
 import { GatewayError } from '../../errors.ts'
 import { CircuitOpenError, VideoMissingError } from '../platform.ts'
 import type { PlatformTools } from '../tools.ts'
+import { fits, Secret } from './border.ts'
 import { withDeadline } from './deadline.ts'
 import { failureOf, OutOfResourcesError } from './failures.ts'
 import type { Authorization } from './http.ts'
@@ -135,9 +136,8 @@ function lifeOf({ expiresIn = Number.POSITIVE_INFINITY }: Token): number {
   return Math.min(Math.max(expiresIn * 1000, minLife), maxLife)
 }
 
-/** A token has to fit in a header (RFC 6750 §2.1; 8 KiB is what common servers accept). */
 function checkToken(platform: string, { accessToken }: Token): void {
-  if (!/^[\x21-\x7e]{1,8192}$/.test(accessToken))
+  if (!fits(Secret, accessToken))
     throw new GatewayError('platform-protocol-error', `${platform} returned a token that fits in no header`)
 }
 

@@ -1,13 +1,13 @@
 import type { Test } from 'tap'
 import type { Answer } from '../double.ts'
 import { leavesOf, record, tamper } from './rewriting.ts'
-import { contentOf, type Publication, type Setup, type StartDouble, scenarios } from './setup.ts'
+import { contentOf, type Publication, patient, type Setup, type StartDouble, scenarios } from './setup.ts'
 
 type Items = Record<string, unknown>[]
 
 /** What an adapter makes of videos that are not ours: nothing of them is adopted, read as ours, or removed. */
 export function foreignTests(t: Test, start: StartDouble): void {
-  const scenario = scenarios(t, start)
+  const scenario = patient(scenarios(t, start))
 
   scenario('a platform that ignores the filter of its list', async (t, setup) => {
     const { double, platform, failure } = setup

@@ -63,6 +63,25 @@ export const numbers = [
   ...['2147483648', '4294967296', '9007199254740993', '5e-324', '"720"', '""', '"NaN"', '[720]'],
 ]
 
+/** Texts of headers that say at which byte an upload stands. */
+export const offsets = quoted(
+  '',
+  '-1',
+  '1.5',
+  '1e3',
+  '0x10',
+  'NaN',
+  '9007199254740993',
+  '9'.repeat(400),
+  '1, 2',
+  'bytes=0--5',
+  'bytes=5-1',
+  'bytes=0-1e3',
+  'bytes=0-9007199254740993',
+  `bytes=0-${'9'.repeat(400)}`,
+  'items=0-5',
+)
+
 /** A URL, changed so that it still leads to its host. */
 export function variationsOf(url: string): string[] {
   const { protocol, host, pathname } = new URL(url, 'http://127.0.0.1')

@@ -69,6 +69,11 @@ export function scenarios(t: Test, startDouble: StartDouble): Scenario {
     })
 }
 
+/** For tests in which nothing hangs on purpose: no call times out on a busy machine. */
+export function patient(scenario: Scenario): Scenario {
+  return (name, run) => scenario(name, run, 20_000)
+}
+
 async function setUp(t: Test, startDouble: StartDouble, patience: number): Promise<Setup> {
   const double = await startDouble()
   const logged: string[] = []

@@ -1,6 +1,7 @@
 import { createServer as createTcpServer } from 'node:net'
 import { mock } from 'node:test'
 import { Type } from '@sinclair/typebox'
+import Fastify from 'fastify'
 import t from 'tap'
 import type { GatewayError } from '../../../src/errors.ts'
 import {
@@ -170,13 +171,35 @@ t.test('answers that make no sense', async (t) => {
 })
 
 t.test('what is no HTTP, and what is not there', async (t) => {
+  const broken = [
+    '220 SMTP ready\r\n\r\n',
+    `HTTP/1.1 200 OK\r\nX: ${'y'.repeat(60_000)}\r\n\r\n`,
+    `HTTP/1.1 200 OK\r\nContent-Length: ${'z'.repeat(15_000)}\r\n\r\n`,
+    `SSH-2.0-${'x'.repeat(60_000)}`,
+  ]
+  let response = ''
   const server = createTcpServer((socket) => {
     socket.on('error', () => {})
-    socket.once('data', () => socket.end('220 SMTP ready\r\n\r\n'))
+    socket.once('data', () => socket.end(response))
   })
   const url = await listen(server)
   const { http } = await setUp(t, { tools: { retries: 0 } })
-  await t.rejects(http.send({ ...get, url }), { code: 'platform-protocol-error' })
+  for (const one of broken) {
+    response = one
+    const error = await http.send({ ...get, url }).then(
+      () => undefined,
+      (reason) => reason,
+    )
+    t.match(error, { code: 'platform-protocol-error' }, one.slice(0, 30))
+    t.ok(loggedText(error).length < 2_000, `${loggedText(error).length} characters are logged`)
+  }
   server.close()
   await t.rejects(http.send({ ...get, url }), { code: 'platform-unavailable' })
 })
+
+/** What the gateway's logger writes of an error. */
+function loggedText(err: unknown): string {
+  const lines: string[] = []
+  Fastify({ logger: { stream: { write: (line) => void lines.push(line) } } }).log.warn({ err }, 'failed')
+  return lines.join('')
+}

@@ -124,7 +124,8 @@ const secret = 'very: secret+value'
 t.test('what a token endpoint’s failures mean; none of its text is kept', async (t) => {
   const json = { 'content-type': 'application/json' }
   const invalid = (error: string) => JSON.stringify({ error, error_description: `wrong: ${secret}` })
-  const cases: [string, (response: ServerResponse) => void, object][] = [
+  type Case = [string, (response: ServerResponse) => void, object]
+  const cases: Case[] = [
     ['401', (r) => r.writeHead(401, json).end(invalid('invalid_client')), { code: 'platform-unauthorized' }],
     ['400', (r) => r.writeHead(400, json).end(invalid('invalid_grant')), { code: 'platform-unauthorized' }],
     [
@@ -147,6 +148,13 @@ t.test('what a token endpoint’s failures mean; none of its text is kept', asyn
       (r) => r.writeHead(200, json).end('{"token_type":"bearer"}'),
       { code: 'platform-protocol-error' },
     ],
+    ...['a\r\nx: y', 'a b', 'a\0', 'é', 'x'.repeat(10_000)].map(
+      (access_token): Case => [
+        `the token ${access_token.slice(0, 10)}`,
+        (r) => r.writeHead(200, json).end(JSON.stringify({ access_token, token_type: 'bearer' })),
+        { code: 'platform-protocol-error' },
+      ],
+    ),
     ['broken JSON', (r) => r.writeHead(200, json).end(`{"${secret}`), { code: 'platform-protocol-error' }],
     ['no HTTP', (r) => r.socket?.end('220 SMTP\r\n'), { code: 'platform-protocol-error' }],
     ['cut', (r) => r.destroy(), { code: 'platform-unavailable' }],
