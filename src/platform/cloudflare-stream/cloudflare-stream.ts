@@ -220,7 +220,7 @@ function createCloudflareStream(variables: Variables, tools: PlatformTools): Vid
 
     async checkCredentials(signal) {
       const url = `${videos}?limit=1`
-      await api.result(Type.Array(Uid), { operation: 'credentials', method: 'GET', url, signal })
+      await api.result(Type.Array(Listed), { operation: 'credentials', method: 'GET', url, signal })
     },
 
     close: http.close,

@@ -120,10 +120,11 @@ async function tryAll(
   call: () => Promise<unknown>,
   seen = new Set<string>(),
 ) {
-  let rejected = 0
+  let [tried, rejected] = [0, 0]
   for (const field of fieldsOf(await record(double, call))) {
     const attempt = (value: string) => rejection(tamper(double, field.index, withValue(field, value), call))
     for (const value of await valuesFor(field, attempt, seen)) {
+      tried += 1
       const error = await attempt(value)
       const label = `${name}, response ${field.index}, ${field.header ?? field.keys.join('/')}: ${value.slice(0, 60)}`
       if (error === undefined) continue
@@ -133,7 +134,7 @@ async function tryAll(
         t.fail(`${label}: ${error.code} ${error.message.slice(0, 500)}`)
     }
   }
-  t.comment(`${name}: ${rejected} rejected`)
+  t.comment(`${name}: ${tried} hostile values, ${rejected} rejected`)
   for (const line of logged) if (line.length > 500) t.fail(`${name}: a log line of ${line.length} characters`)
   t.ok(logged.length <= 150, `${name}: ${logged.length} lines are logged`)
 }
