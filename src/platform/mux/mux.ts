@@ -6,8 +6,10 @@ import { fixedAuthorization } from '../http/token-cache.ts'
 import { type Call, type Draft, type Slot, VideoMissingError, type VideoPlatform } from '../platform.ts'
 import type { PlatformDefinition, PlatformTools } from '../tools.ts'
 import {
+  type Asset,
   AssetAnswer,
   infoOf,
+  OriginAnswer,
   statusOfAsset,
   statusOfUpload,
   thumbnailOf,
@@ -168,9 +170,13 @@ function createMux(variables: Variables, tools: PlatformTools): VideoPlatform {
   async function findAsset(operation: string, slot: Slot, { signal }: Call) {
     const url = assetPath(slot.videoId)
     const { data } = await http.json(AssetAnswer, { operation, method: 'GET', url, signal })
-    requireSame(name, slot.videoId, data.id)
-    if (slot.handle !== null) requireSame(name, handleOf(slot).upload, data.upload_id)
+    requireOwn(slot, data)
     return data
+  }
+
+  function requireOwn(slot: Slot, asset: Pick<Asset, 'id' | 'upload_id'>): void {
+    requireSame(name, slot.videoId, asset.id)
+    if (slot.handle !== null) requireSame(name, handleOf(slot).upload, asset.upload_id)
   }
 
   function assetPath(videoId: string | null): string {
@@ -207,9 +213,11 @@ function createMux(variables: Variables, tools: PlatformTools): VideoPlatform {
       videoId = upload.asset_id ?? null
     }
     if (videoId === null) return
-    // Only an asset that says itself that it was made of this upload is deleted.
-    await findAsset(operation, { ...slot, videoId }, call)
-    await http.send({ operation, method: 'DELETE', url: assetPath(videoId), signal })
+    // Not deleted if it names another upload.
+    const url = assetPath(videoId)
+    const { data } = await http.json(OriginAnswer, { operation, method: 'GET', url, signal })
+    requireOwn({ ...slot, videoId }, data)
+    await http.send({ operation, method: 'DELETE', url, signal })
   }
 
   function handleOf({ handle }: Slot): Handle {

@@ -30,6 +30,8 @@ export const Asset = Type.Object({
   playback_ids: Type.Optional(Type.Array(Type.Object({ id: Id, policy: Word }))),
   tracks: Type.Optional(Type.Array(Type.Object({ type: Word, max_width: Measure, max_height: Measure }))),
 })
+/** What is read of an asset before it is deleted. */
+export const OriginAnswer = Type.Object({ data: Type.Pick(Asset, ['id', 'upload_id']) })
 export const AssetAnswer = Type.Object({ data: Asset })
 export type Asset = Static<typeof Asset>
 

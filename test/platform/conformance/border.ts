@@ -195,14 +195,16 @@ function judgeStatus(status: ProcessingStatus): void {
 
 function judgeInfo(info: VideoInfo): void {
   judge(isCleanUrl(info.launchUrl) && isEdge(info.width) && isEdge(info.height), info)
-  judge(info.duration >= 0 && info.duration <= 864_000, info)
+  judge(info.duration >= 0 && info.duration <= 864_000 && isValidity(info.validUntil), info)
 }
 
 function judgeThumbnail(thumbnail: Thumbnail): void {
   judge(isCleanUrl(thumbnail.url) && isEdge(thumbnail.width) && isEdge(thumbnail.height), thumbnail)
+  judge(isValidity(thumbnail.validUntil), thumbnail)
 }
 
 const isEdge = (value: number) => Number.isInteger(value) && value >= 1 && value <= 65_535
+const isValidity = (time = 0) => Number.isInteger(time) && time >= 0 && time < 253_402_300_800_000
 const isClean = (text: string) => text.isWellFormed() && !/\p{Cc}/u.test(text)
 
 function isCleanUrl(text: string): boolean {

@@ -48,6 +48,12 @@ t.test('values and the schemas that they fit', async (t) => {
         null,
       ],
     ],
+    [
+      'expiries',
+      border.Expiry,
+      [time(0), time(-1e11), time(1e12), '9999-12-31T23:59:59Z'],
+      ['+010000-01-01T00:00:00Z', '+275760-09-13T00:00:00Z', '1969-12-31T00:00:00Z', 'soon', '', 0],
+    ],
   ]
   for (const [name, schema, good, bad] of table) {
     for (const value of good) t.ok(fits(schema, value), `${name}: ${String(value).slice(0, 40)}`)
