@@ -55,4 +55,4 @@ function giveToken(response: ServerResponse): void {
 
 /** A state as the sandbox's API tells it. */
 export const stateOf = (state: string) =>
-  JSON.stringify({ clip_id: 'x', state, failure: null, progress: 0, ingest_url: 'http://127.0.0.1/' })
+  JSON.stringify({ clip_id: 'clip-1', state, failure: null, progress: 0, ingest_url: 'http://127.0.0.1/' })
