@@ -99,9 +99,9 @@ t.test('an answer that no platform gives', async (t) => {
 const wrong: [start: () => Promise<PlatformDouble>, variable: string, value: string, reason: RegExp][] = [
   [startMux, 'MUX_TOKEN_ID', 'wrong', /mux answered 401/],
   [startMux, 'MUX_TOKEN_SECRET', 'wrong', /mux answered 401/],
-  [startApiVideo, 'API_VIDEO_API_KEY', 'wrong', /api-video refused the API key/],
-  [startPeertube, 'PEERTUBE_USERNAME', 'wrong', /peertube refused/],
-  [startPeertube, 'PEERTUBE_PASSWORD', 'wrong', /peertube refused/],
+  [startApiVideo, 'API_VIDEO_API_KEY', 'wrong', /api-video rejected the gateway's credentials/],
+  [startPeertube, 'PEERTUBE_USERNAME', 'wrong', /peertube rejected the gateway's credentials/],
+  [startPeertube, 'PEERTUBE_PASSWORD', 'wrong', /peertube rejected the gateway's credentials/],
   [startPeertube, 'PEERTUBE_CHANNEL_ID', '4711', /PEERTUBE_CHANNEL_ID: the account has no channel 4711/],
   [startCloudflare, 'CLOUDFLARE_STREAM_API_TOKEN', 'wrong', /cloudflare-stream answered 401/],
 ]
