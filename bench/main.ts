@@ -5,6 +5,7 @@ import { figure, print, type Scale, type Table } from './support/report.ts'
 import { pollerTable } from './tables/poller.ts'
 import { provisioningTable } from './tables/provisioning.ts'
 import { readsTable } from './tables/reads.ts'
+import { rowsTable } from './tables/rows.ts'
 import { slowTable } from './tables/slow.ts'
 import { startTable } from './tables/start.ts'
 import { uploadTables } from './tables/uploads.ts'
@@ -14,6 +15,7 @@ const tables: Record<string, (scale: Scale) => Promise<Table[]>> = {
   uploads: uploadTables,
   slow: slowTable,
   reads: readsTable,
+  rows: rowsTable,
   provisioning: provisioningTable,
   poller: pollerTable,
   start: startTable,

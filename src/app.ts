@@ -34,6 +34,7 @@ import { type TraceOf, traceRequests, withTraceId } from './observability/tracin
 import { watchCredentials } from './platform/credential-watch.ts'
 import { defaultTools, type PlatformTools } from './platform/tools.ts'
 import type { Gateway } from './publication/gateway.ts'
+import { startHousekeeping } from './publication/housekeeping.ts'
 import { type Poller, startPoller } from './publication/poller.ts'
 import { createRefreshes } from './publication/refresh.ts'
 import { warnOfStrandedVideos } from './publication/stranded.ts'
@@ -45,6 +46,7 @@ import { createPresenter } from './routes/presentation.ts'
 import { videoRoutes } from './routes/videos.ts'
 import { watchingRoutes } from './routes/watching.ts'
 import { openStore } from './store/sqlite.ts'
+import { watchStore } from './store/watch.ts'
 
 export interface App {
   server: FastifyInstance
@@ -103,6 +105,7 @@ export async function buildApp(config: Config, options: AppOptions = {}): Promis
       poller?.circuit(platform, state)
     },
   }
+  const storeWatch = watchStore(store, log)
   const tools: PlatformTools = { ...defaultTools, log, observer, ...options.tools }
   const platforms = new Map(
     config.platforms.map(({ definition, variables }) => [
@@ -167,29 +170,17 @@ export async function buildApp(config: Config, options: AppOptions = {}): Promis
   await server.register(operationsRoutes, { metrics, notReady })
 
   function notReady(): string | undefined {
-    if (draining) return 'the process is shutting down'
-    try {
-      store.ping()
-    } catch {
-      return 'the store is out of reach'
-    }
+    return draining ? 'the process is shutting down' : storeWatch.problem()
   }
 
-  function expireKeys(): void {
-    try {
-      store.expireKeys(Date.now() - 24 * 3_600_000)
-    } catch (error) {
-      log.warn({ err: error }, 'old idempotency keys are kept for another hour')
-    }
-  }
-
-  const expiry = setInterval(expireKeys, 3_600_000).unref()
+  let stopHousekeeping = () => {}
   server.addHook('onListen', async () => {
     poller = startPoller(gateway)
+    stopHousekeeping = startHousekeeping(gateway)
   })
   server.addHook('preClose', async () => {
     draining = true
-    clearInterval(expiry)
+    stopHousekeeping()
     abort.abort(new GatewayError('shutting-down', 'the gateway is shutting down; upload again'))
     await Promise.all([...uploads.values()].map(({ done }) => done))
     await poller?.stop()
@@ -197,6 +188,7 @@ export async function buildApp(config: Config, options: AppOptions = {}): Promis
   server.addHook('onClose', async () => {
     external?.close()
     await Promise.all([...platforms.values()].map((platform) => platform.close()))
+    storeWatch.stop()
     store.close()
   })
 

@@ -2,7 +2,7 @@ import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom
 import type { PlatformObserver } from '../platform/tools.ts'
 import type { PublicationObserver } from '../publication/gateway.ts'
 import { transitions } from '../publication/lifecycle.ts'
-import type { VideoStore } from '../publication/store.ts'
+import type { VideoCount, VideoStore } from '../publication/store.ts'
 import type { Stage } from '../publication/video.ts'
 
 const stages = new Set<Stage>(Object.values(transitions).flatMap(({ from, to }) => [...from, to]))
@@ -108,19 +108,21 @@ export function createMetrics(state: { store: VideoStore; uploadsUnderWay: () =>
   })
   new Gauge({
     name: 'gateway_videos',
-    help: 'Videos by stage; none while the store cannot be read',
+    help: 'Videos by stage; none while the store cannot be used',
     labelNames: ['stage'] as const,
     registers,
     collect() {
       this.reset()
-      let counts: ReturnType<VideoStore['countByStage']>
+      let counts: VideoCount[]
       try {
-        counts = state.store.countByStage()
+        state.store.ping()
+        counts = state.store.counts()
       } catch {
         // What the process itself knows is told all the same.
         return
       }
-      for (const stage of stages) this.set({ stage }, counts[stage] ?? 0)
+      for (const stage of stages) this.set({ stage }, 0)
+      for (const { stage, count } of counts) this.inc({ stage }, count)
     },
   })
 

@@ -31,8 +31,8 @@ export interface Content {
 export interface Call {
   /** Aborts the call; its reason is what the caller gets. */
   signal: AbortSignal
-  /** Stores a changed slot at once, so that a crash right after cannot lose it. */
-  keep(slot: Slot): void
+  /** Stores a changed slot. Wait for it before the next step, so that a crash cannot lose the slot. */
+  keep(slot: Slot): Promise<void>
 }
 
 /**

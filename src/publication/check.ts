@@ -7,6 +7,7 @@ import { recoverProvisioning } from './provision.ts'
 import { recheck } from './recheck.ts'
 import { spread } from './refresh.ts'
 import { finishRemoval } from './remove.ts'
+import { storeResult } from './store-retry.ts'
 import { reportFailure, reportSuccess } from './trouble.ts'
 import type { Stage, Video } from './video.ts'
 
@@ -32,7 +33,7 @@ export async function check(gateway: Gateway, video: Video): Promise<void> {
     reportFailure(gateway, video, error, 'check failed')
   }
   try {
-    reschedule(gateway, video, failure)
+    await storeResult(gateway, () => reschedule(gateway, video, failure))
   } catch (error) {
     // Its claim runs out by itself, so the row is not lost.
     gateway.log.error({ video: video.id, err: error }, 'check could not be rescheduled')
@@ -84,7 +85,7 @@ async function checkProcessing(gateway: Gateway, video: Video, signal: AbortSign
       const now = Date.now()
       const nextCheckAt = now + spread(gateway.policy.recheck.interval)
       const changes = { info, thumbnail, fetchedAt: now, checkedAt: now, nextCheckAt }
-      advance(gateway, video.id, 'processed', changes, unchanged)
+      await storeResult(gateway, () => advance(gateway, video.id, 'processed', changes, unchanged))
       return
     }
   } catch (error) {
@@ -119,7 +120,10 @@ export async function reconcileUpload(
   )
   const arrived = state !== 'awaiting-upload'
   const changes = arrived ? { nextCheckAt: Date.now() } : { bytesReceived: 0, bytesTotal: null }
-  return advance(gateway, video.id, arrived ? 'upload-completed' : 'upload-cut', changes, sameUpload)?.stage
+  const settled = await storeResult(gateway, () =>
+    advance(gateway, video.id, arrived ? 'upload-completed' : 'upload-cut', changes, sameUpload),
+  )
+  return settled?.stage
 }
 
 /** Plans the next check of a row that is still in the stage it was claimed in. */

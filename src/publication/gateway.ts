@@ -7,6 +7,7 @@ import type { IncomingContent } from './content.ts'
 import { type TransitionName, transition } from './lifecycle.ts'
 import type { Refreshes } from './refresh.ts'
 import type { VideoStore } from './store.ts'
+import { storeResult } from './store-retry.ts'
 import { isDeleted, type Stage, type Video } from './video.ts'
 
 /** Durations in milliseconds, sizes in bytes. */
@@ -96,8 +97,8 @@ export function platformOf(gateway: Gateway, name: string): VideoPlatform {
 export function callFor(gateway: Gateway, id: string, signal: AbortSignal = gateway.signal): Call {
   return {
     signal,
-    keep: (slot) => {
-      gateway.store.update(id, (current) => ({ ...current, slot }))
+    keep: async (slot) => {
+      await storeResult(gateway, () => gateway.store.update(id, (current) => ({ ...current, slot })))
     },
   }
 }

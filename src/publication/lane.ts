@@ -1,7 +1,16 @@
 import type { CircuitState } from '../platform/tools.ts'
 import { check, longestRetryAfter } from './check.ts'
 import type { Gateway } from './gateway.ts'
+import { StoreBusyError } from './store.ts'
 import type { Video } from './video.ts'
+
+/** Whether a lease that has expired means that its upload is dead. */
+export interface LeaseWatch {
+  /** @param now ms since the epoch */
+  areTrusted(now: number): boolean
+  /** Another process held the store for so many ms: leases could not be renewed. */
+  storeWasHeld(ms: number): void
+}
 
 /** The poller's work on one platform. */
 export interface Lane {
@@ -23,9 +32,8 @@ const readyShare = 0.25
  * Checks the videos of one platform. There is no queue beside the store: rows that are due are claimed there, at most
  * `pollConcurrency` at a time, and in between the lane sleeps until the next one is due. Places that are left over go
  * to ready videos, a few per second. While the platform's circuit is open nothing is claimed.
- * @param isClockStable tells, at this time, whether leases can be trusted
  */
-export function startLane(gateway: Gateway, platform: string, isClockStable: (now: number) => boolean): Lane {
+export function startLane(gateway: Gateway, platform: string, leases: LeaseWatch): Lane {
   const { pollConcurrency, claim, backoff, recheck } = gateway.policy
   // No check is planned further ahead than this; one that is was planned before the clock was set back.
   const longestDelay = Math.max(backoff.initial, backoff.max * (1 + backoff.jitter))
@@ -47,7 +55,7 @@ export function startLane(gateway: Gateway, platform: string, isClockStable: (no
     // The circuit wakes the lane when a trial may go through.
     if (stopped || circuit === 'open') return
     const now = Date.now()
-    if (!isClockStable(now)) {
+    if (!leases.areTrusted(now)) {
       plan(now + longestSleep)
       return
     }
@@ -74,6 +82,12 @@ export function startLane(gateway: Gateway, platform: string, isClockStable: (no
       lookAtReady(now, free - due.length)
       plan(gateway.store.nextDueAt(platform) ?? Number.POSITIVE_INFINITY)
     } catch (error) {
+      if (error instanceof StoreBusyError) {
+        const held = performance.now() - error.since
+        leases.storeWasHeld(held)
+        plan(now + held)
+        return
+      }
       gateway.log.error({ err: error, platform }, 'the poller cannot use the store')
       plan(now + longestSleep)
     }

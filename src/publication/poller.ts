@@ -1,6 +1,6 @@
 import type { CircuitState } from '../platform/tools.ts'
 import type { Gateway } from './gateway.ts'
-import { startLane } from './lane.ts'
+import { type LeaseWatch, startLane } from './lane.ts'
 
 export interface Poller {
   /** A row of the platform is due at this time (ms since the epoch). */
@@ -16,9 +16,9 @@ export interface Poller {
  * hangs or is down delays its own videos alone. Rows of other platforms are left alone.
  */
 export function startPoller(gateway: Gateway): Poller {
-  const isClockStable = watchClock(gateway.policy.uploadLease)
+  const leases = watchLeases(gateway.policy.uploadLease)
   const lanes = new Map(
-    [...gateway.platforms.keys()].map((platform) => [platform, startLane(gateway, platform, isClockStable)]),
+    [...gateway.platforms.keys()].map((platform) => [platform, startLane(gateway, platform, leases)]),
   )
   return {
     wake: (platform, at) => lanes.get(platform)?.wake(at),
@@ -28,17 +28,24 @@ export function startPoller(gateway: Gateway): Poller {
 }
 
 /**
- * Tells whether leases can be trusted. When the clock was set (or the machine slept), those of living uploads look dead
- * until their holders, in this process or another, have renewed them. They do so by timers, so it is waited for.
+ * Tells whether leases can be trusted. When the clock was set (or the machine slept), or the store was locked for long,
+ * those of living uploads look dead until their holders, in this process or another, have renewed them. They do so by
+ * timers, so it is waited for.
  */
-function watchClock(uploadLease: number): (now: number) => boolean {
+function watchLeases(uploadLease: number): LeaseWatch {
   /** Difference between the wall clock and the monotonic clock, in ms. */
   let offset = Date.now() - performance.now()
   let pausedUntil = 0
-  return (now) => {
-    const elapsed = performance.now()
-    if (Math.abs(now - elapsed - offset) > uploadLease / 3) pausedUntil = elapsed + uploadLease
-    offset = now - elapsed
-    return elapsed >= pausedUntil
+  const pauseAfter = (ms: number) => {
+    if (ms > uploadLease / 3) pausedUntil = performance.now() + uploadLease
+  }
+  return {
+    areTrusted(now) {
+      const elapsed = performance.now()
+      pauseAfter(Math.abs(now - elapsed - offset))
+      offset = now - elapsed
+      return elapsed >= pausedUntil
+    },
+    storeWasHeld: pauseAfter,
   }
 }

@@ -4,6 +4,7 @@ import { type Slot, VideoMissingError, type VideoPlatform } from '../platform/pl
 import { advance, callFor, type Gateway, platformOf } from './gateway.ts'
 import { removeFromPlatform } from './remove.ts'
 import type { IdempotencyRecord } from './store.ts'
+import { askStore, storeResult } from './store-retry.ts'
 import { newVideo, type Publication, type Video } from './video.ts'
 
 /** The key with which a caller marks its request, see `publish.ts`. */
@@ -26,21 +27,23 @@ export async function provision(
   const { name } = platform
   const video = newVideo(asked, name, gateway.policy.claim)
   const record = claim && { ...claim, videoId: video.id, response: null, createdAt: video.createdAt }
-  if (gateway.store.insert(video, record)) throw new KeyTaken()
+  if (await askStore(gateway, () => gateway.store.insert(video, record))) throw new KeyTaken()
 
   let slot: Slot
   try {
     slot = await platform.provision(video, callFor(gateway, video.id))
   } catch (error) {
-    withdraw(gateway, video, error)
-    gateway.store.releaseKey(video.id)
+    await storeResult(gateway, () => withdraw(gateway, video, error))
+    await storeResult(gateway, () => gateway.store.releaseKey(video.id))
     throw error
   }
   // A poller that took this for abandoned (it was slow, or the clock was set) has found the slot before us.
   const adopted = (current: Video) =>
     current.stage === 'awaiting-upload' && isDeepStrictEqual(current.slot, slot)
   try {
-    const provisioned = advance(gateway, video.id, 'provisioned', { slot }, (current) => !adopted(current))
+    const provisioned = await storeResult(gateway, () =>
+      advance(gateway, video.id, 'provisioned', { slot }, (current) => !adopted(current)),
+    )
     return provisioned ?? (gateway.store.find(video.id) as Video)
   } catch (error) {
     gateway.log.error(
@@ -102,6 +105,9 @@ export async function recoverProvisioning(
     if (error instanceof VideoMissingError) return null
     throw error
   })
-  if (slot) advance(gateway, video.id, 'provisioned', { slot }, stale)
-  else advance(gateway, video.id, 'provision-refused', {}, stale)
+  await storeResult(gateway, () =>
+    slot
+      ? advance(gateway, video.id, 'provisioned', { slot }, stale)
+      : advance(gateway, video.id, 'provision-refused', {}, stale),
+  )
 }

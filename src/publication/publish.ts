@@ -7,6 +7,7 @@ import type { Gateway } from './gateway.ts'
 import { choosePlatform, type IdempotencyClaim, KeyTaken, provision } from './provision.ts'
 import { remove } from './remove.ts'
 import type { IdempotencyRecord } from './store.ts'
+import { storeResult } from './store-retry.ts'
 import { type Incoming, open, startUpload, transfer } from './upload.ts'
 import { isDeleted, type Publication, type Video } from './video.ts'
 
@@ -48,7 +49,7 @@ export async function publish(
     : { video: abandoned ?? (await claimAndProvision(gateway, asked, claim)) }
   if (claim) {
     const fingerprint = digest ? `${claim.fingerprint}:${digest}` : claim.fingerprint
-    gateway.store.answerKey(video.id, fingerprint, JSON.stringify(video))
+    await storeResult(gateway, () => gateway.store.answerKey(video.id, fingerprint, JSON.stringify(video)))
   }
   return { video, replayed: false }
 }
@@ -88,7 +89,7 @@ async function createWithContent(
       video = await claimAndProvision(gateway, asked, claim)
       ours = true
     }
-    const started = startUpload(gateway, video.id, content)
+    const started = await startUpload(gateway, video.id, content)
     ours = true
     await transfer(gateway, started)
     return { video: gateway.store.find(video.id) as Video, digest: content.digest() }
@@ -135,7 +136,7 @@ async function abandonedVideo(gateway: Gateway, record: IdempotencyRecord): Prom
     })
   }
   if (!video || isDeleted(video)) {
-    gateway.store.releaseKey(record.videoId)
+    await storeResult(gateway, () => gateway.store.releaseKey(record.videoId))
     return undefined
   }
   return video
@@ -162,7 +163,7 @@ async function takeBack(gateway: Gateway, video: Video): Promise<void> {
   } catch (error) {
     gateway.log.warn({ video: video.id, err: error }, 'the slot of a failed upload will be removed later')
   }
-  gateway.store.releaseKey(video.id)
+  await storeResult(gateway, () => gateway.store.releaseKey(video.id))
 }
 
 /** Tells requests apart by what is known at their start; the digest of the content follows it, after a colon. */

@@ -1,6 +1,7 @@
 import { VideoMissingError } from '../platform/platform.ts'
 import { advance, type Gateway } from './gateway.ts'
 import { spread, startRefresh } from './refresh.ts'
+import { storeResult } from './store-retry.ts'
 import type { Video } from './video.ts'
 
 /**
@@ -15,8 +16,11 @@ export async function recheck(gateway: Gateway, video: Video): Promise<void> {
   } catch (error) {
     if (gateway.signal.aborted) return
     try {
-      if (error instanceof VideoMissingError) miss(gateway, video)
-      else schedule(gateway, video, spread(gateway.policy.recheck.retry))
+      await storeResult(gateway, () =>
+        error instanceof VideoMissingError
+          ? miss(gateway, video)
+          : schedule(gateway, video, spread(gateway.policy.recheck.retry)),
+      )
     } catch (cause) {
       // The claim ends by itself, so the row is not lost.
       gateway.log.error({ video: video.id, err: cause }, 'check could not be rescheduled')

@@ -5,6 +5,7 @@ import { CircuitOpenError, type Thumbnail, type VideoInfo, VideoMissingError } f
 import { attempt } from './attempt.ts'
 import { callFor, type Gateway, platformOf, visibleVideo } from './gateway.ts'
 import { createPlaces, type Places } from './places.ts'
+import { storeResult } from './store-retry.ts'
 import { reportFailure, reportSuccess } from './trouble.ts'
 import type { Video } from './video.ts'
 
@@ -94,7 +95,10 @@ async function fetchMetadata(gateway: Gateway, video: Video, signal: AbortSignal
     failure = error
   })
   signal.throwIfAborted()
-  const outcome = save(gateway, id, info, thumbnail ?? undefined)
+  const outcome = await storeResult(gateway, () => {
+    signal.throwIfAborted()
+    return save(gateway, id, info, thumbnail ?? undefined)
+  })
   // The video is there, its launch URL was given a moment ago.
   if (failure instanceof VideoMissingError)
     throw new GatewayError(

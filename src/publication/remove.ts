@@ -2,6 +2,7 @@ import { GatewayError } from '../errors.ts'
 import { VideoMissingError } from '../platform/platform.ts'
 import { endAttempts } from './attempt.ts'
 import { advance, callFor, type Gateway, platformOf } from './gateway.ts'
+import { askStore, storeResult } from './store-retry.ts'
 import type { Video } from './video.ts'
 
 /**
@@ -15,7 +16,9 @@ export async function remove(gateway: Gateway, id: string): Promise<void> {
   if (video.stage === 'deleted') return
   if (video.stage !== 'deleting') {
     const nextCheckAt = Date.now() + gateway.policy.claim
-    advance(gateway, id, 'removal-requested', { nextCheckAt }, (current) => current.stage !== 'deleting')
+    await askStore(gateway, () =>
+      advance(gateway, id, 'removal-requested', { nextCheckAt }, (current) => current.stage !== 'deleting'),
+    )
     endAttempts(gateway, id)
   }
   const upload = gateway.uploads.get(id)
@@ -35,7 +38,9 @@ export async function finishRemoval(
   const video = gateway.store.find(id)
   if (video?.stage !== 'deleting') return
   await removeFromPlatform(gateway, video, signal)
-  advance(gateway, id, 'removed', {}, (current) => current.stage === 'deleting')
+  await storeResult(gateway, () =>
+    advance(gateway, id, 'removed', {}, (current) => current.stage === 'deleting'),
+  )
 }
 
 /** Takes whatever the video's slot holds off the platform; that it is gone already is fine. */

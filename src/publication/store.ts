@@ -1,8 +1,20 @@
-import type { Stage, Video } from './video.ts'
+import { GatewayError } from '../errors.ts'
+import type { Stage, Status, Video } from './video.ts'
 
-/** A page of videos, newest first. `before` is the id after which the page starts. */
+/** Another process holds the store's lock. The same call may succeed a few milliseconds later: see `store-retry.ts`. */
+export class StoreBusyError extends GatewayError {
+  /** When the lock was found held for the first time since anybody wrote, on the monotonic clock, in ms. */
+  readonly since: number
+
+  constructor(since: number, cause?: unknown) {
+    super('store-unavailable', undefined, { retryAfter: 5, cause })
+    this.since = since
+  }
+}
+
+/** A page of the visible videos, newest first. `before` is the id after which the page starts. */
 export interface VideoQuery {
-  stages: readonly Stage[]
+  status?: Status | undefined
   platform?: string | undefined
   reference?: string | undefined
   before?: string | undefined
@@ -41,7 +53,8 @@ export interface IdempotencyRecord {
 
 /**
  * Where publications live. All methods are synchronous: nothing can come between a read and the write that
- * rests on it. They throw GatewayError `store-unavailable` when the store is out of reach.
+ * rests on it. They throw GatewayError `store-unavailable` when the store is out of reach, and StoreBusyError, which
+ * is one, when another process holds it.
  */
 export interface VideoStore {
   /**
@@ -52,6 +65,7 @@ export interface VideoStore {
 
   find(id: string): Video | undefined
 
+  /** The cost depends on the limit and the number of platforms, not on the number of videos. */
   list(query: VideoQuery): Video[]
 
   /**
@@ -77,10 +91,7 @@ export interface VideoStore {
   /** When the earliest check of a video of the platform that is not ready is due, in ms since the epoch. */
   nextDueAt(platform: string): number | undefined
 
-  /** How many videos stand in each stage. */
-  countByStage(): Partial<Record<Stage, number>>
-
-  /** The number of videos by platform and stage, without zeros. */
+  /** The number of videos by platform and stage, without zeros. The store keeps these counts: it does not scan rows. */
   counts(): VideoCount[]
 
   findKey(client: string, key: string): IdempotencyRecord | undefined
@@ -88,10 +99,13 @@ export interface VideoStore {
   answerKey(videoId: string, fingerprint: string, response: string): void
   /** Frees the key of the request that made the video; nothing happens when it has none. */
   releaseKey(videoId: string): void
-  /** Forgets the keys that are older than `before` (ms since the epoch). */
-  expireKeys(before: number): void
+  /**
+   * Deletes up to `limit` keys that are older than `before` (ms since the epoch). Does not wait for the disk, as `plan`.
+   * @returns the number of deleted keys
+   */
+  expireKeys(before: number, limit: number): number
 
-  /** Throws when the store cannot be read. */
+  /** Throws when the store cannot be read or, after a write failed, when it cannot be written. */
   ping(): void
   close(): void
 }

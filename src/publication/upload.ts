@@ -6,6 +6,7 @@ import { type IncomingContent, openContent } from './content.ts'
 import { advance, callFor, type Gateway, platformOf, visibleVideo } from './gateway.ts'
 import { transition } from './lifecycle.ts'
 import { removeFromPlatform } from './remove.ts'
+import { askStore, storeResult } from './store-retry.ts'
 import { isDeleted, type Video } from './video.ts'
 
 /** The bytes as they come in. */
@@ -40,7 +41,7 @@ export interface StartedUpload {
 export async function upload(gateway: Gateway, id: string, incoming: Incoming): Promise<void> {
   const video = await acceptingVideo(gateway, id)
   const content = await open(gateway, video.platform, incoming)
-  await transfer(gateway, startUpload(gateway, id, content))
+  await transfer(gateway, await startUpload(gateway, id, content))
 }
 
 /** Judges the content's first bytes and its length, before anything is done on the platform. */
@@ -79,15 +80,22 @@ export async function open(
  * Takes the lease of a video for opened content.
  * @throws GatewayError when the video takes no content now; the content's stream is ended then
  */
-export function startUpload(gateway: Gateway, id: string, content: IncomingContent): StartedUpload {
+export async function startUpload(
+  gateway: Gateway,
+  id: string,
+  content: IncomingContent,
+): Promise<StartedUpload> {
   const lease = randomUUID()
-  const nextCheckAt = Date.now() + gateway.policy.uploadLease
-  const changes = { lease, bytesReceived: 0, bytesTotal: content.size, nextCheckAt }
-  try {
+  const { promise: done, resolve: end } = Promise.withResolvers<void>()
+  const take = () => {
+    const nextCheckAt = Date.now() + gateway.policy.uploadLease
+    const changes = { lease, bytesReceived: 0, bytesTotal: content.size, nextCheckAt }
     const video = advance(gateway, id, 'upload-started', changes) as Video
-    const { promise: done, resolve: end } = Promise.withResolvers<void>()
     gateway.uploads.set(id, { content, done })
-    return { video, content, lease, end }
+    return video
+  }
+  try {
+    return { video: await askStore(gateway, take), content, lease, end }
   } catch (error) {
     content.stream.destroy()
     throw error
@@ -108,7 +116,7 @@ export async function transfer(gateway: Gateway, started: StartedUpload): Promis
     content.signal.throwIfAborted()
     if (!content.complete())
       throw new GatewayError('platform-protocol-error', 'the platform did not take the whole file')
-    complete(gateway, started)
+    await storeResult(gateway, () => complete(gateway, started))
   } catch (error) {
     const reason = content.signal.reason ?? error
     outcome = reason instanceof GatewayError ? reason.code : 'internal-error'
@@ -146,7 +154,9 @@ async function settle(gateway: Gateway, { video: { id }, content, lease }: Start
     if (!video || !holdsLease(video)) return false
     if (content.complete() && !content.signal.aborted && !gateway.signal.aborted)
       return (await reconcileUpload(gateway, video)) === 'processing'
-    advance(gateway, id, 'upload-cut', { bytesReceived: 0, bytesTotal: null }, holdsLease)
+    await storeResult(gateway, () =>
+      advance(gateway, id, 'upload-cut', { bytesReceived: 0, bytesTotal: null }, holdsLease),
+    )
   } catch (error) {
     // The lease runs out by itself, and the poller looks at the row then.
     gateway.log.warn({ video: id, err: error }, 'a failed upload could not be settled yet')
@@ -155,14 +165,25 @@ async function settle(gateway: Gateway, { video: { id }, content, lease }: Start
 }
 
 /** Keeps the lease alive and the count of bytes in sight of other processes; stops an upload that lost its lease. */
-function renewLease(gateway: Gateway, id: string, lease: string, content: IncomingContent): void {
+async function renewLease(
+  gateway: Gateway,
+  id: string,
+  lease: string,
+  content: IncomingContent,
+): Promise<void> {
   try {
-    const nextCheckAt = Date.now() + gateway.policy.uploadLease
-    const bytesReceived = content.received()
-    const current = gateway.store.plan(id, (video) =>
-      video.lease === lease ? { ...video, nextCheckAt, bytesReceived, updatedAt: Date.now() } : video,
+    const renewed = (video: Video) => ({
+      ...video,
+      nextCheckAt: Date.now() + gateway.policy.uploadLease,
+      bytesReceived: content.received(),
+      updatedAt: Date.now(),
+    })
+    const current = await askStore(gateway, () =>
+      gateway.store.plan(id, (video) => (video.lease === lease ? renewed(video) : video)),
     )
-    if (current?.lease !== lease) content.fail(lostLease(current))
+    // The upload may have ended while the store was held.
+    const live = gateway.uploads.get(id)?.content === content
+    if (live && current?.lease !== lease) content.fail(lostLease(current))
   } catch (error) {
     gateway.log.warn({ video: id, err: error }, 'lease of an upload could not be renewed')
   }

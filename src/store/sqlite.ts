@@ -2,14 +2,25 @@ import { mkdirSync } from 'node:fs'
 import { dirname } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import { GatewayError } from '../errors.ts'
-import type { IdempotencyRecord, VideoCount, VideoStore } from '../publication/store.ts'
-import type { Stage, Video } from '../publication/video.ts'
+import {
+  type IdempotencyRecord,
+  StoreBusyError,
+  type VideoCount,
+  type VideoStore,
+} from '../publication/store.ts'
+import type { Video } from '../publication/video.ts'
+import { StoreFileError, watchFiles } from './file.ts'
+import { createList } from './list.ts'
+import { createLock, isBusy, type Lock, pause } from './lock.ts'
 import { migrate } from './migrations.ts'
+import { prepareStatements } from './statements.ts'
 
-/** How long a statement waits for another process's write, in ms. It blocks the event loop, so not long. */
-const busyTimeout = 1000
-/** SQLite's result code for a database that somebody else holds. */
-const SQLITE_BUSY = 5
+/** Time to wait at startup for another process that holds the database, or migrates it, in ms. */
+const startWaitMs = 30_000
+/** A lock that is held this long without a write by its holder makes the store unusable, in ms. */
+const longestHoldMs = 2_000
+/** Bytes that a trial write takes. A video with the longest fields needs up to 60 KiB, its idempotency record included. */
+const probeBytes = 65_536
 
 /**
  * Opens the store of `DATABASE_URL`: `sqlite:PATH` (made if missing) or `memory:` (gone with the process).
@@ -22,14 +33,16 @@ export function openStore(url: string): VideoStore {
   let db: DatabaseSync | undefined
   try {
     if (path !== ':memory:') mkdirSync(dirname(path), { recursive: true })
-    db = new DatabaseSync(path, { timeout: busyTimeout })
+    db = new DatabaseSync(path, { timeout: startWaitMs })
     logAhead(db)
     // Checkpoints flush twice: after 32 MiB of log and not after 4 they are an eighth as many.
     db.exec('PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 8000')
     // 32 MiB of pages: some 40,000 videos are read without asking the kernel.
     db.exec('PRAGMA cache_size = -32768')
     migrate(db)
-    return createStore(db)
+    // The file itself then has the schema, by which `watchFiles` recognizes it.
+    db.exec('PRAGMA wal_checkpoint')
+    return createStore(db, path === ':memory:' ? () => {} : watchFiles(db, path))
   } catch (error) {
     db?.close()
     throw new Error(`DATABASE_URL: cannot use ${path}: ${(error as Error).message}`, { cause: error })
@@ -38,46 +51,30 @@ export function openStore(url: string): VideoStore {
 
 /** Turns WAL on. SQLite itself does not wait when another process does the same at this moment. */
 function logAhead(db: DatabaseSync): void {
-  for (const deadline = Date.now() + busyTimeout; ; ) {
+  for (const deadline = Date.now() + startWaitMs; ; ) {
     try {
       db.exec('PRAGMA journal_mode = WAL')
       return
     } catch (error) {
-      // The lowest byte is the primary code (https://sqlite.org/rescode.html).
-      const code = ((error as { errcode?: number }).errcode ?? 0) & 0xff
-      if (code !== SQLITE_BUSY || Date.now() > deadline) throw error
-      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 10)
+      if (!isBusy(error) || Date.now() > deadline) throw error
+      pause(10)
     }
   }
 }
 
-function createStore(db: DatabaseSync): VideoStore {
-  const statements = {
-    insert: db.prepare('INSERT INTO videos (id, document) VALUES (?, ?)'),
-    find: db.prepare('SELECT document FROM videos WHERE id = ?'),
-    update: db.prepare('UPDATE videos SET document = ? WHERE id = ? AND version = ?'),
-    due: db.prepare(dueQueries[0]),
-    readyDue: db.prepare(dueQueries[1]),
-    claim: db.prepare(
-      `UPDATE videos SET document = json_set(document, '$.nextCheckAt', ?, '$.version', version + 1)
-       WHERE id IN (SELECT value FROM json_each(?))`,
-    ),
-    nextDue: db.prepare(
-      `SELECT min(next_check_at) AS at FROM videos
-       WHERE platform = ? AND stage <> 'ready' AND next_check_at IS NOT NULL`,
-    ),
-    count: db.prepare('SELECT stage, count(*) AS n FROM videos GROUP BY stage'),
-    counts: db.prepare('SELECT platform, stage, count(*) AS count FROM videos GROUP BY platform, stage'),
-    insertKey: db.prepare('INSERT INTO idempotency_keys VALUES (?, ?, ?, ?, ?, ?)'),
-    findKey: db.prepare('SELECT * FROM idempotency_keys WHERE client = ? AND key = ?'),
-    answerKey: db.prepare('UPDATE idempotency_keys SET fingerprint = ?, response = ? WHERE videoId = ?'),
-    releaseKey: db.prepare('DELETE FROM idempotency_keys WHERE videoId = ?'),
-    expireKeys: db.prepare('DELETE FROM idempotency_keys WHERE createdAt < ?'),
-    ping: db.prepare('SELECT 1 FROM videos LIMIT 1'),
-  }
+/** @param expectFiles throws when the connection's files are no longer at their paths */
+function createStore(db: DatabaseSync, expectFiles: () => void): VideoStore {
+  const statements = prepareStatements(db)
+  const lock = createLock(db)
   const findKey = (client: string, key: string) =>
     statements.findKey.get(client, key) as IdempotencyRecord | undefined
   const find = (id: string) => parse(statements.find.get(id))
+  const counts = () => statements.counts.all() as unknown as VideoCount[]
+  /** Every write passes here. */
+  const write = <T>(work: () => T): T => {
+    expectFiles()
+    return lock.write(work)
+  }
   const update: VideoStore['update'] = (id, change) => {
     for (;;) {
       const current = find(id)
@@ -85,20 +82,21 @@ function createStore(db: DatabaseSync): VideoStore {
       const changed = change(current)
       if (changed === current) return current
       const next = { ...changed, version: current.version + 1 }
-      if (statements.update.run(JSON.stringify(next), id, current.version).changes) return next
+      if (write(() => statements.update.run(JSON.stringify(next), id, current.version)).changes) return next
     }
   }
-  const transaction = <T>(work: () => T): T => {
-    db.exec('BEGIN IMMEDIATE')
-    try {
-      const result = work()
-      db.exec('COMMIT')
-      return result
-    } catch (error) {
-      if (db.isTransaction) db.exec('ROLLBACK')
-      throw error
-    }
-  }
+  const transaction = <T>(work: () => T): T =>
+    write(() => {
+      db.exec('BEGIN IMMEDIATE')
+      try {
+        const result = work()
+        db.exec('COMMIT')
+        return result
+      } catch (error) {
+        if (db.isTransaction) db.exec('ROLLBACK')
+        throw error
+      }
+    })
   /** Writes without waiting for the disk. The next durable write takes them along; loss of power undoes them. */
   const relaxed = <T>(work: () => T): T => {
     db.exec('PRAGMA synchronous = NORMAL')
@@ -108,12 +106,7 @@ function createStore(db: DatabaseSync): VideoStore {
       db.exec('PRAGMA synchronous = FULL')
     }
   }
-
-  // Writes the header page: the smallest write that reaches the disk.
-  const probeWrite = () => {
-    const { user_version } = db.prepare('PRAGMA user_version').get() as { user_version: number }
-    transaction(() => db.exec(`PRAGMA user_version = ${user_version}`))
-  }
+  const probeWrite = () => lock.probe(() => statements.probe.run(probeBytes))
 
   return guarded(
     {
@@ -129,25 +122,7 @@ function createStore(db: DatabaseSync): VideoStore {
         }),
 
       find,
-
-      list({ stages, platform, reference, before, limit }) {
-        const where = [`stage IN (${stages.map(() => '?').join()})`]
-        const values: string[] = [...stages]
-        const also = (condition: string, value: string | undefined) => {
-          if (value === undefined) return
-          where.push(condition)
-          values.push(value)
-        }
-        also('platform = ?', platform)
-        also('reference = ?', reference)
-        also('id < ?', before)
-        // Ids are UUIDv7: their order is the order of creation (RFC 9562 §5.7).
-        const sql = `SELECT document FROM videos WHERE ${where.join(' AND ')} ORDER BY id DESC LIMIT ?`
-        return db
-          .prepare(sql)
-          .all(...values, limit)
-          .map((row) => parse(row) as Video)
-      },
+      list: createList(db, counts),
 
       update,
       plan: (id, change) => relaxed(() => update(id, change)),
@@ -163,41 +138,24 @@ function createStore(db: DatabaseSync): VideoStore {
         return relaxed(() => transaction(claim))
       },
       nextDueAt: (platform) => (statements.nextDue.get(platform) as { at: number | null }).at ?? undefined,
-      countByStage: () =>
-        Object.fromEntries(
-          (statements.count.all() as { stage: Stage; n: number }[]).map((row) => [row.stage, row.n]),
-        ),
-
-      counts: () => statements.counts.all() as unknown as VideoCount[],
+      counts,
 
       findKey,
       answerKey: (videoId, fingerprint, response) =>
-        void statements.answerKey.run(fingerprint, response, videoId),
-      releaseKey: (videoId) => void statements.releaseKey.run(videoId),
-      expireKeys: (before) => void statements.expireKeys.run(before),
-      ping: () => void statements.ping.get(),
+        void write(() => statements.answerKey.run(fingerprint, response, videoId)),
+      releaseKey: (videoId) => void write(() => statements.releaseKey.run(videoId)),
+      expireKeys: (before, limit) =>
+        relaxed(() => Number(write(() => statements.expireKeys.run(before, limit)).changes)),
+      ping() {
+        expectFiles()
+        statements.ping.get()
+      },
       close: () => db.close(),
     },
+    lock,
     probeWrite,
   )
 }
-
-/**
- * Selects the rows of a platform that are due, by the index of `videos_due` or `videos_ready_due`. Two selects and not
- * an OR, so that each walks the index no further than its limit.
- */
-function dueQuery(stages: string, time: string): string {
-  const select = (when: string) =>
-    `SELECT document FROM (SELECT document FROM videos WHERE platform = ?1 AND ${stages} AND ${time} ${when}
-     ORDER BY ${time} LIMIT ?4)`
-  return `${select('<= ?2')} UNION ALL ${select('> ?3')} LIMIT ?4`
-}
-
-/** Of videos that are not ready, and of those that are. Exported for the test of their query plans. */
-export const dueQueries = [
-  dueQuery("stage <> 'ready'", 'next_check_at'),
-  dueQuery("stage = 'ready'", 'coalesce(next_check_at, 0)'),
-] as const
 
 function parse(row: Record<string, unknown> | undefined): Video | undefined {
   return row && (JSON.parse(row.document as string) as Video)
@@ -205,20 +163,27 @@ function parse(row: Record<string, unknown> | undefined): Video | undefined {
 
 /**
  * Turns what SQLite throws (locked, full, gone) into the one error that callers know. After a failure `ping` tries
- * a real write, so that readiness comes back when writing does.
+ * a real write of the size of a video, so that readiness comes back when writing does.
  */
-function guarded(store: VideoStore, probeWrite: () => void): VideoStore {
+function guarded(store: VideoStore, lock: Lock, probeWrite: () => void): VideoStore {
   let failing = false
   const entries = Object.entries(store).map(([name, method]) => [
     name,
     (...args: unknown[]) => {
       try {
-        if (name === 'ping' && failing) probeWrite()
         const result = (method as (...args: unknown[]) => unknown)(...args)
-        if (name === 'ping') failing = false
+        if (name === 'ping' && (failing || lock.heldFor() > 0)) {
+          probeWrite()
+          failing = false
+        }
         return result
       } catch (error) {
-        if ((error as NodeJS.ErrnoException).code !== 'ERR_SQLITE_ERROR') throw error
+        // Reads fail like this too, when the lock is an exclusive one.
+        const busy = error instanceof StoreBusyError ? error : lock.heldBy(error)
+        if (busy && name === 'ping' && !failing && lock.heldFor() < longestHoldMs) return
+        if (busy) throw busy
+        const sqlite = (error as NodeJS.ErrnoException).code === 'ERR_SQLITE_ERROR'
+        if (!sqlite && !(error instanceof StoreFileError)) throw error
         failing = true
         throw new GatewayError('store-unavailable', undefined, { retryAfter: 5, cause: error })
       }

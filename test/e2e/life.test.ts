@@ -2,6 +2,7 @@ import { readFile } from 'node:fs/promises'
 import { imageSize } from 'image-size'
 import { ALL_FORMATS, BufferSource, Input } from 'mediabunny'
 import t from 'tap'
+import { platformDefinitions } from '../../src/platform/registry.ts'
 import { form, makeFiles, startGateway } from '../support/gateway.ts'
 
 async function measure(bytes: Uint8Array) {
@@ -157,4 +158,20 @@ t.test('lists page by page, newest first', async (t) => {
       query,
     )
   }
+})
+
+t.test('lists by platform: one that has no adapter is refused with the names that exist', async (t) => {
+  const gateway = await startGateway(t)
+  await gateway.create()
+  const list = (platform: string) =>
+    gateway.call('GET', `/v1/videos?platform=${encodeURIComponent(platform)}`)
+  t.equal((await list('sandbox')).body.items.length, 1)
+  for (const { name } of platformDefinitions)
+    t.match(await list(name), { status: 200 }, `${name} may still have videos, configured or not`)
+  for (const name of ['vimeo', '', 'Sandbox', 'sandbox ', 'constructor', 'sandbox,mux', '%'])
+    t.match(
+      await list(name),
+      { status: 400, body: { errors: [{ path: 'platform', message: /^must be one of .*sandbox.*mux/ }] } },
+      name,
+    )
 })

@@ -198,7 +198,7 @@ t.test(
 
 t.test('a platform that is not configured any more: what is known is read', async (t) => {
   const { gateway } = await setUp(t)
-  const { info, thumbnail } = gateway.app.gateway.store.list({ stages: ['ready'], limit: 1 })[0]!
+  const { info, thumbnail } = gateway.app.gateway.store.list({ status: 'ready', limit: 1 })[0]!
   const other = aVideo({ stage: 'ready', platform: 'mux', info, thumbnail })
   gateway.app.gateway.store.insert(other)
   t.equal((await gateway.call('GET', `/v1/videos/${other.id}/info`)).status, 200)

@@ -173,7 +173,7 @@ t.test('a thousand callers at once need one token', async (t) => {
   const gateway = await startGateway(t)
   gateway.sandbox.knobs.token_delay_ms = 100
   const platform = gateway.app.gateway.platforms.get('sandbox')!
-  const call = { signal: new AbortController().signal, keep: () => {} }
+  const call = { signal: new AbortController().signal, keep: async () => {} }
   const draft = (id: number) => ({ id: String(id), title: 'x', description: null, reference: null })
   await Promise.all(Array.from({ length: 1000 }, (_, id) => platform.provision(draft(id), call)))
   t.equal(gateway.sandbox.stats().token_requests, 1)

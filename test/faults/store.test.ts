@@ -1,8 +1,10 @@
 import { spawnSync } from 'node:child_process'
+import { statSync } from 'node:fs'
 import { DatabaseSync } from 'node:sqlite'
 import { setTimeout as sleep } from 'node:timers/promises'
 import t from 'tap'
 import { startSandbox } from '../../sandbox/server.ts'
+import { openStore } from '../../src/store/sqlite.ts'
 import { fakeMp4, startGateway, temporaryDirectory } from '../support/gateway.ts'
 import { startProcess } from '../support/process.ts'
 
@@ -50,6 +52,10 @@ t.test(
     t.match(answer, { status: 503, body: { code: 'store-unavailable' } })
     t.equal((await gateway.call('GET', '/health/ready')).status, 503)
     t.equal((await gateway.call('GET', `/v1/videos/${video.id}`)).status, 200)
+    for (const room of [5_000, 10_000]) {
+      t.equal(limit(`${statSync(`${file}-wal`).size + room}:`), 0)
+      t.equal((await gateway.call('GET', '/health/ready')).status, 503, 'room for a page, not for a video')
+    }
     t.equal(limit('unlimited:'), 0)
     for (let tries = 0; tries < 100 && (await gateway.call('GET', '/health/ready')).status !== 200; tries++)
       await sleep(50)
@@ -80,6 +86,26 @@ t.test('the database is busy when old keys are due to go: a warning, and the pro
   t.equal((await gateway.call('GET', '/health/ready')).status, 200)
   t.equal(await gateway.kill('SIGTERM'), 0)
   for (const connection of [db, locker]) connection.close()
+})
+
+t.test('old keys go in small batches, from the start on', async (t) => {
+  const file = `${await temporaryDirectory(t)}/gateway.db`
+  openStore(`sqlite:${file}`).close()
+  const db = new DatabaseSync(file)
+  t.teardown(() => db.close())
+  const now = Date.now()
+  db.exec(`INSERT INTO idempotency_keys
+    WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 10000)
+    SELECT 'test', 'key-' || i, '', 'video-' || i, NULL, iif(i > 9990, ${now}, 1) FROM n`)
+  const keys = () => Number(db.prepare('SELECT count(*) AS n FROM idempotency_keys').get()?.n)
+  const gateway = await startGateway(t, { env: { DATABASE_URL: `sqlite:${file}` } })
+  const seen: number[] = []
+  for (const deadline = Date.now() + 20_000; keys() > 10 && Date.now() < deadline; ) {
+    t.equal((await gateway.call('GET', '/health/live')).status, 200)
+    seen.push(keys())
+  }
+  t.equal(keys(), 10, 'young ones stay')
+  t.ok(new Set(seen).size > 5, 'other calls are answered between the batches')
 })
 
 t.test(

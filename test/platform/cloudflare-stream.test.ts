@@ -129,6 +129,6 @@ async function answered(t: Test, result: unknown) {
   double.fail('thumbnail', { status: 200, body: { success: true, errors: [], result } })
   return platform.thumbnail(
     { videoId: 'u', handle: null },
-    { signal: new AbortController().signal, keep() {} },
+    { signal: new AbortController().signal, async keep() {} },
   )
 }

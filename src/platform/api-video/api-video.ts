@@ -148,7 +148,7 @@ function createApiVideo(variables: Variables, tools: PlatformTools): VideoPlatfo
           videoId = null
         }
         videoId ??= (await provision(draft, signal)).videoId
-        keep({ videoId, handle: touched })
+        await keep({ videoId, handle: touched })
         await uploadToApiVideo(http, {
           videoId,
           path: pathOf(videoId),

@@ -169,9 +169,9 @@ function createCloudflareStream(variables: Variables, tools: PlatformTools): Vid
         const videoId = headers['stream-media-id']
         if (!fits(Id, videoId))
           throw new GatewayError('platform-protocol-error', `${name} did not name the video`)
-        keep({ videoId, handle: null })
+        await keep({ videoId, handle: null })
         await uploadByTus(http, headers.location, content, { ...tools.chunks, chunkSize, signal })
-        keep({ videoId, handle: received })
+        await keep({ videoId, handle: received })
       } catch (error) {
         content.stream.destroy()
         throw error

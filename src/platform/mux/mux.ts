@@ -91,7 +91,7 @@ function createMux(variables: Variables, tools: PlatformTools): VideoPlatform {
     async upload(slot, draft, { stream, size }, call) {
       try {
         const { id, url } = await openUpload(slot, draft, call)
-        call.keep(slotOf({ upload: id, stage: 'started' }))
+        await call.keep(slotOf({ upload: id, stage: 'started' }))
         await http.send({
           operation: 'upload',
           method: 'PUT',
@@ -102,7 +102,7 @@ function createMux(variables: Variables, tools: PlatformTools): VideoPlatform {
           authorized: false,
           signal: call.signal,
         })
-        call.keep(slotOf({ upload: id, stage: 'sent' }))
+        await call.keep(slotOf({ upload: id, stage: 'sent' }))
       } catch (error) {
         stream.destroy()
         throw error
@@ -123,7 +123,9 @@ function createMux(variables: Variables, tools: PlatformTools): VideoPlatform {
       const known = { ...slot, videoId }
       const answer = findAsset('status', known, call)
       // The id is kept even if Mux cannot be asked for the asset now, but not if the asset is another upload's.
-      const keep = (error?: unknown) => void (isForeign(error) || call.keep(known))
+      const keep = async (error?: unknown) => {
+        if (!isForeign(error)) await call.keep(known)
+      }
       if (slot.videoId === null) await answer.then(() => keep(), keep)
       const asset = await answer
       return statusOfAsset(asset) ?? unknown(asset.status)

@@ -129,9 +129,9 @@ function createPeertube(variables: Variables, tools: PlatformTools): VideoPlatfo
           filename: `${draft.id}.mp4`,
         }
         const session = await uploads.open(video, content.size, signal)
-        keep({ videoId: null, handle: JSON.stringify(session) })
+        await keep({ videoId: null, handle: JSON.stringify(session) })
         const videoId = await uploads.transfer(session, content, variables.PEERTUBE_CHUNK_SIZE, signal)
-        keep({ videoId, handle: null })
+        await keep({ videoId, handle: null })
       } catch (error) {
         content.stream.destroy()
         throw error
@@ -147,7 +147,7 @@ function createPeertube(variables: Variables, tools: PlatformTools): VideoPlatfo
         if (standing === 'busy') return { state: 'processing' }
         if (standing === 'gone' || 'offset' in standing) return { state: 'awaiting-upload' }
         videoId = standing.video
-        keep({ videoId, handle: null })
+        await keep({ videoId, handle: null })
       }
       const video = await http.json(Progress, {
         operation: 'status',

@@ -138,7 +138,7 @@ function createPublication(
     slot: { videoId: null, handle: null },
     call: (signal = new AbortController().signal) => ({
       signal,
-      keep: (slot) => {
+      keep: async (slot) => {
         publication.slot = slot
         kept.push(slot)
       },

@@ -48,9 +48,9 @@ scenario('the process died before the last answer: status finds the video', asyn
   await video.provision()
   let session = video.slot
   const { keep, ...call } = video.call()
-  const first = (slot: typeof session) => {
+  const first = async (slot: typeof session) => {
     if (slot.videoId === null) session = slot
-    keep(slot)
+    await keep(slot)
   }
   await platform.upload(video.slot, video.draft, contentOf(randomBytes(100)), { ...call, keep: first })
   t.equal(session.videoId, null)

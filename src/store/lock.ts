@@ -1,0 +1,96 @@
+import type { DatabaseSync } from 'node:sqlite'
+import { StoreBusyError } from '../publication/store.ts'
+
+/** How long and how often a write tries to get the lock before it fails, in ms. It blocks the event loop meanwhile. */
+const lockWaitMs = 3
+const lockPauseMs = 0.2
+/** Time between two such attempts, in ms. Callers in between fail without one. */
+const attemptIntervalMs = 10
+/** SQLite's result codes for a database that another connection holds (https://sqlite.org/rescode.html). */
+const SQLITE_BUSY = 5
+const SQLITE_LOCKED = 6
+
+export interface Lock {
+  /**
+   * Runs a write; it may run several times, and only the last one has an effect.
+   * @throws StoreBusyError while another process holds the lock
+   */
+  write<T>(work: () => T): T
+  /** As `write`, but always makes an attempt. */
+  probe<T>(work: () => T): T
+  /** Remembers that the lock is held, and returns the error to throw; undefined for an error of another kind. */
+  heldBy(error: unknown): StoreBusyError | undefined
+  /** How long other processes have held the lock without writing anything, in ms; 0 when it is free. */
+  heldFor(): number
+}
+
+/**
+ * Waits for SQLite's write lock as briefly as possible. SQLite's own busy timeout blocks the event loop, and its pauses
+ * grow past the gaps that a busy replica leaves. So a write tries for a few milliseconds, which is enough for the
+ * writes of other replicas, and then fails; callers that can wait retry, see `store-retry.ts`. A lock that is held
+ * although nobody writes is remembered: until a write succeeds, an attempt does not wait at all.
+ */
+export function createLock(db: DatabaseSync): Lock {
+  /** Changes whenever another connection has written (https://sqlite.org/pragma.html#pragma_data_version). */
+  const dataVersion = db.prepare('PRAGMA data_version')
+  let heldSince: number | undefined
+  let version: unknown
+  let othersWrite = true
+  let nextAttempt = 0
+  db.exec('PRAGMA busy_timeout = 0')
+
+  function currentVersion(): unknown {
+    try {
+      return dataVersion.get()?.data_version
+    } catch {
+      // An exclusive lock: nobody else writes.
+      return version
+    }
+  }
+
+  const lock: Lock = {
+    write(work) {
+      if (heldSince !== undefined && performance.now() < nextAttempt) throw new StoreBusyError(heldSince)
+      return lock.probe(work)
+    },
+    probe(work) {
+      const deadline = performance.now() + (othersWrite ? lockWaitMs : 0)
+      for (;;) {
+        try {
+          const result = work()
+          heldSince = undefined
+          othersWrite = true
+          return result
+        } catch (error) {
+          if (!isBusy(error)) throw error
+          if (performance.now() >= deadline) throw lock.heldBy(error)
+        }
+        pause(lockPauseMs)
+      }
+    },
+    heldBy(error) {
+      if (!isBusy(error)) return undefined
+      const now = performance.now()
+      const before = version
+      version = currentVersion()
+      othersWrite = version !== before
+      if (heldSince === undefined || othersWrite) heldSince = now
+      nextAttempt = now + attemptIntervalMs
+      return new StoreBusyError(heldSince, error)
+    },
+    heldFor: () => (heldSince === undefined ? 0 : performance.now() - heldSince),
+  }
+  return lock
+}
+
+/** Whether SQLite failed because another connection holds the database. */
+export function isBusy(error: unknown): boolean {
+  // The lowest byte is the primary code.
+  const code = ((error as { errcode?: number }).errcode ?? 0) & 0xff
+  return code === SQLITE_BUSY || code === SQLITE_LOCKED
+}
+
+/** Blocks the thread. */
+export function pause(ms: number): void {
+  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, ms)
+}

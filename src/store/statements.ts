@@ -1,0 +1,48 @@
+import type { DatabaseSync } from 'node:sqlite'
+
+/** The statements of a connection, by name. */
+export function prepareStatements(db: DatabaseSync) {
+  return {
+    insert: db.prepare('INSERT INTO videos (id, document) VALUES (?, ?)'),
+    find: db.prepare('SELECT document FROM videos WHERE id = ?'),
+    update: db.prepare('UPDATE videos SET document = ? WHERE id = ? AND version = ?'),
+    due: db.prepare(dueQueries[0]),
+    readyDue: db.prepare(dueQueries[1]),
+    claim: db.prepare(
+      `UPDATE videos SET document = json_set(document, '$.nextCheckAt', ?, '$.version', version + 1)
+       WHERE id IN (SELECT value FROM json_each(?))`,
+    ),
+    nextDue: db.prepare(
+      `SELECT min(next_check_at) AS at FROM videos
+       WHERE platform = ? AND stage <> 'ready' AND next_check_at IS NOT NULL`,
+    ),
+    counts: db.prepare('SELECT platform, stage, count FROM video_counts WHERE count > 0'),
+    insertKey: db.prepare('INSERT INTO idempotency_keys VALUES (?, ?, ?, ?, ?, ?)'),
+    findKey: db.prepare('SELECT * FROM idempotency_keys WHERE client = ? AND key = ?'),
+    answerKey: db.prepare('UPDATE idempotency_keys SET fingerprint = ?, response = ? WHERE videoId = ?'),
+    releaseKey: db.prepare('DELETE FROM idempotency_keys WHERE videoId = ?'),
+    expireKeys: db.prepare(
+      `DELETE FROM idempotency_keys WHERE (client, key) IN
+       (SELECT client, key FROM idempotency_keys WHERE createdAt < ? ORDER BY createdAt LIMIT ?)`,
+    ),
+    ping: db.prepare('SELECT min(id) FROM videos'),
+    probe: db.prepare('REPLACE INTO probe VALUES (1, zeroblob(?))'),
+  }
+}
+
+/** Of videos that are not ready, and of those that are. Exported for the test of their query plans. */
+export const dueQueries = [
+  dueQuery("stage <> 'ready'", 'next_check_at'),
+  dueQuery("stage = 'ready'", 'coalesce(next_check_at, 0)'),
+] as const
+
+/**
+ * Selects the rows of a platform that are due, by the index of `videos_due` or `videos_ready_due`. Two selects and not
+ * an OR, so that each walks the index no further than its limit.
+ */
+function dueQuery(stages: string, time: string): string {
+  const select = (when: string) =>
+    `SELECT document FROM (SELECT document FROM videos WHERE platform = ?1 AND ${stages} AND ${time} ${when}
+     ORDER BY ${time} LIMIT ?4)`
+  return `${select('<= ?2')} UNION ALL ${select('> ?3')} LIMIT ?4`
+}

@@ -1,0 +1,151 @@
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { DatabaseSync } from 'node:sqlite'
+import t from 'tap'
+import type { VideoStore } from '../../src/publication/store.ts'
+import { type Stage, statusOf, type Video, visibleStages } from '../../src/publication/video.ts'
+import { migrate } from '../../src/store/migrations.ts'
+import { openStore } from '../../src/store/sqlite.ts'
+import { aVideo } from '../support/video.ts'
+
+const directory = mkdtempSync(join(tmpdir(), 'plans-'))
+t.teardown(() => rmSync(directory, { recursive: true }))
+let files = 0
+const newFile = () => join(directory, `${files++}.db`)
+
+const stages: Stage[] = [
+  'provisioning',
+  'awaiting-upload',
+  'uploading',
+  'processing',
+  'ready',
+  'failed',
+  'deleting',
+  'deleted',
+]
+const visible: Stage[] = Object.values(visibleStages).flat()
+const platforms = ['sandbox', 'mux', 'peertube']
+const statuses = [undefined, 'pending', 'ready', 'error'] as const
+
+/** One video of every stage on every platform, half of them with the same reference; oldest first. */
+function seed(store: VideoStore): Video[] {
+  const videos = stages
+    .flatMap((stage) => platforms.map((platform) => ({ stage, platform })))
+    .map((row, index) => aVideo({ ...row, reference: index % 2 ? 'shared' : null }))
+  for (const video of videos) store.insert(video)
+  return videos
+}
+
+/** Every combination of filters, some of which match nothing. */
+function* queries(ids: string[]) {
+  for (const status of statuses)
+    for (const platform of [undefined, ...platforms, 'gone'])
+      for (const reference of [undefined, 'shared', 'nowhere'])
+        for (const before of [undefined, ids[12], ids[0]])
+          for (const limit of [1, 4, 100]) yield { status, platform, reference, before, limit }
+}
+
+t.test('every combination of filters lists what a scan would find', async (t) => {
+  const store = openStore('memory:')
+  const videos = seed(store)
+  let wrong = 0
+  for (const query of queries(videos.map(({ id }) => id))) {
+    const expected = videos
+      .filter(
+        ({ id, stage, platform, reference }) =>
+          visible.includes(stage) &&
+          (query.status ?? statusOf(stage)) === statusOf(stage) &&
+          (query.platform ?? platform) === platform &&
+          (query.reference ?? reference) === reference &&
+          (query.before === undefined || id < query.before),
+      )
+      .toReversed()
+      .slice(0, query.limit)
+    const listed = store.list(query)
+    if (JSON.stringify(listed) !== JSON.stringify(expected)) {
+      wrong++
+      t.strictSame(listed, expected, JSON.stringify(query))
+    }
+  }
+  t.equal(wrong, 0)
+  store.close()
+})
+
+t.test('no statement of the store scans or sorts rows', async (t) => {
+  const file = newFile()
+  const statements = new Set<string>()
+  const { prepare } = DatabaseSync.prototype
+  DatabaseSync.prototype.prepare = function (this: DatabaseSync, ...args) {
+    statements.add(args[0])
+    return prepare.apply(this, args)
+  }
+  t.teardown(() => Object.assign(DatabaseSync.prototype, { prepare }))
+  const store = openStore(`sqlite:${file}`)
+  const ids = seed(store).map(({ id }) => id)
+  for (const query of queries(ids)) store.list(query)
+  store.expireKeys(0, 1)
+  DatabaseSync.prototype.prepare = prepare
+
+  const db = new DatabaseSync(file)
+  let explained = 0
+  for (const sql of statements) {
+    if (/^(PRAGMA|INSERT|REPLACE)/.test(sql) || /sqlite_schema/.test(sql)) continue
+    const plan = db
+      .prepare(`EXPLAIN QUERY PLAN ${sql}`)
+      .all()
+      .map(({ detail }) => String(detail))
+    // The counts have a row per platform and stage; the others are what a limit has left.
+    const harmless = /^SCAN (video_counts|json_each|\(subquery)/
+    const costly = plan.filter((step) => /^SCAN|TEMP B-TREE/.test(step) && !harmless.test(step))
+    t.strictSame(costly, [], `${sql}\n${plan.join('\n')}`)
+    explained++
+  }
+  t.ok(explained > 20, `${explained} statements`)
+  db.close()
+  store.close()
+})
+
+t.test('the counts follow every change, whoever makes it', async (t) => {
+  const file = newFile()
+  const [one, two] = [openStore(`sqlite:${file}`), openStore(`sqlite:${file}`)]
+  const db = new DatabaseSync(file)
+  const counted = () =>
+    db.prepare('SELECT platform, stage, count(*) AS count FROM videos GROUP BY platform, stage').all()
+  const agree = (what: string) => t.same(one.counts(), counted(), what)
+  agree('empty')
+  const videos = seed(one)
+  agree('inserted')
+  for (const [index, { id }] of videos.entries()) {
+    const store = index % 2 ? one : two
+    store.update(id, (video) => ({ ...video, stage: stages[(index * 5) % 8] as Stage }))
+    store.plan(id, (video) => ({ ...video, nextCheckAt: index }))
+  }
+  agree('updated')
+  one.claimDue({ platform: 'mux', ready: false, now: 100, until: 200, horizon: 300, limit: 10 })
+  agree('claimed')
+  t.throws(() => one.insert(videos[0] as Video))
+  agree('a write that failed')
+  db.exec(`DELETE FROM videos WHERE id < '${videos[9]?.id}'`)
+  agree('deleted by hand')
+  for (const store of [one, two]) store.close()
+  db.close()
+})
+
+t.test('a database of an earlier version has its counts and lists after the migration', async (t) => {
+  const file = newFile()
+  const db = new DatabaseSync(file)
+  migrate(db, 2)
+  const insert = db.prepare('INSERT INTO videos (id, document) VALUES (?, ?)')
+  const videos = stages.map((stage) => aVideo({ stage, reference: 'r' }))
+  for (const video of videos) insert.run(video.id, JSON.stringify(video))
+  db.close()
+  const store = openStore(`sqlite:${file}`)
+  t.same(
+    store.counts(),
+    stages.toSorted().map((stage) => ({ platform: 'sandbox', stage, count: 1 })),
+  )
+  t.strictSame(store.list({ limit: 10 }), videos.filter(({ stage }) => visible.includes(stage)).toReversed())
+  t.strictSame(store.list({ reference: 'r', status: 'ready', limit: 10 }).length, 1)
+  store.close()
+})
