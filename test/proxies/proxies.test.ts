@@ -1,0 +1,92 @@
+import { execFile } from 'node:child_process'
+import { readFile, truncate, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { promisify } from 'node:util'
+import t from 'tap'
+import { defaultTools } from '../../src/platform/tools.ts'
+import { fakeMp4, key, startGateway, temporaryDirectory } from '../support/gateway.ts'
+import { missing, proxies, startProxy } from './proxy.ts'
+
+const run = promisify(execFile)
+
+/** Bodies of rejected uploads: a large one first, then such as no buffers on the way hold. */
+const largeBytes = 200 * 1024 * 1024
+const otherBytes = 8 * 1024 * 1024
+const token = ['-H', `Authorization: Bearer ${key}`]
+const mp4 = ['-H', 'Content-Type: video/mp4']
+
+/** How curl speaks to the proxy, and how often one client is rejected and another one follows. */
+const protocols = [
+  { name: 'HTTP/1.1', options: ['--http1.1'], rounds: 3 },
+  { name: 'HTTP/1.1 without Expect', options: ['--http1.1', '-H', 'Expect:'], rounds: 5 },
+  { name: 'HTTP/2', options: ['--http2'], rounds: 12 },
+]
+
+t.test(
+  'the operations guide names the configurations, and they wait as long as a platform may take',
+  async (t) => {
+    const guide = await readFile('docs/operations.md', 'utf8')
+    for (const { name, file, timeout } of proxies) {
+      t.match(guide, `(../deploy/proxy/${file})`)
+      const configuration = await readFile(`deploy/proxy/${file}`, 'utf8')
+      const { afterUpload, answer } = defaultTools.timeouts
+      if (timeout) t.ok(Number(timeout.exec(configuration)?.[1]) * 1000 >= afterUpload + answer, name)
+    }
+  },
+)
+
+for (const kind of proxies) {
+  t.test(`behind ${kind.name}, configured as documented`, { skip: missing(kind) }, async (t) => {
+    const gateway = await startGateway(t)
+    gateway.sandbox.knobs.discard = true
+    const directory = await temporaryDirectory(t)
+    const url = await startProxy(t, kind, gateway.url, directory)
+    const big = join(directory, 'big.mp4')
+    const small = join(directory, 'small.mp4')
+    await writeFile(small, fakeMp4(3_000_000))
+    await writeFile(big, fakeMp4(1000))
+
+    for (const { name, options, rounds } of protocols) {
+      const call = (path: string, ...more: string[]) => curl(directory, [...options, ...more, url + path])
+      for (let round = 1; round <= rounds; round++) {
+        await truncate(big, round === 1 ? largeBytes : otherBytes)
+        const { id } = await gateway.create()
+        const content = `/v1/videos/${id}/content`
+        const rejected = await call(content, '-T', big, ...mp4)
+        t.equal(rejected.status, 401, `${name}, ${round}: the rejection arrives; ${rejected.error}`)
+        // curl ends its HTTP/2 stream when it has read the status, and Caddy may then drop the rest of the response.
+        if (!rejected.error) t.match(rejected.body, /"code":"unauthorized"/)
+        const next = await call(`/v1/videos/${id}`, ...token)
+        t.match(
+          next,
+          { status: 200, body: `"id":"${id}"` },
+          `${name}, ${round}: and the next client's GET is its own`,
+        )
+        await truncate(big, otherBytes)
+        const again = await call(content, '-T', big, ...mp4, '-H', 'Authorization: Bearer wrong')
+        t.equal(again.status, 401, `${name}, ${round}: another one`)
+        if (round > 2) continue
+        const [method, ...body] =
+          round === 1 ? ['-T', small, ...mp4] : ['-F', `file=@${small};type=video/mp4`]
+        const uploaded = await call(content, method as string, ...body, ...token)
+        t.equal(uploaded.status, 204, `${name}, ${round}: the next client's upload`)
+        t.match((await gateway.call('GET', `/v1/videos/${id}`)).body.upload, { bytesReceived: 3_000_000 })
+      }
+      t.equal((await call('/metrics')).status, 404, `${name}: what is for operators stays inside`)
+      t.equal((await call('/openapi.json')).status, 200)
+    }
+  })
+}
+
+/** One curl process is one client with a connection of its own. @returns status 0 where it got no response */
+async function curl(
+  directory: string,
+  args: string[],
+): Promise<{ status: number; body: string; error: string }> {
+  const common = ['-sS', '--insecure', '--max-time', '60', '-w', '\n%{http_code}']
+  const { stdout, stderr } = await run('curl', [...common, ...args], { cwd: directory }).catch(
+    (error) => error,
+  )
+  const end = stdout.lastIndexOf('\n')
+  return { status: Number(stdout.slice(end + 1)), body: stdout.slice(0, end), error: stderr }
+}
