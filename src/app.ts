@@ -1,5 +1,6 @@
 import { AsyncLocalStorage } from 'node:async_hooks'
 import { randomUUID } from 'node:crypto'
+import { setTimeout as sleep } from 'node:timers/promises'
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
 import fastify, {
   type FastifyInstance,
@@ -14,19 +15,19 @@ import type { Config } from './config/config.ts'
 import { warningsOf } from './config/warnings.ts'
 import { GatewayError } from './errors.ts'
 import { checkBodies } from './http/bodies.ts'
-import {
-  answerBrokenRequests,
-  closeCutConnections,
-  cutSlowBodies,
-  expectOneHost,
-  requestDeadline,
-  routeExpectations,
-} from './http/connections.ts'
+import { type ConnectionLimits, defaultLimits, keepWhileWaiting } from './http/connection-limits.ts'
+import { cutSlowBodies } from './http/connections.ts'
+import { createDrains } from './http/drain.ts'
+import { announceEarlyResponses } from './http/early-responses.ts'
+import { checkFraming } from './http/framing.ts'
+import { createHttpServers } from './http/http-server.ts'
 import { readJson } from './http/json.ts'
 import { limitClients, registerLimits } from './http/limits.ts'
+import { rejectMalformedRequest } from './http/malformed-requests.ts'
 import { refusePath, registerProblems } from './http/problem.ts'
 import { observeRequests } from './http/request-log.ts'
 import { registerSecurityHeaders } from './http/security-headers.ts'
+import { drainRequests } from './http/shutdown.ts'
 import { compilersFactory } from './http/validation.ts'
 import { createMetrics } from './observability/metrics.ts'
 import { harmlessPath } from './observability/redaction.ts'
@@ -53,9 +54,17 @@ export interface App {
   gateway: Gateway
   /** Logs what the configuration lacks, and begins to check the platforms' credentials. Returns at once. */
   inspect(): void
-  /** Turns readiness off, waits for uploads under way as long as the configuration says, then closes everything. */
-  shutdown(): Promise<void>
+  /**
+   * Turns readiness off, waits for the requests in progress for at most `SHUTDOWN_TIMEOUT`, or until `cut` fires, then
+   * aborts what is left and closes everything. Takes at most a few seconds more, whatever the connections do.
+   */
+  shutdown(cut?: AbortSignal): Promise<void>
 }
+
+/** Time that aborted requests and checks have to settle their rows and to send their responses, in ms. */
+const abortGraceMs = 3_000
+/** Time that the remaining connections have for what was already sent to them, in ms. */
+const closeGraceMs = 1_000
 
 export interface AppOptions {
   /** Fastify's own option: a level, and where the lines go. */
@@ -64,11 +73,14 @@ export interface AppOptions {
   tools?: Partial<PlatformTools>
   /** Instead of passing on what the caller sent. */
   traceOf?: TraceOf
+  /** For tests that cannot wait. */
+  connectionLimits?: Partial<ConnectionLimits>
 }
 
 /** Builds the whole gateway, ready to listen. Everything is wired here, by plain arguments. */
 export async function buildApp(config: Config, options: AppOptions = {}): Promise<App> {
-  const server = fastify({
+  const drains = createDrains()
+  const server: FastifyInstance = fastify({
     logger: withoutCredentials(options.logger ?? false),
     // One line a request, written below, instead of two.
     logController: new LogController({ disableRequestLogging: true, requestIdLogLabel: 'requestId' }),
@@ -76,20 +88,17 @@ export async function buildApp(config: Config, options: AppOptions = {}): Promis
       const given = headers['x-request-id']
       return typeof given === 'string' && /^[\w.:-]{1,128}$/.test(given) ? given : randomUUID()
     },
-    clientErrorHandler: answerBrokenRequests,
+    clientErrorHandler: rejectMalformedRequest,
     frameworkErrors: refusePath,
     bodyLimit: 128 * 1024,
     schemaController: { compilersFactory },
     routerOptions: { maxParamLength: 200 },
+    // A connection that is kept while the server closes gets a problem document like any other, see `shutdown.ts`.
+    return503OnClosing: false,
     ...(config.trustedProxies && { trustProxy: config.trustedProxies }),
-    // Only the headers have a deadline here: an upload takes as long as bytes keep coming.
-    http: {
-      headersTimeout: requestDeadline,
-      connectionsCheckingInterval: 1_000,
-      insecureHTTPParser: false,
-      // Node would answer without a problem document; `expectOneHost` does it instead.
-      requireHostHeader: false,
-    },
+    serverFactory: createHttpServers(drains, { ...defaultLimits, ...options.connectionLimits }, () =>
+      server.log.warn('connections are refused: their maximum number is reached'),
+    ),
   }).withTypeProvider<TypeBoxTypeProvider>()
 
   const store = openStore(config.databaseUrl)
@@ -140,21 +149,19 @@ export async function buildApp(config: Config, options: AppOptions = {}): Promis
   const external =
     config.externalIssuer && createExternalIssuer({ ...config.externalIssuer, log: server.log })
   const authenticate = createAuthenticator({ apiKeys: config.apiKeys, issuer, external })
-  let draining = false
 
   traceRequests(server, options.traceOf)
   observeRequests(server, metrics)
-  routeExpectations(server)
-  closeCutConnections(server)
+  announceEarlyResponses(server)
   await registerSecurityHeaders(server, config.publicUrl)
   await registerLimits(server)
   server.addHook('onRequest', (request, reply, done) => {
     reply.header('x-request-id', request.id)
-    expectOneHost(request)
-    const upload = draining && request.method !== 'GET'
-    if (upload) throw new GatewayError('shutting-down', undefined, { retryAfter: 5 })
+    keepWhileWaiting(reply.raw)
+    checkFraming(request)
     done()
   })
+  const drain = drainRequests(server)
   cutSlowBodies(server)
   checkBodies(server)
   readJson(server)
@@ -170,7 +177,7 @@ export async function buildApp(config: Config, options: AppOptions = {}): Promis
   await server.register(operationsRoutes, { metrics, notReady })
 
   function notReady(): string | undefined {
-    return draining ? 'the process is shutting down' : storeWatch.problem()
+    return drain.started() ? 'the process is shutting down' : storeWatch.problem()
   }
 
   let stopHousekeeping = () => {}
@@ -179,11 +186,18 @@ export async function buildApp(config: Config, options: AppOptions = {}): Promis
     stopHousekeeping = startHousekeeping(gateway)
   })
   server.addHook('preClose', async () => {
-    draining = true
+    drain.start()
+    drains.shorten()
     stopHousekeeping()
-    abort.abort(new GatewayError('shutting-down', 'the gateway is shutting down; upload again'))
-    await Promise.all([...uploads.values()].map(({ done }) => done))
-    await poller?.stop()
+    const reason = new GatewayError('shutting-down', 'the gateway is shutting down; send the request again')
+    abort.abort(reason)
+    drain.interruptBodies(reason)
+    await Promise.all([
+      drain.wait(abortGraceMs),
+      Promise.race([poller?.stop(), sleep(abortGraceMs, undefined, { ref: false })]),
+    ])
+    // The server would wait for them for ever: half a request, a response that nobody reads.
+    setTimeout(() => server.server.closeAllConnections(), closeGraceMs).unref()
   })
   server.addHook('onClose', async () => {
     external?.close()
@@ -199,10 +213,9 @@ export async function buildApp(config: Config, options: AppOptions = {}): Promis
     watchCredentials({ platforms: platforms.values(), log, changed: metrics.credentials, signal })
   }
 
-  async function shutdown(): Promise<void> {
-    draining = true
-    const ended = Promise.all([...uploads.values()].map(({ done }) => done))
-    await Promise.race([ended, new Promise((resolve) => setTimeout(resolve, config.shutdownTimeout).unref())])
+  async function shutdown(cut?: AbortSignal): Promise<void> {
+    drain.start()
+    await drain.wait(config.shutdownTimeout, cut)
     await server.close()
   }
 

@@ -8,6 +8,10 @@ import type { Config } from './config/config.ts'
 // kept. What is to profit from it is imported below this line.
 enableCompileCache(fileURLToPath(new URL('../node_modules/.cache/compile', import.meta.url)))
 
+const stopSignals = ['SIGTERM', 'SIGINT'] as const
+/** Ctrl+C reaches the process from the terminal and once more from npm. Milliseconds. */
+const sameSignalMs = 1_000
+
 try {
   loadEnvFile()
   await start()
@@ -31,15 +35,30 @@ async function start(): Promise<void> {
     ...(telemetry && { traceOf: telemetry.spanOf }),
   })
   const stopTelemetry = telemetry?.startTelemetry(app.server.log)
-  closeWithGrace({ delay: config.shutdownTimeout + 10_000, logger: app.server.log }, async ({ err }) => {
+  const cut = new AbortController()
+  const options = { delay: config.shutdownTimeout + 10_000, logger: app.server.log, skip: [...stopSignals] }
+  const { close } = closeWithGrace(options, async ({ err }) => {
     if (err) app.server.log.fatal({ err }, 'giving up')
-    await app.shutdown()
+    await app.shutdown(cut.signal)
     await stopTelemetry?.()
     stopSandbox?.()
   })
+  onStopSignal(close, () => cut.abort())
   await listen(app, config)
   app.inspect()
   if (key) console.log(`No API_KEYS are configured: this key works until the process ends: ${key}`)
+}
+
+/** The first signal stops the process; a later one aborts what it still waits for. */
+function onStopSignal(stop: () => void, cut: () => void): void {
+  let stoppedAt: number | undefined
+  const onSignal = () => {
+    if (stoppedAt === undefined) {
+      stoppedAt = performance.now()
+      stop()
+    } else if (performance.now() - stoppedAt > sameSignalMs) cut()
+  }
+  for (const signal of stopSignals) process.on(signal, onSignal)
 }
 
 /** @throws Error when there is a file `.env` in the working directory that cannot be read */

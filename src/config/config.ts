@@ -87,7 +87,7 @@ export const variables = Type.Object({
   METADATA_MAX_AGE: duration('1h', 'after which info and thumbnail are fetched again when they are read'),
   UPLOAD_MAX_BYTES: size('64GiB', 'largest file'),
   UPLOAD_IDLE_TIMEOUT: duration('60s', 'how long an upload may stand still'),
-  SHUTDOWN_TIMEOUT: duration('30s', 'how long SIGTERM waits for uploads under way'),
+  SHUTDOWN_TIMEOUT: duration('30s', 'time that requests in progress have to finish after SIGTERM'),
   OTEL_EXPORTER_OTLP_ENDPOINT: Type.Optional(
     Type.String({ format: 'url', description: 'where traces go (OTLP over HTTP); nowhere if not set' }),
   ),

@@ -1,6 +1,7 @@
 import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { GatewayError, type ProblemCode, problems } from '../errors.ts'
 import { harmlessPath, shortened } from '../observability/redaction.ts'
+import { announceIfEarly } from './early-responses.ts'
 import { firstPerPath } from './validation.ts'
 
 /** What Fastify's and its plugins' own statuses mean in our words; anything else of the 4xx is an invalid request. */
@@ -69,7 +70,8 @@ function slashAtEnd(): GatewayError {
 /** Answers a path that cannot be read; Fastify finds that out before any route or hook. */
 export function refusePath(_error: FastifyError, request: FastifyRequest, reply: FastifyReply): void {
   reply.header('x-request-id', request.id)
-  sendProblem(new GatewayError('invalid-request', 'the path is malformed or too long'), request, reply)
+  const problem = new GatewayError('invalid-request', 'the path is malformed or too long')
+  announceIfEarly(reply, () => sendProblem(problem, request, reply))
 }
 
 /** Answers with a problem document; `detail` must hold nothing that the caller should not see. */
@@ -111,7 +113,7 @@ function toGatewayError(error: FastifyError | GatewayError, request: FastifyRequ
   if (error.validation) {
     const context = error.validationContext === 'body' ? '' : undefined
     const errors = error.validation.map(({ instancePath, message }) => ({
-      path: context === undefined ? instancePath.slice(1) : instancePath,
+      path: context === undefined ? harmlessName(instancePath.slice(1)) : instancePath,
       message: message ?? 'is not valid',
     }))
     return new GatewayError('invalid-request', undefined, { errors: firstPerPath(errors), cause: undefined })
@@ -125,6 +127,11 @@ function toGatewayError(error: FastifyError | GatewayError, request: FastifyRequ
   const status = error.statusCode ?? 500
   if (status < 400 || status >= 500) return new GatewayError('internal-error')
   return new GatewayError(codesByStatus[status] ?? 'invalid-request', undefined, { cause: error })
+}
+
+/** The name of a parameter, unless it could be a secret that somebody put into the URL without one. */
+function harmlessName(name: string): string {
+  return /^[a-z_-]{1,30}$/i.test(name) ? name : 'a parameter'
 }
 
 /** What the call takes instead of the body that was sent, by its route's schema. */

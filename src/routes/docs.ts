@@ -4,6 +4,7 @@ import type { FastifyInstance } from 'fastify'
 import type { allScopes } from '../auth/credentials.ts'
 import { version } from '../config/version.ts'
 import { docsPolicy } from '../http/security-headers.ts'
+import { shareFiles } from '../http/shared-responses.ts'
 import { ProblemDocument, VideoResource } from './schemas.ts'
 
 const scopes = {
@@ -49,17 +50,25 @@ export async function registerDocs(app: FastifyInstance): Promise<void> {
     },
   })
 
-  await app.register(swaggerUi, {
-    routePrefix: '/docs',
-    staticCSP: docsPolicy,
-    theme: { title: 'Video gateway' },
-    uiConfig: {
-      deepLinking: true,
-      displayRequestDuration: true,
-      persistAuthorization: true,
-      tryItOutEnabled: true,
-    },
+  await app.register(async (docs) => {
+    shareFiles(docs)
+    await app.register(swaggerUi, {
+      routePrefix: '/docs',
+      staticCSP: docsPolicy,
+      theme: { title: 'Video gateway' },
+      uiConfig: {
+        deepLinking: true,
+        displayRequestDuration: true,
+        persistAuthorization: true,
+        tryItOutEnabled: true,
+      },
+    })
   })
 
-  app.get('/openapi.json', { schema: { hide: true } }, async () => app.swagger())
+  // One buffer for all responses: a client that does not read its response keeps no copy of the document in memory.
+  let document: Buffer | undefined
+  app.get('/openapi.json', { schema: { hide: true } }, async (_request, reply) => {
+    document ??= Buffer.from(JSON.stringify(app.swagger()))
+    return reply.type('application/json; charset=utf-8').send(document)
+  })
 }

@@ -100,6 +100,9 @@ function judge(t: Test, { name, answer, answers = 1 }: HostileCase, seen: Exchan
     t.notMatch(headers, /^set-cookie|^server:|^x-powered-by/im, name)
     if (status < 400) continue
     const problem = JSON.parse(Buffer.from(body, 'latin1').toString())
+    const [, requestId] = /^x-request-id: ([\w.:-]+)\r?$/im.exec(headers) ?? []
+    t.ok(requestId, `${name}: has an X-Request-Id`)
+    if (!problem.error) t.equal(problem.requestId, requestId, `${name}: and says it`)
     if (problem.error) t.match(problem, { error: String, error_description: String }, name)
     else
       t.match(

@@ -57,9 +57,8 @@ export async function startGateway(
     env = {},
     policy = {},
     platforms = [],
-    tools,
     sandbox,
-    logger,
+    ...options
   }: {
     env?: Record<string, string>
     /** What no variable sets. */
@@ -73,7 +72,7 @@ export async function startGateway(
   const config = loadConfig({ ...quick, SANDBOX_BASE_URL: platform.url, ...env })
   Object.assign(config.policy, policy)
   config.platforms.push(...platforms)
-  const app = await buildApp(config, { ...(tools && { tools }), ...(logger !== undefined && { logger }) })
+  const app = await buildApp(config, options)
   const url = await app.server.listen({ port: config.port })
 
   const call: TestGateway['call'] = async (method, path, { headers, json, ...init } = {}) => {

@@ -6,6 +6,8 @@ import { key } from './gateway.ts'
 export interface RawConnection {
   socket: Socket
   write(data: string | Uint8Array): void
+  /** Everything that came so far. */
+  received(): string
   /** Everything that came until the other side closed, or `ms` passed. */
   rest(ms?: number): Promise<string>
 }
@@ -22,12 +24,13 @@ export async function rawConnection(url: string): Promise<RawConnection> {
   return {
     socket,
     write: (data) => void socket.write(data),
+    received: () => received,
     async rest(ms = 10_000) {
       if (!socket.closed)
         // A reset is an end like any other.
         await Promise.race([
           once(socket, 'close').catch(() => {}),
-          new Promise((resolve) => setTimeout(resolve, ms)),
+          new Promise((resolve) => setTimeout(resolve, ms).unref()),
         ])
       return received
     },

@@ -1,0 +1,48 @@
+import type { IncomingMessage } from 'node:http'
+import { isIPv6 } from 'node:net'
+import type { FastifyRequest } from 'fastify'
+import { GatewayError } from '../errors.ts'
+import { valuesOf } from './connections.ts'
+import { markLastOnConnection } from './requests-in-progress.ts'
+
+/** `uri-host [ ":" port ]` of RFC 9110 §7.2, with the reg-name of RFC 3986 §3.2.2. */
+const hostForm = /^(?:\[([^\]]+)\]|(?:[\w.~!$&'()*+;=-]|%[\da-f]{2})+)(?::(\d{0,5}))?$/i
+
+const problems = new WeakMap<IncomingMessage, string>()
+
+/**
+ * Looks for framing that a server in front of the gateway could understand in another way. What follows such a request on
+ * its connection is not handled. To be called when the request arrives, before the parser goes on.
+ */
+export function inspectFraming(request: IncomingMessage): void {
+  const problem = problemOfHost(request) ?? problemOfTransferCoding(request)
+  if (!problem) return
+  problems.set(request, problem)
+  markLastOnConnection(request)
+}
+
+/** @throws GatewayError `invalid-request` if `inspectFraming` found a problem */
+export function checkFraming({ raw }: FastifyRequest): void {
+  const detail = problems.get(raw)
+  if (detail) throw new GatewayError('invalid-request', detail)
+}
+
+/** One Host header with a valid value (RFC 9112 §3.2). HTTP/1.0 may do without. */
+function problemOfHost(request: IncomingMessage): string | undefined {
+  const hosts = valuesOf(request, 'host')
+  if (hosts.length === 0 && request.httpVersion === '1.0') return undefined
+  if (hosts.length !== 1) return `The request has ${hosts.length} Host headers. Send exactly one.`
+  const [valid, address, port] = hostForm.exec(hosts[0] as string) ?? []
+  if (valid && (!address || isIPv6(address)) && Number(port ?? 0) <= 65_535) return undefined
+  return 'The Host header is not valid. Send the host name of the URL, with its port if it has one.'
+}
+
+/** The parser accepts any list that ends in `chunked`, and compressed bytes would pass as content (RFC 9112 §6.1). */
+function problemOfTransferCoding(request: IncomingMessage): string | undefined {
+  const codings = valuesOf(request, 'transfer-encoding')
+  if (codings.length === 0) return undefined
+  if (request.httpVersion === '1.0')
+    return 'HTTP/1.0 has no Transfer-Encoding. Send Content-Length, or use HTTP/1.1.'
+  if (codings.join(', ').toLowerCase() === 'chunked') return undefined
+  return 'The Transfer-Encoding is not supported. Send `Transfer-Encoding: chunked` alone, or Content-Length.'
+}

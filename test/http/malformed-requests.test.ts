@@ -1,0 +1,88 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import t from 'tap'
+import { key, startGateway } from '../support/gateway.ts'
+import { rawConnection } from '../support/raw.ts'
+
+const post = 'POST /v1/videos HTTP/1.1\r\nhost: gateway\r\n'
+const chunked = `${post}authorization: Bearer ${key}\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n`
+
+/** What is wrong with the request, and what the response says about it. */
+const cases: { name: string; send: string; status?: number; detail: RegExp }[] = [
+  {
+    name: 'a length and chunks',
+    send: `${post}content-length: 6\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n`,
+    detail: /both Content-Length and Transfer-Encoding/,
+  },
+  {
+    name: 'chunks and a length',
+    send: `${post}transfer-encoding: chunked\r\ncontent-length: 6\r\n\r\n0\r\n\r\n`,
+    detail: /both Content-Length and Transfer-Encoding/,
+  },
+  {
+    name: 'two lengths',
+    send: `${post}content-length: 6\r\ncontent-length: 7\r\n\r\n`,
+    detail: /Send it once/,
+  },
+  {
+    name: 'a length that is no number',
+    send: `${post}content-length: 1e3\r\n\r\n`,
+    detail: /decimal digits/,
+  },
+  {
+    name: 'an unknown coding',
+    send: `${post}transfer-encoding: gzip\r\n\r\n`,
+    detail: /`Transfer-Encoding: chunked`/,
+  },
+  { name: 'TLS', send: '\x16\x03\x01\x02\0\x01', detail: /does not speak TLS/ },
+  { name: 'HTTP/2', send: 'PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n', detail: /Use HTTP\/1\.1/ },
+  { name: 'HTTP/9.9', send: 'GET / HTTP/9.9\r\n\r\n', detail: /Use HTTP\/1\.1/ },
+  { name: 'a method in small letters', send: 'get / HTTP/1.1\r\n\r\n', detail: /method in capital letters/ },
+  { name: 'a space in the path', send: 'GET /a b HTTP/1.1\r\n\r\n', detail: /Percent-encode/ },
+  {
+    name: 'a byte that is not ASCII in the path',
+    send: 'GET /\xff HTTP/1.1\r\n\r\n',
+    detail: /Percent-encode/,
+  },
+  { name: 'a space before the colon', send: `${post}x : a\r\n\r\n`, detail: /A header contains a character/ },
+  { name: 'a bare LF', send: 'GET / HTTP/1.1\nhost: g\n\n', detail: /ended by CRLF/ },
+  {
+    name: 'headers of 100 KB',
+    send: `${post}x: ${'a'.repeat(100_000)}`,
+    status: 431,
+    detail: /header fields/,
+  },
+  // These have a request, whose handler responds.
+  { name: 'a chunk size that is no number', send: `${chunked}zz\r\n`, detail: /hexadecimal digits/ },
+  { name: 'a chunk longer than its size', send: `${chunked}2\r\nabcd\r\n`, detail: /hexadecimal digits/ },
+]
+
+t.test('malformed HTTP is told what is wrong, and leaves one line in the log', async (t) => {
+  let lines: Record<string, unknown>[] = []
+  const stream = { write: (line: string) => void lines.push(JSON.parse(line)) }
+  const gateway = await startGateway(t, { logger: { level: 'info', stream } })
+  for (const { name, send, status = 400, detail } of cases) {
+    lines = []
+    const connection = await rawConnection(gateway.url)
+    connection.write(Buffer.from(send, 'latin1'))
+    const received = await connection.rest()
+    const [headers = '', body = ''] = received.split('\r\n\r\n')
+    t.match(headers, new RegExp(`^HTTP/1.1 ${status} [^]*connection: close`, 'i'), name)
+    const [, requestId] = /^x-request-id: (.+)$/im.exec(headers) ?? []
+    t.match(JSON.parse(body), { status, detail, requestId }, name)
+    const logged = () => lines.filter((line) => line.requestId === requestId && line.detail)
+    while (logged().length === 0) await sleep(5)
+    t.equal(logged().length, 1, `${name}: one line`)
+    t.match(logged()[0]?.detail, detail, name)
+  }
+})
+
+t.test('a connection without a byte is no request', async (t) => {
+  const lines: string[] = []
+  const gateway = await startGateway(t, {
+    logger: { level: 'info', stream: { write: (line: string) => void lines.push(line) } },
+  })
+  const connection = await rawConnection(gateway.url)
+  connection.socket.end()
+  t.equal(await connection.rest(), '')
+  t.notMatch(lines.join(''), 'malformed')
+})
