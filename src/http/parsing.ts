@@ -1,5 +1,6 @@
 import type { IncomingMessage } from 'node:http'
 import type { Socket } from 'node:net'
+import { Readable } from 'node:stream'
 import type { GatewayError } from '../errors.ts'
 import { bytesPassed } from '../publication/buffer-collector.ts'
 
@@ -17,7 +18,10 @@ export function stopParsing(socket: Socket): void {
   socket.removeAllListeners('data').removeAllListeners('end')
   // A listener for data also ends the parser's direct access to the handle. If the parser had paused the handle, the
   // stream still waits for the read that it began before the parser took over: the empty chunk ends it.
-  socket.on('data', ({ length }) => bytesPassed(length)).push('')
+  socket.on('data', ({ length }) => bytesPassed(length))
+  // Fastify's `inject` has a socket that is no stream.
+  if (!(socket instanceof Readable)) return
+  socket.push('')
   socket.resume()
 }
 
