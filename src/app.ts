@@ -36,9 +36,10 @@ import { watchCredentials } from './platform/credential-watch.ts'
 import { defaultTools, type PlatformTools } from './platform/tools.ts'
 import type { Gateway } from './publication/gateway.ts'
 import { startHousekeeping } from './publication/housekeeping.ts'
+import { type LeftoverSearch, startLeftoverSearch } from './publication/leftovers.ts'
 import { type Poller, startPoller } from './publication/poller.ts'
 import { createRefreshes } from './publication/refresh.ts'
-import { warnOfStrandedVideos } from './publication/stranded.ts'
+import { startStrandedSweep, warnOfStrandedVideos } from './publication/stranded.ts'
 import { contentRoutes } from './routes/content.ts'
 import { registerDocs } from './routes/docs.ts'
 import { oauthRoutes } from './routes/oauth.ts'
@@ -107,6 +108,7 @@ export async function buildApp(config: Config, options: AppOptions = {}): Promis
   const metrics = createMetrics({ store, uploadsUnderWay: () => uploads.size })
   const log = withTraceId(server.log)
   let poller: Poller | undefined
+  let leftovers: LeftoverSearch | undefined
   const observer: PlatformTools['observer'] = {
     ...metrics,
     circuit(platform, state) {
@@ -128,7 +130,7 @@ export async function buildApp(config: Config, options: AppOptions = {}): Promis
     defaultPlatform: config.platforms[0]?.definition.name ?? '',
     policy: config.policy,
     uploads,
-    attempts: new Set(),
+    works: new Set(),
     refreshes: createRefreshes(config.policy.pollConcurrency),
     troubles: new Map(),
     log,
@@ -181,20 +183,27 @@ export async function buildApp(config: Config, options: AppOptions = {}): Promis
   }
 
   let stopHousekeeping = () => {}
+  let stopStrandedSweep = () => {}
   server.addHook('onListen', async () => {
     poller = startPoller(gateway)
     stopHousekeeping = startHousekeeping(gateway)
+    stopStrandedSweep = startStrandedSweep(gateway)
+    leftovers = startLeftoverSearch(gateway)
   })
   server.addHook('preClose', async () => {
     drain.start()
     drains.shorten()
     stopHousekeeping()
+    stopStrandedSweep()
     const reason = new GatewayError('shutting-down', 'the gateway is shutting down; send the request again')
     abort.abort(reason)
     drain.interruptBodies(reason)
     await Promise.all([
       drain.wait(abortGraceMs),
-      Promise.race([poller?.stop(), sleep(abortGraceMs, undefined, { ref: false })]),
+      Promise.race([
+        Promise.all([poller?.stop(), leftovers?.stop()]),
+        sleep(abortGraceMs, undefined, { ref: false }),
+      ]),
     ])
     // The server would wait for them for ever: half a request, a response that nobody reads.
     setTimeout(() => server.server.closeAllConnections(), closeGraceMs).unref()

@@ -152,7 +152,14 @@ export function loadConfig(env: NodeJS.ProcessEnv): Config {
         jitter: values.POLL_JITTER,
       },
       pollConcurrency: values.POLL_CONCURRENCY,
-      processingTimeout: values.PROCESSING_TIMEOUT,
+      patience: {
+        processing: values.PROCESSING_TIMEOUT,
+        // Longer than the longest pause between two checks, shorter than an outage worth the name.
+        gap: 15 * 60_000,
+        denial: { ms: 120_000, times: 3 },
+        metadata: 3_600_000,
+        silence: 3 * 24 * 3_600_000,
+      },
       uploadMaxBytes: values.UPLOAD_MAX_BYTES,
       uploadIdleTimeout: values.UPLOAD_IDLE_TIMEOUT,
       uploadLease: 10_000,

@@ -92,9 +92,15 @@ export function createMetrics(state: { store: VideoStore; uploadsUnderWay: () =>
     labelNames: ['platform'] as const,
     registers,
   })
+  const leftovers = new Counter({
+    name: 'gateway_leftovers_removed_total',
+    help: 'Slots that an interrupted creation had left on a platform, removed now',
+    labelNames: ['platform'] as const,
+    registers,
+  })
   const orphans = new Counter({
     name: 'gateway_orphaned_slots_total',
-    help: 'Slots that may be left on a platform because its API cannot tell; the log names them',
+    help: 'Slots that may be left on a platform because they could not be looked for; the log names the videos',
     labelNames: ['platform'] as const,
     registers,
   })
@@ -145,6 +151,7 @@ export function createMetrics(state: { store: VideoStore; uploadsUnderWay: () =>
     },
     polled: ({ lagSeconds }) => pollLag.observe(lagSeconds),
     refreshed: (labels) => refreshes.inc(labels),
+    leftoverRemoved: (platform) => leftovers.inc({ platform }),
     orphaned: (platform) => orphans.inc({ platform }),
     expose: async () => ({ contentType: registry.contentType, text: await registry.metrics() }),
   }

@@ -31,7 +31,15 @@ export interface Content {
 export interface Call {
   /** Aborts the call; its reason is what the caller gets. */
   signal: AbortSignal
-  /** Stores a changed slot. Wait for it before the next step, so that a crash cannot lose the slot. */
+  /**
+   * Stores that something is about to be created on the platform, other than by `provision` as a whole. Should its slot
+   * never be kept, it is looked for by `find` and removed. Wait for it before the creation.
+   */
+  creating(): Promise<void>
+  /**
+   * Stores a changed slot. Wait for it before the next step, so that a crash cannot lose the slot.
+   * @throws GatewayError when somebody else works on the video by now; what was created is then looked for and removed
+   */
   keep(slot: Slot): Promise<void>
 }
 
@@ -76,14 +84,21 @@ export interface Thumbnail extends Perishable {
  */
 export interface VideoPlatform {
   readonly name: string
+  /** The account that the adapter works in, without secrets. Videos of another one are left alone. */
+  readonly account: string
+  /** When a creation whose answer was lost is looked for: the pauses after each search, in ms. */
+  readonly settles: readonly number[]
   /** True when `upload` cannot do without `content.size`. */
   readonly lengthRequired: boolean
 
   /** Creates the slot. A platform that makes its slot at the upload answers with two nulls. */
   provision(draft: Draft, call: Call): Promise<Slot>
 
-  /** Looks for a slot that an interrupted `provision` may have left, where the platform's API can. */
-  find?(draft: Draft, call: Call): Promise<Slot | null>
+  /** Looks for every slot that bears the draft's id, where the platform's API can. */
+  find?(draft: Draft, call: Call): Promise<Slot[]>
+
+  /** Whether both are the same slot; without it, the same `videoId` is. */
+  isSame?(one: Slot, other: Slot): boolean
 
   /**
    * Streams the content into the slot and resolves when the platform has taken all of it.

@@ -41,6 +41,8 @@ export interface PlatformTools {
   retries: number
   /** How often a chunk of an upload is tried, and the delay after the first failure; both have their defaults. */
   chunks?: { attempts: number; firstDelay: number }
+  /** Pauses after each search for a creation whose answer was lost, unless the vendor needs longer ones. */
+  settles: readonly number[]
   /** So many calls without an answer may open the circuit; a trial follows after `halfOpenAfter`. See `circuit.ts`. */
   circuit: { failures: number; halfOpenAfter: number }
 }
@@ -56,5 +58,6 @@ export interface PlatformDefinition {
 export const defaultTools = {
   timeouts: { connect: 5_000, answer: 15_000, whole: 30_000, afterUpload: 300_000 },
   retries: 2,
+  settles: [60_000, 300_000, 1_800_000],
   circuit: { failures: 8, halfOpenAfter: 10_000 },
 } satisfies Partial<PlatformTools>

@@ -1,56 +1,70 @@
 import { GatewayError } from '../errors.ts'
-import { CircuitOpenError, VideoMissingError } from '../platform/platform.ts'
-import { attempt } from './attempt.ts'
+import { CircuitOpenError, type Thumbnail, type VideoInfo, VideoMissingError } from '../platform/platform.ts'
+import { advance } from './advance.ts'
 import { backoffDelay } from './backoff.ts'
-import { advance, callFor, type Gateway, platformOf } from './gateway.ts'
+import { callFor } from './call.ts'
+import { type Gateway, platformOf } from './gateway.ts'
+import { type Hold, holding, isHeld } from './hold.ts'
+import { type Evidence, type Finding, judge, noEvidence } from './judgement.ts'
 import { recoverProvisioning } from './provision.ts'
 import { recheck } from './recheck.ts'
+import { reconcileUpload } from './reconcile.ts'
 import { spread } from './refresh.ts'
-import { finishRemoval } from './remove.ts'
+import { finishRemoval, undo } from './remove.ts'
 import { storeResult } from './store-retry.ts'
 import { reportFailure, reportSuccess } from './trouble.ts'
-import type { Stage, Video } from './video.ts'
+import type { Video } from './video.ts'
 
-/** A platform may not know a new video everywhere at once: so many checks are forgiven. */
-const firstChecks = 2
-
-/** A platform that asks for more patience than this is asked again all the same. Milliseconds. */
+/** A platform that asks for more patience than this is asked again anyway. Milliseconds. */
 export const longestRetryAfter = 600_000
 
+/** What a check leaves for the next one. */
+interface Outcome {
+  evidence?: Evidence
+  /** Why the platform could not be asked, or did not do what it was asked for. */
+  failure?: unknown
+}
+
 /**
- * Checks one row that is due: asks the platform for its state, or carries on what a crash or a failure left behind. It
- * ends with its claim at the latest. Never throws: failures are logged, and the row is due again after the back-off.
+ * Looks after one row that was claimed: asks the platform for its state, or carries on what a crash or a failure left
+ * behind. Never throws: a failure is logged, and the row is planned again after the back-off.
  */
 export async function check(gateway: Gateway, video: Video): Promise<void> {
-  if (video.stage === 'ready') return recheck(gateway, video)
-  let failure: unknown
+  if (video.stage === 'ready' && !isToUndo(video)) return recheck(gateway, video)
+  let outcome: Outcome
   try {
-    await attempt(gateway, video.id, (signal) => carryOn(gateway, video, signal))
-    reportSuccess(gateway, video.platform)
-  } catch (error) {
-    if (gateway.signal.aborted) return
-    failure = error
-    reportFailure(gateway, video, error, 'check failed')
+    outcome = (await holding(gateway, video, (hold) => carryOn(gateway, video, hold))) ?? {}
+  } catch (failure) {
+    outcome = { failure }
   }
   try {
-    await storeResult(gateway, () => reschedule(gateway, video, failure))
+    if (gateway.signal.aborted) return giveBack(gateway, video)
+    if (outcome.failure === undefined) reportSuccess(gateway, video.platform)
+    else reportFailure(gateway, video, outcome.failure, 'check failed')
+    await storeResult(gateway, () => reschedule(gateway, video, outcome))
   } catch (error) {
-    // Its claim runs out by itself, so the row is not lost.
+    // The claim expires, so the row is not lost.
     gateway.log.error({ video: video.id, err: error }, 'check could not be rescheduled')
   }
 }
 
-async function carryOn(gateway: Gateway, video: Video, signal: AbortSignal): Promise<void> {
+async function carryOn(gateway: Gateway, video: Video, hold: Hold): Promise<Outcome | undefined> {
+  if (isToUndo(video)) {
+    await undo(gateway, video)
+    return
+  }
   switch (video.stage) {
     case 'provisioning':
-      return recoverProvisioning(gateway, video, signal)
+      await recoverProvisioning(gateway, video, hold)
+      return
     case 'uploading':
-      if (!gateway.uploads.has(video.id)) await reconcileUpload(gateway, video, signal)
+      await reconcileUpload(gateway, video, hold)
       return
     case 'processing':
-      return checkProcessing(gateway, video, signal)
+      return checkProcessing(gateway, video, hold)
     case 'deleting':
-      return finishRemoval(gateway, video.id, signal)
+      await finishRemoval(gateway, hold)
+      return
     default:
       // Nothing is due in the other stages: a change came between the claim and now.
       return
@@ -58,76 +72,56 @@ async function carryOn(gateway: Gateway, video: Video, signal: AbortSignal): Pro
 }
 
 /** Asks for the state of a video in processing; collects its metadata before it turns `ready`. */
-async function checkProcessing(gateway: Gateway, video: Video, signal: AbortSignal): Promise<void> {
-  const platform = platformOf(gateway, video.platform)
-  const call = callFor(gateway, video.id, signal)
-  // What comes after the end of the check is dropped.
-  const unchanged = (current: Video) => current.stage === 'processing' && !signal.aborted
-  const fail = (code: string, message: string) =>
-    advance(
-      gateway,
-      video.id,
-      'processing-failed',
-      { error: { code, message }, checkedAt: Date.now() },
-      unchanged,
-    )
+async function checkProcessing(gateway: Gateway, video: Video, hold: Hold): Promise<Outcome> {
+  const { finding, metadata } = await examine(gateway, video, hold)
+  const now = Date.now()
+  const before = video.evidence ?? noEvidence(video.stageSince)
+  const { evidence, verdict } = judge(finding, before, now, gateway.policy.patience)
+  if (metadata) {
+    const nextCheckAt = now + spread(gateway.policy.recheck.interval)
+    const changes = { ...metadata, fetchedAt: now, checkedAt: now, nextCheckAt }
+    await storeResult(gateway, () => advance(gateway, hold, 'processed', changes))
+  } else if (verdict.is === 'failed') {
+    const changes = { error: verdict.error, checkedAt: now }
+    await storeResult(gateway, () => advance(gateway, hold, 'processing-failed', changes))
+  }
+  return { evidence, ...(finding.says === 'nothing' && { failure: finding.error }) }
+}
 
+interface Examination {
+  finding: Finding
+  /** There when the video is ready. */
+  metadata?: { info: VideoInfo; thumbnail: Thumbnail }
+}
+
+/** What the platform says of a video, as a fact. @throws the reason for the end of the hold */
+async function examine(gateway: Gateway, video: Video, hold: Hold): Promise<Examination> {
+  let ready = false
   try {
+    const platform = platformOf(gateway, video)
+    const call = callFor(gateway, hold)
     const status = await platform.status(video.slot, call)
-    if (status.state === 'failed') return void fail('platform-processing-failed', status.message)
-    if (status.state === 'awaiting-upload') {
-      return void fail('platform-lost-content', 'the platform took the upload and does not have it any more')
-    }
-    if (status.state === 'ready') {
-      const { slot } = gateway.store.find(video.id) ?? video
-      const info = await platform.info(slot, call)
-      const thumbnail = await platform.thumbnail(slot, call)
-      const now = Date.now()
-      const nextCheckAt = now + spread(gateway.policy.recheck.interval)
-      const changes = { info, thumbnail, fetchedAt: now, checkedAt: now, nextCheckAt }
-      await storeResult(gateway, () => advance(gateway, video.id, 'processed', changes, unchanged))
-      return
-    }
+    if (status.state === 'failed') return { finding: { says: 'failed', message: status.message } }
+    if (status.state === 'awaiting-upload') return { finding: { says: 'content-lost' } }
+    if (status.state === 'processing') return { finding: { says: 'processing' } }
+    ready = true
+    const { slot } = gateway.store.find(video.id) ?? video
+    const info = await platform.info(slot, call)
+    const thumbnail = await platform.thumbnail(slot, call)
+    return { finding: { says: 'ready' }, metadata: { info, thumbnail } }
   } catch (error) {
-    if (error instanceof VideoMissingError && video.checks >= firstChecks)
-      return void fail('platform-video-missing', 'the platform does not know the video any more')
-    if (!timedOut(gateway, video)) throw error
-  }
-  if (timedOut(gateway, video)) {
-    const hours = gateway.policy.processingTimeout / 3_600_000
-    fail('processing-timeout', `the platform was not done after ${Number(hours.toFixed(2))} h`)
+    hold.signal.throwIfAborted()
+    if (error instanceof VideoMissingError) return { finding: { says: 'video-missing' } }
+    const failure =
+      error instanceof GatewayError ? error : new GatewayError('internal-error', undefined, { cause: error })
+    if (ready && failure.code === 'platform-protocol-error')
+      return { finding: { says: 'ready-without-metadata' } }
+    return { finding: { says: 'nothing', error: failure } }
   }
 }
 
-/**
- * Settles an upload whose end nobody saw: asks the platform whether it has the content.
- * @returns the stage it led to
- */
-export async function reconcileUpload(
-  gateway: Gateway,
-  video: Video,
-  signal: AbortSignal = gateway.signal,
-): Promise<Stage | undefined> {
-  const platform = platformOf(gateway, video.platform)
-  const sameUpload = (current: Video) =>
-    current.stage === 'uploading' && current.lease === video.lease && !signal.aborted
-  const state = await platform.status(video.slot, callFor(gateway, video.id, signal)).then(
-    (status) => status.state,
-    (error) => {
-      if (error instanceof VideoMissingError) return 'awaiting-upload' as const
-      throw error
-    },
-  )
-  const arrived = state !== 'awaiting-upload'
-  const changes = arrived ? { nextCheckAt: Date.now() } : { bytesReceived: 0, bytesTotal: null }
-  const settled = await storeResult(gateway, () =>
-    advance(gateway, video.id, arrived ? 'upload-completed' : 'upload-cut', changes, sameUpload),
-  )
-  return settled?.stage
-}
-
-/** Plans the next check of a row that is still in the stage it was claimed in. */
-function reschedule(gateway: Gateway, video: Video, failure: unknown): void {
+/** Plans the next check of a row that is still held. */
+function reschedule(gateway: Gateway, video: Video, { evidence, failure }: Outcome): void {
   const now = Date.now()
   const retryAfter = failure instanceof GatewayError ? failure.retryAfter : undefined
   // While the circuit is open nobody was asked.
@@ -137,15 +131,28 @@ function reschedule(gateway: Gateway, video: Video, failure: unknown): void {
   const checkedAt = asked ? now : video.checkedAt
   const delay = Math.max(backoffDelay(gateway.policy.backoff, checks), wait)
   gateway.store.plan(video.id, (current) => {
-    const moved =
-      current.stage !== video.stage ||
-      current.stageSince !== video.stageSince ||
-      current.lease !== video.lease
-    if (moved || current.nextCheckAt === null) return current
-    return { ...current, checks, checkedAt, nextCheckAt: now + delay }
+    if (!isHeld(video, current) || current.stage !== video.stage || current.nextCheckAt === null)
+      return current
+    const nextCheckAt = current.stage === 'awaiting-upload' ? undoCheckAt(current, now) : now + delay
+    return { ...current, checks, checkedAt, nextCheckAt, evidence: evidence ?? current.evidence }
   })
 }
 
-function timedOut(gateway: Gateway, video: Video): boolean {
-  return Date.now() - video.stageSince >= gateway.policy.processingTimeout
+/** Whether this is a creation with content that nobody finished, and that nobody can finish any more. */
+function isToUndo({ stage, undoAt }: Video): boolean {
+  return stage !== 'provisioning' && stage !== 'deleting' && undoAt !== null && undoAt <= Date.now()
+}
+
+/** Steps of ten minutes: a plan further ahead would count as made before the clock was set back. */
+function undoCheckAt({ undoAt }: Video, now: number): number | null {
+  return undoAt === null ? null : Math.min(undoAt, now + longestRetryAfter)
+}
+
+/** The process is ending: another one may check the row at once. */
+function giveBack(gateway: Gateway, video: Video): void {
+  gateway.store.plan(video.id, (current) =>
+    isHeld(video, current) && current.stage === video.stage && current.nextCheckAt !== null
+      ? { ...current, nextCheckAt: Date.now() }
+      : current,
+  )
 }

@@ -27,7 +27,7 @@ export interface ContentOptions {
 export interface IncomingContent extends Content {
   /** Bytes seen so far. */
   received(): number
-  /** True once every byte and the end went on to the platform. */
+  /** True once every byte and the end went on to the platform's side. */
   complete(): boolean
   /** SHA-256 of all bytes in base64url, once complete; undefined when it was not asked for. */
   digest(): string | undefined
@@ -82,6 +82,8 @@ export async function openContent(source: Readable, options: ContentOptions): Pr
   })
   // Whoever reads hears of the failure too; before that nobody does.
   stream.on('error', () => {})
+  // The last bytes may still wait for the platform. Once they are taken, who sends them watches the wait for the answer.
+  stream.once('end', idle.stop)
   source.once('close', onBroken).once('error', onBroken)
   signal.addEventListener('abort', onAbort)
   if (signal.aborted) onAbort()
@@ -136,8 +138,8 @@ export async function openContent(source: Readable, options: ContentOptions): Pr
   function onEnd() {
     if (size !== null && received < size)
       return fail(wrongSize(`the file ended after ${received} of the announced ${size} bytes`))
-    idle.stop()
     complete = true
+    idle.expectPlatform()
     digest = hash?.digest('base64url')
     if (last) stream.push(last)
     stream.push(null)
@@ -199,6 +201,12 @@ function watchIdle(ms: number, fail: (error: GatewayError) => void) {
   return {
     waitFor(next: 'caller' | 'platform') {
       side = next
+      timer.refresh()
+    },
+    /** Nothing more comes of the caller: unless the upload is on hold, it is the platform's turn. */
+    expectPlatform() {
+      if (side === undefined) return
+      side = 'platform'
       timer.refresh()
     },
     hold() {

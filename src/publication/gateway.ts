@@ -1,13 +1,12 @@
 import { GatewayError } from '../errors.ts'
-import type { Call, VideoPlatform } from '../platform/platform.ts'
+import type { VideoPlatform } from '../platform/platform.ts'
 import type { Log } from '../platform/tools.ts'
-import type { Attempt } from './attempt.ts'
 import type { BackoffPolicy } from './backoff.ts'
 import type { IncomingContent } from './content.ts'
-import { type TransitionName, transition } from './lifecycle.ts'
+import type { Work } from './hold.ts'
+import type { Patience } from './judgement.ts'
 import type { Refreshes } from './refresh.ts'
 import type { VideoStore } from './store.ts'
-import { storeResult } from './store-retry.ts'
 import { isDeleted, type Stage, type Video } from './video.ts'
 
 /** Durations in milliseconds, sizes in bytes. */
@@ -15,10 +14,11 @@ export interface Policy {
   backoff: BackoffPolicy
   /** How many checks may run at a time on each platform: one that is slow or hangs takes no places of the others. */
   pollConcurrency: number
-  processingTimeout: number
+  /** Before a processing fails for what the platform says, or does not say. */
+  patience: Patience
   uploadMaxBytes: number
   uploadIdleTimeout: number
-  /** How long an upload may go without renewing its lease before it counts as dead. */
+  /** How long an upload holds its video without a renewal before it counts as dead. */
   uploadLease: number
   /** How long provisioning, a check or a removal may take before somebody else picks the row up. */
   claim: number
@@ -55,8 +55,10 @@ export interface PublicationObserver {
   polled(poll: { platform: string; lagSeconds: number }): void
   /** The metadata of a ready video was asked for: `changed`, `unchanged`, `missing`, or the code of the failure. */
   refreshed(refresh: { platform: string; outcome: string }): void
-  /** Something may be left on the platform that the gateway cannot remove. */
+  /** Something may be left on the platform that the gateway could not look for or remove. */
   orphaned(platform: string): void
+  /** Something was left on the platform, and is removed now. */
+  leftoverRemoved(platform: string): void
 }
 
 /** What the use cases work with; wired in `app.ts`. */
@@ -66,7 +68,8 @@ export interface Gateway {
   defaultPlatform: string
   policy: Policy
   uploads: Map<string, LiveUpload>
-  attempts: Set<Attempt>
+  /** The work on videos in this process that has a time limit. */
+  works: Set<Work>
   refreshes: Refreshes
   /** Platforms in trouble, and when that was logged (ms of the monotonic clock). */
   troubles: Map<string, number>
@@ -86,51 +89,24 @@ export function visibleVideo(gateway: Gateway, id: string): Video {
   return video
 }
 
-/** @throws GatewayError for a platform that this gateway is not configured for (any more) */
-export function platformOf(gateway: Gateway, name: string): VideoPlatform {
-  const platform = gateway.platforms.get(name)
-  if (!platform) throw new GatewayError('platform-unavailable', `the platform ${name} is not configured`)
-  return platform
-}
-
-/** What goes with a call for this video: a changed slot is stored whatever the stage. */
-export function callFor(gateway: Gateway, id: string, signal: AbortSignal = gateway.signal): Call {
-  return {
-    signal,
-    keep: async (slot) => {
-      await storeResult(gateway, () => gateway.store.update(id, (current) => ({ ...current, slot })))
-    },
+/** The platform of a video, or its account, is not the one that is configured. `retryAfter` leaves it to the operator. */
+export class NotConfiguredError extends GatewayError {
+  constructor(detail: string) {
+    super('platform-unavailable', detail, { retryAfter: 600 })
   }
 }
 
 /**
- * Moves a video along the lifecycle in the store, as a compare-and-set, with one log line.
- * @param guard when it refuses the current row, nothing happens
- * @returns the row after it; undefined when the guard refused or the row is gone
- * @throws GatewayError when the lifecycle does not allow it
+ * The platform of a video, if it is configured, and for the account that the video is in.
+ * @throws GatewayError
  */
-export function advance(
+export function platformOf(
   gateway: Gateway,
-  id: string,
-  name: TransitionName,
-  changes: Partial<Video> = {},
-  guard: (current: Video) => boolean = () => true,
-): Video | undefined {
-  let before: Video | undefined
-  const after = gateway.store.update(id, (current) => {
-    before = guard(current) ? current : undefined
-    return before ? transition(current, name, Date.now(), changes) : current
-  })
-  if (!before || !after) return undefined
-  const { stage: from, stageSince } = before
-  const { stage: to, platform, slot, error } = after
-  gateway.log.info(
-    { video: id, platform, platformVideo: slot.videoId, from, to, ...(error && { error }) },
-    name,
-  )
-  // Not below zero, should the clock have been set back.
-  const seconds = Math.max(0, after.stageSince - stageSince) / 1000
-  gateway.observer.stageChanged({ video: after, from, seconds })
-  if (after.nextCheckAt !== null) gateway.wakePoller(platform, after.nextCheckAt)
-  return after
+  { platform: name, account }: Pick<Video, 'platform' | 'account'>,
+): VideoPlatform {
+  const platform = gateway.platforms.get(name)
+  if (!platform) throw new NotConfiguredError(`The platform ${name} is not configured.`)
+  if (account !== null && account !== platform.account)
+    throw new NotConfiguredError(`The video is in another account of ${name}.`)
+  return platform
 }

@@ -2,7 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import type { Gateway } from './gateway.ts'
 
 /** How long an idempotency key is remembered, and how often old ones are looked for. In ms. */
-const keyLifetimeMs = 24 * 3_600_000
+export const keyLifetimeMs = 24 * 3_600_000
 const intervalMs = 3_600_000
 /** Keys per statement: a batch takes a few milliseconds, in which nothing else runs. */
 const batchSize = 200

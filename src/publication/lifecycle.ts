@@ -1,15 +1,16 @@
 import { GatewayError, type ProblemCode } from '../errors.ts'
 import type { Stage, Video } from './video.ts'
 
-/** The whole life of a video: what may happen, from where, and where it leads. */
+/**
+ * The whole life of a video: what may happen, from where, and where it leads. What `takes` begins new work: it takes
+ * hold of the row, and whatever went on before can write no more.
+ */
 export const transitions = {
   /** The platform gave a slot. */
   provisioned: { from: ['provisioning'], to: 'awaiting-upload' },
   /** The platform refused; nothing is there. */
   'provision-refused': { from: ['provisioning'], to: 'deleted' },
-  /** The gateway stopped in the middle and cannot find out what the platform did. */
-  'provision-lost': { from: ['provisioning'], to: 'failed' },
-  'upload-started': { from: ['awaiting-upload'], to: 'uploading' },
+  'upload-started': { from: ['awaiting-upload'], to: 'uploading', takes: true },
   /** The upload failed or died; the slot takes another one. */
   'upload-cut': { from: ['uploading'], to: 'awaiting-upload' },
   'upload-completed': { from: ['uploading'], to: 'processing' },
@@ -20,9 +21,10 @@ export const transitions = {
   'removal-requested': {
     from: ['provisioning', 'awaiting-upload', 'uploading', 'processing', 'ready', 'failed', 'deleting'],
     to: 'deleting',
+    takes: true,
   },
   removed: { from: ['deleting'], to: 'deleted' },
-} as const satisfies Record<string, { from: readonly Stage[]; to: Stage }>
+} as const satisfies Record<string, { from: readonly Stage[]; to: Stage; takes?: true }>
 
 export type TransitionName = keyof typeof transitions
 
@@ -43,7 +45,7 @@ const details: Partial<Record<Stage, string>> = { failed: 'the video failed: cre
 
 /**
  * Applies a transition, purely: returns the changed video and leaves the given one alone.
- * Whatever belonged to the old stage (lease, next check, count of checks) is reset unless `changes` sets it.
+ * What belonged to the old stage (next check, count of checks, evidence) is reset unless `changes` sets it.
  * @throws GatewayError when the table does not allow it
  */
 export function transition(
@@ -52,15 +54,16 @@ export function transition(
   now: number,
   changes: Partial<Video> = {},
 ): Video {
-  const { from, to } = transitions[name]
+  const { from, to, ...more } = transitions[name]
   if (!(from as readonly Stage[]).includes(video.stage)) {
     throw new GatewayError(refusals[video.stage], details[video.stage])
   }
   return {
     ...video,
-    lease: null,
+    epoch: video.epoch + ('takes' in more ? 1 : 0),
     nextCheckAt: null,
     checks: 0,
+    evidence: null,
     ...changes,
     stage: to,
     stageSince: now,

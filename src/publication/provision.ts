@@ -1,11 +1,13 @@
-import { isDeepStrictEqual } from 'node:util'
 import { GatewayError } from '../errors.ts'
 import { type Slot, VideoMissingError, type VideoPlatform } from '../platform/platform.ts'
-import { advance, callFor, type Gateway, platformOf } from './gateway.ts'
-import { removeFromPlatform } from './remove.ts'
+import { advance } from './advance.ts'
+import { callFor } from './call.ts'
+import { type Gateway, platformOf } from './gateway.ts'
+import { type Hold, holding } from './hold.ts'
+import { names } from './leftovers.ts'
 import type { IdempotencyRecord } from './store.ts'
 import { askStore, storeResult } from './store-retry.ts'
-import { newVideo, type Publication, type Video } from './video.ts'
+import { isDeleted, newVideo, type Publication, type Video } from './video.ts'
 
 /** The key with which a caller marks its request, see `publish.ts`. */
 export type IdempotencyClaim = Pick<IdempotencyRecord, 'client' | 'key' | 'fingerprint'>
@@ -13,44 +15,70 @@ export type IdempotencyClaim = Pick<IdempotencyRecord, 'client' | 'key' | 'finge
 /** Thrown when another request already holds the idempotency key. */
 export class KeyTaken extends Error {}
 
+/** Failures after which it is certain that the platform made no slot. */
+const refusals = ['platform-rejected', 'platform-unauthorized', 'platform-throttled', 'length-required']
+
 /**
- * Provisions a slot on the platform. The row is stored before the platform is asked, so that a crash in between
- * leaves something to clean up by.
+ * Provisions a slot on the platform. The row, and the expectation that something is created, are stored before the
+ * platform is asked, so that a crash in between leaves something to clean up by.
+ * @param undoAt see {@link Video.undoAt}
  * @throws GatewayError with the platform's failure; then there is no video
  */
 export async function provision(
   gateway: Gateway,
   asked: Publication,
-  claim?: IdempotencyClaim,
+  { claim, undoAt = null }: { claim?: IdempotencyClaim | undefined; undoAt?: number | null } = {},
 ): Promise<Video> {
   const platform = choosePlatform(gateway, asked)
-  const { name } = platform
-  const video = newVideo(asked, name, gateway.policy.claim)
+  const video = { ...newVideo(asked, platform.name, gateway.policy.claim), undoAt }
   const record = claim && { ...claim, videoId: video.id, response: null, createdAt: video.createdAt }
   if (await askStore(gateway, () => gateway.store.insert(video, record))) throw new KeyTaken()
+  return holding(gateway, video, async (hold) => {
+    try {
+      return await createSlot(gateway, platform, video, hold)
+    } catch (error) {
+      await withdraw(gateway, video, hold, error)
+      throw error
+    }
+  })
+}
 
-  let slot: Slot
+async function createSlot(
+  gateway: Gateway,
+  platform: VideoPlatform,
+  video: Video,
+  hold: Hold,
+): Promise<Video> {
+  const call = callFor(gateway, hold)
+  await call.creating()
+  const slot = await platform.provision(video, call)
+  const provisioned = await storeSlot(gateway, platform, video, hold, slot)
+  // Another one took this creation for dead: the slot is the video's only if that one has found and adopted it.
+  const current = provisioned ?? gateway.store.find(video.id)
+  const adopted = current && !isDeleted(current) && names(platform, current, slot)
+  if (!current || !(provisioned || adopted)) throw new GatewayError('platform-timeout')
+  await storeResult(gateway, () => gateway.store.settleLeftover(video.id, hold.epoch))
+  return current
+}
+
+/** Keeps the new slot in the row. Where the store fails, the slot is removed while nobody else can have adopted it. */
+async function storeSlot(
+  gateway: Gateway,
+  platform: VideoPlatform,
+  video: Video,
+  hold: Hold,
+  slot: Slot,
+): Promise<Video | undefined> {
+  // Should this process end before the content arrives, the poller undoes the creation.
+  const nextCheckAt = video.undoAt === null ? null : Date.now() + gateway.policy.claim
   try {
-    slot = await platform.provision(video, callFor(gateway, video.id))
+    const changes = { slot, account: platform.account, nextCheckAt }
+    return await storeResult(gateway, () => advance(gateway, hold, 'provisioned', changes))
   } catch (error) {
-    await storeResult(gateway, () => withdraw(gateway, video, error))
-    await storeResult(gateway, () => gateway.store.releaseKey(video.id))
-    throw error
-  }
-  // A poller that took this for abandoned (it was slow, or the clock was set) has found the slot before us.
-  const adopted = (current: Video) =>
-    current.stage === 'awaiting-upload' && isDeepStrictEqual(current.slot, slot)
-  try {
-    const provisioned = await storeResult(gateway, () =>
-      advance(gateway, video.id, 'provisioned', { slot }, (current) => !adopted(current)),
-    )
-    return provisioned ?? (gateway.store.find(video.id) as Video)
-  } catch (error) {
-    gateway.log.error(
-      { video: video.id, platform: name, slot: slot.videoId, err: error },
-      'slot could not be stored',
-    )
-    await removeFromPlatform(gateway, { ...video, slot })
+    const call = { signal: hold.signal, async keep() {}, async creating() {} }
+    await platform.remove(slot, call).catch((failure) => {
+      gateway.log.warn({ video: video.id, err: failure }, 'a slot that could not be stored is removed later')
+    })
     throw error
   }
 }
@@ -63,51 +91,36 @@ export function choosePlatform(gateway: Gateway, asked: Publication): VideoPlatf
   throw new GatewayError('invalid-request', undefined, { errors: [{ path: '/platform', message }] })
 }
 
-/** Forgets a video that the platform refused; where it may have made a slot all the same, looks for it later. */
-function withdraw(gateway: Gateway, video: Video, error: unknown): void {
-  const certain = ['platform-rejected', 'platform-unauthorized', 'platform-throttled', 'length-required']
-  const refused = error instanceof GatewayError && certain.includes(error.code)
-  if (refused) advance(gateway, video.id, 'provision-refused')
-  else
-    advance(gateway, video.id, 'removal-requested', {
-      nextCheckAt: Date.now() + gateway.policy.backoff.initial,
-    })
+/** Forgets a video whose creation failed. Unless it is certain that there is no slot, one is looked for. */
+async function withdraw(gateway: Gateway, video: Video, hold: Hold, error: unknown): Promise<void> {
+  const { store, policy } = gateway
+  const forget = () => {
+    if (error instanceof GatewayError && refusals.includes(error.code))
+      store.settleLeftover(video.id, hold.epoch)
+    else store.planLeftover(video.id, hold.epoch, 0, Date.now() + policy.backoff.initial)
+    advance(gateway, hold, 'provision-refused')
+    const current = store.find(video.id)
+    if (!current || isDeleted(current)) store.releaseKey(video.id)
+  }
+  try {
+    await storeResult(gateway, forget)
+  } catch (failure) {
+    gateway.log.warn({ video: video.id, err: failure }, 'a failed creation is cleaned up later')
+  }
 }
 
 /**
- * Finds out what became of a provisioning that was interrupted (the process died, or another one did).
- * The slot is adopted where the platform can tell; else the video fails and the log names it.
+ * Finds out what became of a provisioning that was interrupted (the process died, or another one did). The slot is
+ * adopted where the platform has one; whatever appears later is a leftover.
  */
-export async function recoverProvisioning(
-  gateway: Gateway,
-  video: Video,
-  signal: AbortSignal,
-): Promise<void> {
-  const platform = platformOf(gateway, video.platform)
-  const stale = (current: Video) => current.stage === 'provisioning' && !signal.aborted
-  if (!platform.find) {
-    const message = 'the gateway stopped while the platform made the slot; create the video again'
-    advance(
-      gateway,
-      video.id,
-      'provision-lost',
-      { error: { code: 'provisioning-interrupted', message } },
-      stale,
-    )
-    gateway.log.error(
-      { video: video.id, platform: video.platform, title: video.title },
-      'an empty slot may be left',
-    )
-    gateway.observer.orphaned(video.platform)
-    return
-  }
-  const slot = await platform.find(video, callFor(gateway, video.id, signal)).catch((error) => {
-    if (error instanceof VideoMissingError) return null
-    throw error
+export async function recoverProvisioning(gateway: Gateway, video: Video, hold: Hold): Promise<void> {
+  const platform = platformOf(gateway, video)
+  const call = callFor(gateway, hold)
+  const found = await platform.find?.(video, call).catch((error) => {
+    if (!(error instanceof VideoMissingError)) throw error
   })
-  await storeResult(gateway, () =>
-    slot
-      ? advance(gateway, video.id, 'provisioned', { slot }, stale)
-      : advance(gateway, video.id, 'provision-refused', {}, stale),
-  )
+  const slot = found?.[0]
+  const changes = slot && { slot, account: platform.account, nextCheckAt: video.undoAt }
+  const name = slot ? 'provisioned' : 'provision-refused'
+  await storeResult(gateway, () => advance(gateway, hold, name, changes))
 }

@@ -4,16 +4,17 @@ import { GatewayError } from '../errors.ts'
 import { check } from './check.ts'
 import type { IncomingContent } from './content.ts'
 import type { Gateway } from './gateway.ts'
+import { takeExpired } from './hold.ts'
+import { keyLifetimeMs } from './housekeeping.ts'
 import { choosePlatform, type IdempotencyClaim, KeyTaken, provision } from './provision.ts'
-import { remove } from './remove.ts'
+import { undo } from './remove.ts'
 import type { IdempotencyRecord } from './store.ts'
 import { storeResult } from './store-retry.ts'
-import { type Incoming, open, startUpload, transfer } from './upload.ts'
+import { type Incoming, open, type StartedUpload, startUpload, transfer } from './upload.ts'
 import { isDeleted, type Publication, type Video } from './video.ts'
 
 /** Between two tries of a repetition whose first request is under way. Milliseconds. */
 const longestWait = 10_000
-
 /** Which caller marked the request with which `Idempotency-Key`. */
 export interface IdempotencyKey {
   /** The principal's key, see `auth/credentials.ts`. */
@@ -46,7 +47,11 @@ export async function publish(
   const abandoned = record && (await abandonedVideo(gateway, record))
   const { video, digest } = incoming
     ? await createWithContent(gateway, asked, incoming, claim, abandoned)
-    : { video: abandoned ?? (await claimAndProvision(gateway, asked, claim)) }
+    : { video: abandoned ?? (await claimAndProvision(gateway, asked, { claim })) }
+  if (abandoned) {
+    const keep = (row: Video) => (row.undoAt === null ? row : { ...row, undoAt: null })
+    await storeResult(gateway, () => gateway.store.update(video.id, keep))
+  }
   if (claim) {
     const fingerprint = digest ? `${claim.fingerprint}:${digest}` : claim.fingerprint
     await storeResult(gateway, () => gateway.store.answerKey(video.id, fingerprint, JSON.stringify(video)))
@@ -70,7 +75,10 @@ async function replay(
   return { video, replayed: true }
 }
 
-/** @param abandoned what an earlier request with the key left behind when its process died */
+/**
+ * All or nothing: until the caller can be told of it, the row says that it is to be undone.
+ * @param abandoned what an earlier request with the key left behind when its process died
+ */
 async function createWithContent(
   gateway: Gateway,
   asked: Publication,
@@ -82,20 +90,30 @@ async function createWithContent(
   const content = await open(gateway, platform, incoming, claim !== undefined)
   if (abandoned && abandoned.stage !== 'awaiting-upload')
     return { video: abandoned, digest: await digestOf(content) }
-  let video = abandoned
-  let ours = false
+  const started = await claimAndStart(gateway, asked, claim, abandoned, content)
   try {
-    if (!video) {
-      video = await claimAndProvision(gateway, asked, claim)
-      ours = true
-    }
-    const started = await startUpload(gateway, video.id, content)
-    ours = true
-    await transfer(gateway, started)
-    return { video: gateway.store.find(video.id) as Video, digest: content.digest() }
+    return { video: await transfer(gateway, started), digest: content.digest() }
+  } catch (error) {
+    await takeBack(gateway, started.video)
+    throw error
+  }
+}
+
+/** @throws GatewayError when there is no slot, or somebody else uploads into it; the content's stream is ended then */
+async function claimAndStart(
+  gateway: Gateway,
+  asked: Publication,
+  claim: IdempotencyClaim | undefined,
+  abandoned: Video | undefined,
+  content: IncomingContent,
+): Promise<StartedUpload> {
+  try {
+    // A request with a key may be repeated for as long as the key lives.
+    const undoAt = Date.now() + (claim ? keyLifetimeMs : 0)
+    const video = abandoned ?? (await claimAndProvision(gateway, asked, { claim, undoAt }))
+    return await startUpload(gateway, video.id, content)
   } catch (error) {
     content.stream.destroy()
-    if (video && ours) await takeBack(gateway, video)
     throw error
   }
 }
@@ -106,9 +124,9 @@ async function digestOf(content: IncomingContent): Promise<string | undefined> {
   return content.digest()
 }
 
-async function claimAndProvision(gateway: Gateway, asked: Publication, claim: IdempotencyClaim | undefined) {
+async function claimAndProvision(...[gateway, asked, options]: Parameters<typeof provision>) {
   try {
-    return await provision(gateway, asked, claim)
+    return await provision(gateway, asked, options)
   } catch (error) {
     // Another request took the key since we looked.
     if (error instanceof KeyTaken)
@@ -125,9 +143,12 @@ async function abandonedVideo(gateway: Gateway, record: IdempotencyRecord): Prom
   let video = gateway.store.find(record.videoId)
   const unsettled = video?.stage === 'provisioning' || video?.stage === 'uploading'
   if (video && unsettled) {
-    const retryAfter = secondsToWait(gateway, record, video)
-    if (retryAfter > 0) throw new GatewayError('idempotency-key-in-progress', undefined, { retryAfter })
-    await check(gateway, video)
+    const taken = await takeExpired(gateway, video.id)
+    if (!taken) {
+      const retryAfter = Math.max(1, secondsToWait(gateway, record, video))
+      throw new GatewayError('idempotency-key-in-progress', undefined, { retryAfter })
+    }
+    await check(gateway, taken)
     video = gateway.store.find(record.videoId)
   }
   if (video?.stage === 'provisioning' || video?.stage === 'uploading') {
@@ -157,13 +178,13 @@ function secondsToWait(gateway: Gateway, { createdAt }: IdempotencyRecord, { nex
 }
 
 /** Undoes a creation whose upload failed. What the platform does not give up now, the poller removes later. */
-async function takeBack(gateway: Gateway, video: Video): Promise<void> {
+async function takeBack(gateway: Gateway, started: Video): Promise<void> {
   try {
-    await remove(gateway, video.id)
+    await undo(gateway, started)
+    await storeResult(gateway, () => gateway.store.releaseKey(started.id))
   } catch (error) {
-    gateway.log.warn({ video: video.id, err: error }, 'the slot of a failed upload will be removed later')
+    gateway.log.warn({ video: started.id, err: error }, 'the slot of a failed upload will be removed later')
   }
-  await storeResult(gateway, () => gateway.store.releaseKey(video.id))
 }
 
 /** Tells requests apart by what is known at their start; the digest of the content follows it, after a colon. */

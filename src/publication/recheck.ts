@@ -1,5 +1,7 @@
 import { VideoMissingError } from '../platform/platform.ts'
-import { advance, type Gateway } from './gateway.ts'
+import { begin } from './advance.ts'
+import type { Gateway } from './gateway.ts'
+import { isHeld } from './hold.ts'
 import { spread, startRefresh } from './refresh.ts'
 import { storeResult } from './store-retry.ts'
 import type { Video } from './video.ts'
@@ -37,7 +39,7 @@ function miss(gateway: Gateway, video: Video): void {
   }
   const error = { code: 'platform-video-missing', message: 'The platform no longer has the video.' }
   const changes = { error, info: null, thumbnail: null, checkedAt: Date.now() }
-  advance(gateway, video.id, 'vanished', changes, (current) => isUnchanged(current, video))
+  begin(gateway, video.id, 'vanished', changes, (current) => isUnchanged(current, video))
 }
 
 function schedule(gateway: Gateway, video: Video, delay: number, checks = video.checks): void {
@@ -48,6 +50,6 @@ function schedule(gateway: Gateway, video: Video, delay: number, checks = video.
 }
 
 /** Whether the row is as it was claimed: a reader may have found the video meanwhile. */
-function isUnchanged(current: Video, { checks, fetchedAt }: Video): boolean {
-  return current.stage === 'ready' && current.checks === checks && current.fetchedAt === fetchedAt
+function isUnchanged(current: Video, video: Video): boolean {
+  return isHeld(video, current) && current.checks === video.checks && current.fetchedAt === video.fetchedAt
 }

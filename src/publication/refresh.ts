@@ -2,8 +2,9 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { isDeepStrictEqual } from 'node:util'
 import { GatewayError } from '../errors.ts'
 import { CircuitOpenError, type Thumbnail, type VideoInfo, VideoMissingError } from '../platform/platform.ts'
-import { attempt } from './attempt.ts'
-import { callFor, type Gateway, platformOf, visibleVideo } from './gateway.ts'
+import { callFor } from './call.ts'
+import { type Gateway, platformOf, visibleVideo } from './gateway.ts'
+import { type Hold, holding } from './hold.ts'
 import { createPlaces, type Places } from './places.ts'
 import { storeResult } from './store-retry.ts'
 import { reportFailure, reportSuccess } from './trouble.ts'
@@ -70,7 +71,7 @@ function isOutdated({ policy, platforms }: Gateway, video: Video): boolean {
 /** Fetches the metadata of a ready video and stores it. `done` rejects with the reason when that fails. */
 export function startRefresh(gateway: Gateway, video: Video, places: Places = (work) => work()): Refresh {
   const { running } = gateway.refreshes
-  const run = () => attempt(gateway, video.id, (signal) => fetchMetadata(gateway, video, signal))
+  const run = () => holding(gateway, video, (hold) => fetchMetadata(gateway, video, hold))
   const done = places(run)
     .catch((error) => {
       noteFailure(gateway, video, error)
@@ -84,14 +85,16 @@ export function startRefresh(gateway: Gateway, video: Video, places: Places = (w
   return refresh
 }
 
-async function fetchMetadata(gateway: Gateway, video: Video, signal: AbortSignal): Promise<void> {
+async function fetchMetadata(gateway: Gateway, video: Video, hold: Hold): Promise<void> {
   const { id, platform: name, slot } = video
-  const platform = platformOf(gateway, name)
-  const info = await platform.info(slot, callFor(gateway, id, signal))
+  const { signal } = hold
+  const platform = platformOf(gateway, video)
+  const call = callFor(gateway, hold)
+  const info = await platform.info(slot, call)
   signal.throwIfAborted()
   // A new URL is not kept waiting by an image that is just being replaced.
   let failure: unknown
-  const thumbnail = await platform.thumbnail(slot, callFor(gateway, id, signal)).catch((error) => {
+  const thumbnail = await platform.thumbnail(slot, call).catch((error) => {
     failure = error
   })
   signal.throwIfAborted()

@@ -1,7 +1,9 @@
 import { GatewayError } from '../errors.ts'
-import { VideoMissingError } from '../platform/platform.ts'
-import { endAttempts } from './attempt.ts'
-import { advance, callFor, type Gateway, platformOf } from './gateway.ts'
+import { type Call, type Slot, VideoMissingError, type VideoPlatform } from '../platform/platform.ts'
+import { begin } from './advance.ts'
+import { callFor } from './call.ts'
+import { type Gateway, platformOf } from './gateway.ts'
+import { endWork, type Hold, holding, isHeld } from './hold.ts'
 import { askStore, storeResult } from './store-retry.ts'
 import type { Video } from './video.ts'
 
@@ -11,61 +13,65 @@ import type { Video } from './video.ts'
  * @throws GatewayError when there never was such a video, or with the platform's failure
  */
 export async function remove(gateway: Gateway, id: string): Promise<void> {
-  const video = gateway.store.find(id)
+  let video = gateway.store.find(id)
   if (!video || video.stage === 'provisioning') throw new GatewayError('video-not-found')
   if (video.stage === 'deleted') return
   if (video.stage !== 'deleting') {
     const nextCheckAt = Date.now() + gateway.policy.claim
-    await askStore(gateway, () =>
-      advance(gateway, id, 'removal-requested', { nextCheckAt }, (current) => current.stage !== 'deleting'),
-    )
-    endAttempts(gateway, id)
+    const living = (current: Video) => current.stage !== 'deleting' && current.stage !== 'deleted'
+    const request = () => begin(gateway, id, 'removal-requested', { nextCheckAt }, living)
+    video = (await askStore(gateway, request)) ?? gateway.store.find(id)
+    endWork(gateway, id)
   }
   const upload = gateway.uploads.get(id)
   if (upload) {
     upload.content.fail(new GatewayError('video-deleted'))
     await upload.done
   }
-  await finishRemoval(gateway, id)
+  if (video) await holding(gateway, video, (hold) => finishRemoval(gateway, hold))
 }
 
-/** Carries out a requested removal, by DELETE or by the poller. */
-export async function finishRemoval(
-  gateway: Gateway,
-  id: string,
-  signal: AbortSignal = gateway.signal,
-): Promise<void> {
-  const video = gateway.store.find(id)
-  if (video?.stage !== 'deleting') return
-  await removeFromPlatform(gateway, video, signal)
-  await storeResult(gateway, () =>
-    advance(gateway, id, 'removed', {}, (current) => current.stage === 'deleting'),
+/**
+ * Undoes a creation, unless somebody else has taken hold of the video since.
+ * @throws GatewayError with the platform's failure; then the poller goes on trying
+ */
+export async function undo(gateway: Gateway, started: Video): Promise<void> {
+  const nextCheckAt = Date.now() + gateway.policy.claim
+  const video = await storeResult(gateway, () =>
+    begin(gateway, started.id, 'removal-requested', { nextCheckAt }, (row) => isHeld(started, row)),
   )
+  if (video) await holding(gateway, video, (hold) => finishRemoval(gateway, hold))
 }
 
-/** Takes whatever the video's slot holds off the platform; that it is gone already is fine. */
-export async function removeFromPlatform(
-  gateway: Gateway,
-  video: Video,
-  signal: AbortSignal = gateway.signal,
-): Promise<void> {
-  const platform = platformOf(gateway, video.platform)
-  const call = callFor(gateway, video.id, signal)
+/** Carries out a requested removal, by DELETE or by the poller. Several may do it side by side. */
+export async function finishRemoval(gateway: Gateway, hold: Hold): Promise<void> {
+  const video = gateway.store.find(hold.id)
+  if (video?.stage !== 'deleting') return
+  await removeFromPlatform(gateway, video, hold)
+  const deleting = (current: Video) => current.stage === 'deleting'
+  await storeResult(gateway, () => begin(gateway, hold.id, 'removed', {}, deleting))
+}
+
+/** Takes off the platform what the video's slot holds; that it is gone already is fine. */
+export async function removeFromPlatform(gateway: Gateway, video: Video, hold: Hold): Promise<void> {
+  const { videoId, handle } = video.slot
+  if (videoId === null && handle === null) return
+  const platform = platformOf(gateway, video)
+  const call = callFor(gateway, hold)
   try {
-    const slot = hasSlot(video) ? video.slot : await platform.find?.(video, call)
-    if (slot) await platform.remove(slot, call)
-    if (slot === undefined) {
-      gateway.log.error(
-        { video: video.id, platform: video.platform, title: video.title },
-        'an empty slot may be left',
-      )
-      gateway.observer.orphaned(video.platform)
-    }
+    await platform.remove(video.slot, call)
   } catch (error) {
     if (!(error instanceof VideoMissingError)) throw error
+    await confirmMissing(platform, video.slot, call)
   }
 }
 
-function hasSlot({ slot }: Video): boolean {
-  return slot.videoId !== null || slot.handle !== null
+/** A platform that had nothing to delete must not know the video either. @throws GatewayError when it does */
+async function confirmMissing(platform: VideoPlatform, slot: Slot, call: Call): Promise<void> {
+  const status = await platform.status(slot, call).catch((error) => {
+    if (!(error instanceof VideoMissingError)) throw error
+  })
+  // A slot without a video in it, such as an upload session that is gone, awaits an upload.
+  if (status && status.state !== 'awaiting-upload')
+    throw new GatewayError('platform-protocol-error', `${platform.name} denies a video that it still has`)
 }

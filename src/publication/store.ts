@@ -51,6 +51,17 @@ export interface IdempotencyRecord {
   createdAt: number
 }
 
+/** The expectation that something may be left on a platform for a video: see `leftovers.ts`. */
+export interface Leftover {
+  videoId: string
+  /** The epoch of the hold under which it was created. */
+  epoch: number
+  /** Number of searches so far. */
+  looks: number
+  /** In ms since the epoch. */
+  createdAt: number
+}
+
 /**
  * Where publications live. All methods are synchronous: nothing can come between a read and the write that
  * rests on it. They throw GatewayError `store-unavailable` when the store is out of reach, and StoreBusyError, which
@@ -62,6 +73,18 @@ export interface VideoStore {
    * @returns the record that already holds the key, in which case nothing was added
    */
   insert(video: Video, record?: IdempotencyRecord): IdempotencyRecord | undefined
+
+  /**
+   * Stores that something is about to be created for a video under the hold with this epoch. Unless it is settled, it is
+   * due for a search at `searchAt` (ms since the epoch). A second expectation under the same hold changes only that time.
+   */
+  expectLeftover(videoId: string, epoch: number, searchAt: number): void
+  /** Forgets an expectation: the slot is kept, or there is none. */
+  settleLeftover(videoId: string, epoch: number): void
+  /** Takes the expectation that is due the longest, and moves its next search to `until`. */
+  claimLeftover(now: number, until: number): Leftover | undefined
+  /** Plans the next search. */
+  planLeftover(videoId: string, epoch: number, looks: number, searchAt: number): void
 
   find(id: string): Video | undefined
 
@@ -82,9 +105,9 @@ export interface VideoStore {
   plan(id: string, change: (current: Video) => Video): Video | undefined
 
   /**
-   * Claims up to `limit` rows whose check is due: moves their next check to `until`, so that no other process claims
-   * them meanwhile and a crash brings them back. Does not wait for the disk, as `plan`.
-   * @returns the rows as they were before the claim, the longest due first
+   * Takes hold of up to `limit` rows whose check is due: moves their next check to `until`, so that no other process
+   * claims them meanwhile and a crash brings them back. Does not wait for the disk, as `plan`.
+   * @returns the rows as they were before the claim but for their epoch, the longest due first
    */
   claimDue(query: DueQuery): Video[]
 

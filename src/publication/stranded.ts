@@ -1,18 +1,57 @@
+import { check } from './check.ts'
 import type { Gateway } from './gateway.ts'
+
+/** How often the videos of platforms that are not configured are looked after. Milliseconds. */
+const intervalMs = 3_600_000
+/** Videos of one platform at a time: nobody waits for them. */
+const batchSize = 100
 
 /**
  * Warns of videos whose platform is not configured any more: the gateway can neither check nor delete them.
  * Asks the store for counts only.
  */
-export function warnOfStrandedVideos({ store, platforms, log }: Gateway): void {
+export function warnOfStrandedVideos(gateway: Gateway): void {
   try {
-    const stranded = new Map<string, number>()
-    for (const { platform, stage, count } of store.counts())
-      if (!platforms.has(platform) && stage !== 'deleted')
-        stranded.set(platform, (stranded.get(platform) ?? 0) + count)
-    for (const [platform, videos] of stranded)
-      log.warn({ platform, videos }, 'videos of a platform that is not configured: add it to PLATFORMS')
+    for (const [platform, videos] of strandedVideos(gateway))
+      gateway.log.warn(
+        { platform, videos },
+        'videos of a platform that is not configured: add it to PLATFORMS',
+      )
   } catch (error) {
-    log.warn({ err: error }, 'the videos of platforms that are not configured could not be counted')
+    gateway.log.warn({ err: error }, 'the videos of platforms that are not configured could not be counted')
   }
+}
+
+/**
+ * Looks after them every hour, so that none is processed for ever: a platform that is not configured counts as one that
+ * cannot be asked, and has the same patience.
+ * @returns a function that stops it
+ */
+export function startStrandedSweep(gateway: Gateway): () => void {
+  const timer = setInterval(() => void sweepStrandedVideos(gateway), intervalMs).unref()
+  return () => clearInterval(timer)
+}
+
+/** One round of it. Never throws. */
+export async function sweepStrandedVideos(gateway: Gateway): Promise<void> {
+  const { store, policy, log } = gateway
+  try {
+    for (const platform of strandedVideos(gateway).keys()) {
+      const now = Date.now()
+      // No horizon: these rows are not planned for a certain time.
+      const due = { platform, ready: false, now, until: now + policy.claim, horizon: Number.MAX_SAFE_INTEGER }
+      for (const video of store.claimDue({ ...due, limit: batchSize })) await check(gateway, video)
+    }
+  } catch (error) {
+    log.warn({ err: error }, 'the videos of platforms that are not configured could not be looked after')
+  }
+}
+
+/** The number of videos of each platform that is not configured. */
+function strandedVideos({ store, platforms }: Gateway): Map<string, number> {
+  const stranded = new Map<string, number>()
+  for (const { platform, stage, count } of store.counts())
+    if (!platforms.has(platform) && stage !== 'deleted')
+      stranded.set(platform, (stranded.get(platform) ?? 0) + count)
+  return stranded
 }

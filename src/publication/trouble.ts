@@ -1,6 +1,6 @@
 import { GatewayError } from '../errors.ts'
 import { CircuitOpenError } from '../platform/platform.ts'
-import type { Gateway } from './gateway.ts'
+import { type Gateway, NotConfiguredError } from './gateway.ts'
 import type { Video } from './video.ts'
 
 /** Failures of the platform as a whole: one video more tells nothing new. */
@@ -22,6 +22,8 @@ export function reportFailure(gateway: Gateway, video: Video, error: unknown, me
   const { id, platform, stage } = video
   const code = error instanceof GatewayError ? error.code : undefined
   if (error instanceof CircuitOpenError || code === 'video-deleted') return
+  // The operator was told at startup.
+  if (error instanceof NotConfiguredError) return
   if (code && platformWide.includes(code)) {
     const now = performance.now()
     const loggedAt = troubles.get(platform)

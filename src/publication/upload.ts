@@ -1,10 +1,14 @@
-import { randomUUID } from 'node:crypto'
 import type { Readable } from 'node:stream'
 import { GatewayError } from '../errors.ts'
-import { reconcileUpload } from './check.ts'
+import { advance, begin } from './advance.ts'
+import { callFor } from './call.ts'
+import { check } from './check.ts'
 import { type IncomingContent, openContent } from './content.ts'
-import { advance, callFor, type Gateway, platformOf, visibleVideo } from './gateway.ts'
+import { type Gateway, platformOf, visibleVideo } from './gateway.ts'
+import { type Hold, holding, holdLost, isHeld, takeExpired } from './hold.ts'
+import { removeUnnamed } from './leftovers.ts'
 import { transition } from './lifecycle.ts'
+import { reconcileUpload } from './reconcile.ts'
 import { removeFromPlatform } from './remove.ts'
 import { askStore, storeResult } from './store-retry.ts'
 import { isDeleted, type Video } from './video.ts'
@@ -25,14 +29,17 @@ export interface Incoming {
 const announceSize =
   'Send the length of the file in bytes in a field `size` before the part `file`, or send the file alone with PUT and Content-Length.'
 
-/** An upload that holds its video's lease. */
+/** An upload that holds its video. */
 export interface StartedUpload {
+  /** The row as it was when the upload took hold of it. */
   video: Video
   content: IncomingContent
-  lease: string
   /** Tells whoever waits that it is over. */
   end(): void
 }
+
+/** Failures after which nobody knows what the platform has: an answer was late, lost or made no sense. */
+const unknownOutcomes = ['platform-unavailable', 'platform-timeout', 'platform-protocol-error']
 
 /**
  * Streams content into a video's slot. Resolves when the platform has taken all of it; the video is `processing`.
@@ -51,7 +58,7 @@ export async function open(
   { source, size: announced, estimateSize }: Incoming,
   digested = false,
 ): Promise<IncomingContent> {
-  const { lengthRequired } = platformOf(gateway, platform)
+  const { lengthRequired } = platformOf(gateway, { platform, account: null })
   const estimated = announced === null && lengthRequired ? await estimateSize?.() : undefined
   const size = announced ?? estimated ?? null
   if (size === null && lengthRequired) {
@@ -77,7 +84,7 @@ export async function open(
 }
 
 /**
- * Takes the lease of a video for opened content.
+ * Takes hold of a video for opened content.
  * @throws GatewayError when the video takes no content now; the content's stream is ended then
  */
 export async function startUpload(
@@ -85,43 +92,45 @@ export async function startUpload(
   id: string,
   content: IncomingContent,
 ): Promise<StartedUpload> {
-  const lease = randomUUID()
   const { promise: done, resolve: end } = Promise.withResolvers<void>()
   const take = () => {
     const nextCheckAt = Date.now() + gateway.policy.uploadLease
-    const changes = { lease, bytesReceived: 0, bytesTotal: content.size, nextCheckAt }
-    const video = advance(gateway, id, 'upload-started', changes) as Video
+    const changes = { bytesReceived: 0, bytesTotal: content.size, nextCheckAt }
+    const video = begin(gateway, id, 'upload-started', changes) as Video
     gateway.uploads.set(id, { content, done })
     return video
   }
   try {
-    return { video: await askStore(gateway, take), content, lease, end }
+    return { video: await askStore(gateway, take), content, end }
   } catch (error) {
     content.stream.destroy()
     throw error
   }
 }
 
-/** Moves the content of a started upload to the platform, and ends the upload in any case. */
-export async function transfer(gateway: Gateway, started: StartedUpload): Promise<void> {
-  const { video, content, lease, end } = started
-  const { id } = video
+/**
+ * Moves the content of a started upload to the platform, and ends the upload in any case.
+ * @returns the row, `processing` now
+ */
+export async function transfer(gateway: Gateway, { video, content, end }: StartedUpload): Promise<Video> {
+  const { id, epoch } = video
   const begun = performance.now()
-  const renewal = setInterval(() => renewLease(gateway, id, lease, content), gateway.policy.uploadLease / 3)
+  const hold = { id, epoch, signal: AbortSignal.any([content.signal, gateway.signal]) }
+  const renewal = setInterval(() => renew(gateway, hold, content), gateway.policy.uploadLease / 3)
   let outcome = 'ok'
   try {
-    // The content hears of the process's end only as long as its bytes flow.
-    const call = callFor(gateway, id, AbortSignal.any([content.signal, gateway.signal]))
-    await platformOf(gateway, video.platform).upload(video.slot, video, content, call)
+    await platformOf(gateway, video).upload(video.slot, video, content, callFor(gateway, hold))
     content.signal.throwIfAborted()
     if (!content.complete())
       throw new GatewayError('platform-protocol-error', 'the platform did not take the whole file')
-    await storeResult(gateway, () => complete(gateway, started))
+    return await storeResult(gateway, () => complete(gateway, hold, content))
   } catch (error) {
     const reason = content.signal.reason ?? error
     outcome = reason instanceof GatewayError ? reason.code : 'internal-error'
-    if (await settle(gateway, started)) outcome = 'ok'
-    else throw reason
+    const arrived = await settle(gateway, hold, content, reason)
+    if (!arrived) throw reason
+    outcome = 'ok'
+    return arrived
   } finally {
     clearInterval(renewal)
     content.stream.destroy()
@@ -132,45 +141,72 @@ export async function transfer(gateway: Gateway, started: StartedUpload): Promis
   }
 }
 
-/** The platform has it all. @throws GatewayError when the lease was lost meanwhile */
-function complete(gateway: Gateway, { video: { id }, content, lease }: StartedUpload): void {
+/** The platform has it all. @throws GatewayError when the hold was lost meanwhile */
+function complete(gateway: Gateway, hold: Hold, content: IncomingContent): Video {
   const bytes = content.received()
   const nextCheckAt = Date.now() + gateway.policy.backoff.initial
-  const changes = { bytesReceived: bytes, bytesTotal: bytes, nextCheckAt }
-  const holdsLease = (current: Video) => current.lease === lease
-  if (!advance(gateway, id, 'upload-completed', changes, holdsLease)) throw lostLease(gateway.store.find(id))
+  const changes = { bytesReceived: bytes, bytesTotal: bytes, nextCheckAt, undoAt: null }
+  const video = advance(gateway, hold, 'upload-completed', changes)
+  if (!video) throw holdLost(gateway.store.find(hold.id))
+  return video
 }
 
 /**
- * After a failure: gives the slot free for another upload. What it made for a video that was deleted meanwhile goes.
- * When every byte was sent but no answer came, the platform is asked whether it has the content.
- * @returns whether the content has arrived: then it was an upload after all
+ * After a failure: frees the slot for another upload. Where every byte was sent and the answer is unknown, the platform
+ * is asked whether it has the content; a rejection is an answer.
+ * @returns the row if the content has arrived: then it was an upload after all
  */
-async function settle(gateway: Gateway, { video: { id }, content, lease }: StartedUpload): Promise<boolean> {
-  const holdsLease = (current: Video) => current.lease === lease
+async function settle(
+  gateway: Gateway,
+  hold: Hold,
+  content: IncomingContent,
+  reason: unknown,
+): Promise<Video | undefined> {
+  const { store } = gateway
   try {
-    const video = gateway.store.find(id)
-    if (video && isDeleted(video)) await removeFromPlatform(gateway, video)
-    if (!video || !holdsLease(video)) return false
-    if (content.complete() && !content.signal.aborted && !gateway.signal.aborted)
-      return (await reconcileUpload(gateway, video)) === 'processing'
-    await storeResult(gateway, () =>
-      advance(gateway, id, 'upload-cut', { bytesReceived: 0, bytesTotal: null }, holdsLease),
-    )
+    const video = store.find(hold.id)
+    if (video && isDeleted(video)) await clearDeleted(gateway, video, hold)
+    // What it created and could not keep is looked for soon.
+    const soon = Date.now() + gateway.policy.backoff.initial
+    await storeResult(gateway, () => store.planLeftover(hold.id, hold.epoch, 0, soon))
+    if (!isHeld(hold, video)) return undefined
+    const sent = content.complete() && !content.signal.aborted
+    const unknown = !(reason instanceof GatewayError) || unknownOutcomes.includes(reason.code)
+    if (sent && gateway.signal.aborted) {
+      // This process is ending: the one that runs next asks the platform.
+      store.plan(hold.id, (row) => (isHeld(hold, row) ? { ...row, nextCheckAt: Date.now() } : row))
+      return undefined
+    }
+    if (sent && unknown)
+      return await holding(gateway, video, (asking) =>
+        reconcileUpload(gateway, video, asking, content.received()),
+      )
+    const changes = { bytesReceived: 0, bytesTotal: null, nextCheckAt: video.undoAt }
+    await storeResult(gateway, () => advance(gateway, hold, 'upload-cut', changes))
   } catch (error) {
-    // The lease runs out by itself, and the poller looks at the row then.
-    gateway.log.warn({ video: id, err: error }, 'a failed upload could not be settled yet')
+    // The hold expires, and the poller checks the row then.
+    gateway.log.warn({ video: hold.id, err: error }, 'a failed upload could not be settled yet')
   }
-  return false
+  return undefined
 }
 
-/** Keeps the lease alive and the count of bytes in sight of other processes; stops an upload that lost its lease. */
-async function renewLease(
-  gateway: Gateway,
-  id: string,
-  lease: string,
-  content: IncomingContent,
-): Promise<void> {
+/** Removes what an upload made for a video that was deleted meanwhile; what is not removed now is looked for later. */
+async function clearDeleted(gateway: Gateway, video: Video, { id, epoch }: Hold): Promise<void> {
+  const platform = platformOf(gateway, video)
+  try {
+    await holding(gateway, video, async (hold) => {
+      await removeFromPlatform(gateway, video, hold)
+      await removeUnnamed(gateway, platform, video, hold.signal)
+    })
+  } catch (error) {
+    const soon = Date.now() + gateway.policy.backoff.initial
+    await storeResult(gateway, () => gateway.store.expectLeftover(id, epoch, soon))
+    throw error
+  }
+}
+
+/** Keeps the hold and the count of bytes in sight of other processes; stops an upload that lost its hold. */
+async function renew(gateway: Gateway, hold: Hold, content: IncomingContent): Promise<void> {
   try {
     const renewed = (video: Video) => ({
       ...video,
@@ -179,29 +215,22 @@ async function renewLease(
       updatedAt: Date.now(),
     })
     const current = await askStore(gateway, () =>
-      gateway.store.plan(id, (video) => (video.lease === lease ? renewed(video) : video)),
+      gateway.store.plan(hold.id, (video) => (isHeld(hold, video) ? renewed(video) : video)),
     )
     // The upload may have ended while the store was held.
-    const live = gateway.uploads.get(id)?.content === content
-    if (live && current?.lease !== lease) content.fail(lostLease(current))
+    const live = gateway.uploads.get(hold.id)?.content === content
+    if (live && !isHeld(hold, current)) content.fail(holdLost(current))
   } catch (error) {
-    gateway.log.warn({ video: id, err: error }, 'lease of an upload could not be renewed')
+    gateway.log.warn({ video: hold.id, err: error }, 'the hold of an upload could not be renewed')
   }
-}
-
-function lostLease(video: Video | undefined): GatewayError {
-  return new GatewayError(!video || isDeleted(video) ? 'video-deleted' : 'upload-in-progress')
 }
 
 /** The video, if it takes content now. An upload that died without a word is settled first. */
 async function acceptingVideo(gateway: Gateway, id: string): Promise<Video> {
-  let video = visibleVideo(gateway, id)
-  const dead =
-    video.stage === 'uploading' && !gateway.uploads.has(id) && (video.nextCheckAt ?? 0) <= Date.now()
-  if (dead) {
-    await reconcileUpload(gateway, video)
-    video = visibleVideo(gateway, id)
-  }
-  transition(video, 'upload-started', Date.now()) // throws what the caller has to hear
-  return video
+  const video = visibleVideo(gateway, id)
+  const dead = video.stage === 'uploading' && (await takeExpired(gateway, id))
+  if (dead) await check(gateway, dead)
+  const current = dead ? visibleVideo(gateway, id) : video
+  transition(current, 'upload-started', Date.now()) // throws what the caller has to hear
+  return current
 }

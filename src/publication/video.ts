@@ -1,5 +1,6 @@
 import { v7 as uuidv7 } from 'uuid'
 import type { Slot, Thumbnail, VideoInfo } from '../platform/platform.ts'
+import type { Evidence } from './judgement.ts'
 
 /** The precise state. The first and the last two are the gateway's own business and are never shown. */
 export type Stage =
@@ -30,6 +31,8 @@ export interface Video {
   description: string | null
   reference: string | null
   platform: string
+  /** The platform's account that the video is in, in the adapter's words; null until there is a slot. */
+  account: string | null
   slot: Slot
   stage: Stage
   /** When the stage was entered. */
@@ -37,8 +40,13 @@ export interface Video {
   error: { code: string; message: string } | null
   bytesReceived: number
   bytesTotal: number | null
-  /** Names the upload under way, so that a stale one cannot change the row. */
-  lease: string | null
+  /** Grows whenever somebody takes hold of the row: see `hold.ts`. */
+  epoch: number
+  /**
+   * For a creation with content that nobody finished: when it is undone, in ms since the epoch. Null for every other
+   * video, and once the caller can be told that the content has arrived.
+   */
+  undoAt: number | null
   info: VideoInfo | null
   thumbnail: Thumbnail | null
   /** When the platform last gave `info` and `thumbnail`; missing in rows that are older than this field. */
@@ -46,17 +54,20 @@ export interface Video {
   createdAt: number
   updatedAt: number
   checkedAt: number | null
-  /** When the poller checks the row; null when nothing is to be done. For an upload: its lease's end. */
+  /** When the poller checks the row; null when nothing is to be done. While somebody holds it: when the hold expires. */
   nextCheckAt: number | null
   /** How many checks since the stage was entered; drives the back-off. Of a ready video: how many in a row missed it. */
   checks: number
+  /** What the checks of this processing have found so far; null before the first. */
+  evidence: Evidence | null
   /** Counts the changes; the compare-and-set compares it. */
   version: number
 }
 
 /**
  * A publication as it begins, before the platform is asked. Its id is a UUIDv7: ids sort by their age (RFC 9562 §5.7).
- * @param claim how long the provisioning may take before somebody looks after it, in ms
+ * Whoever makes it holds it.
+ * @param claim how long the provisioning may take before somebody else takes it over, in ms
  */
 export function newVideo(asked: Publication, platform: string, claim: number): Video {
   const now = Date.now()
@@ -66,13 +77,15 @@ export function newVideo(asked: Publication, platform: string, claim: number): V
     description: asked.description ?? null,
     reference: asked.reference ?? null,
     platform,
+    account: null,
     slot: { videoId: null, handle: null },
     stage: 'provisioning',
     stageSince: now,
     error: null,
     bytesReceived: 0,
     bytesTotal: null,
-    lease: null,
+    epoch: 1,
+    undoAt: null,
     info: null,
     thumbnail: null,
     fetchedAt: null,
@@ -81,6 +94,7 @@ export function newVideo(asked: Publication, platform: string, claim: number): V
     checkedAt: null,
     nextCheckAt: now + claim,
     checks: 0,
+    evidence: null,
     version: 1,
   }
 }

@@ -65,6 +65,15 @@ const steps = [
      UPDATE video_counts SET count = count - 1 WHERE platform = OLD.platform AND stage = OLD.stage;
    END;
    CREATE TABLE probe (id INTEGER PRIMARY KEY, filler BLOB NOT NULL);`,
+  `CREATE TABLE leftovers (
+     videoId TEXT NOT NULL,
+     epoch INTEGER NOT NULL,
+     looks INTEGER NOT NULL,
+     createdAt INTEGER NOT NULL,
+     searchAt INTEGER NOT NULL,
+     PRIMARY KEY (videoId, epoch)
+   ) WITHOUT ROWID;
+   CREATE INDEX leftovers_due ON leftovers (searchAt);`,
 ]
 
 /**

@@ -4,6 +4,7 @@ import { DatabaseSync } from 'node:sqlite'
 import { GatewayError } from '../errors.ts'
 import {
   type IdempotencyRecord,
+  type Leftover,
   StoreBusyError,
   type VideoCount,
   type VideoStore,
@@ -133,12 +134,22 @@ function createStore(db: DatabaseSync, expectFiles: () => void): VideoStore {
         const claim = () => {
           const due = select.all(platform, now, horizon, limit).map((row) => parse(row) as Video)
           statements.claim.run(until, JSON.stringify(due.map((video) => video.id)))
-          return due
+          return due.map((video) => ({ ...video, epoch: video.epoch + 1 }))
         }
         return relaxed(() => transaction(claim))
       },
       nextDueAt: (platform) => (statements.nextDue.get(platform) as { at: number | null }).at ?? undefined,
       counts,
+
+      expectLeftover: (videoId, epoch, searchAt) =>
+        void write(() => statements.expectLeftover.run(videoId, epoch, Date.now(), searchAt)),
+      settleLeftover: (videoId, epoch) => void write(() => statements.settleLeftover.run(videoId, epoch)),
+      claimLeftover: (now, until) =>
+        statements.leftoverDue.get(now)
+          ? (write(() => statements.claimLeftover.get(now, until)) as Leftover | undefined)
+          : undefined,
+      planLeftover: (videoId, epoch, looks, searchAt) =>
+        void write(() => statements.planLeftover.run(looks, searchAt, videoId, epoch)),
 
       findKey,
       answerKey: (videoId, fingerprint, response) =>
@@ -158,7 +169,12 @@ function createStore(db: DatabaseSync, expectFiles: () => void): VideoStore {
 }
 
 function parse(row: Record<string, unknown> | undefined): Video | undefined {
-  return row && (JSON.parse(row.document as string) as Video)
+  if (!row) return undefined
+  const video = JSON.parse(row.document as string) as Video
+  // Rows of earlier versions have neither.
+  video.epoch ??= 0
+  video.undoAt ??= null
+  return video
 }
 
 /**

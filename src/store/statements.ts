@@ -9,7 +9,8 @@ export function prepareStatements(db: DatabaseSync) {
     due: db.prepare(dueQueries[0]),
     readyDue: db.prepare(dueQueries[1]),
     claim: db.prepare(
-      `UPDATE videos SET document = json_set(document, '$.nextCheckAt', ?, '$.version', version + 1)
+      `UPDATE videos SET document = json_set(document, '$.nextCheckAt', ?, '$.version', version + 1,
+         '$.epoch', coalesce(document ->> 'epoch', 0) + 1)
        WHERE id IN (SELECT value FROM json_each(?))`,
     ),
     nextDue: db.prepare(
@@ -25,6 +26,18 @@ export function prepareStatements(db: DatabaseSync) {
       `DELETE FROM idempotency_keys WHERE (client, key) IN
        (SELECT client, key FROM idempotency_keys WHERE createdAt < ? ORDER BY createdAt LIMIT ?)`,
     ),
+    expectLeftover: db.prepare(
+      `INSERT INTO leftovers (videoId, epoch, looks, createdAt, searchAt) VALUES (?, ?, 0, ?, ?)
+       ON CONFLICT DO UPDATE SET searchAt = excluded.searchAt`,
+    ),
+    settleLeftover: db.prepare('DELETE FROM leftovers WHERE videoId = ? AND epoch = ?'),
+    leftoverDue: db.prepare('SELECT 1 FROM leftovers WHERE searchAt <= ? LIMIT 1'),
+    claimLeftover: db.prepare(
+      `UPDATE leftovers SET searchAt = ?2 WHERE (videoId, epoch) IN
+         (SELECT videoId, epoch FROM leftovers WHERE searchAt <= ?1 ORDER BY searchAt LIMIT 1)
+       RETURNING videoId, epoch, looks, createdAt`,
+    ),
+    planLeftover: db.prepare('UPDATE leftovers SET looks = ?, searchAt = ? WHERE videoId = ? AND epoch = ?'),
     ping: db.prepare('SELECT min(id) FROM videos'),
     probe: db.prepare('REPLACE INTO probe VALUES (1, zeroblob(?))'),
   }

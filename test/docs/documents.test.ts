@@ -22,7 +22,7 @@ t.test('every error code is in the integration guide, with its status', async (t
 t.test('so is every code that a failed video can carry', async (t) => {
   const sources = readdirSync('src/publication').map((name) => read(join('src/publication', name)))
   const codes = sources.flatMap((source) =>
-    [...source.matchAll(/(?:fail\(|error: \{ code: )'([a-z-]+)'/g)].map(([, code]) => code as string),
+    [...source.matchAll(/(?:failed\(\s*|error = \{ code: )'([a-z-]+)'/g)].map(([, code]) => code as string),
   )
   t.ok(codes.length >= 5, 'the search finds them')
   const guide = read('docs/integration.md')

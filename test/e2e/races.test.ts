@@ -1,13 +1,11 @@
-import { once } from 'node:events'
-import { createServer, request } from 'node:http'
-import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
-import t, { type Test } from 'tap'
+import t from 'tap'
 import { startDouble as startCloudflare } from '../platform/doubles/cloudflare-stream.ts'
 import { startDouble as startPeertube } from '../platform/doubles/peertube.ts'
 import { fakeMp4, form, startGateway, temporaryDirectory } from '../support/gateway.ts'
 import { beginPut } from '../support/raw.ts'
+import { slowCreations } from '../support/slow-creations.ts'
 
 const size = 3000
 
@@ -62,7 +60,7 @@ t.test('a chunk that a platform wants later may take longer than bytes may stand
 t.test('what an upload makes for a video that another process removed goes too', async (t) => {
   const double = await startCloudflare()
   t.teardown(() => double.close())
-  const { url, arrived } = await slowCreations(t, String(double.variables.CLOUDFLARE_STREAM_BASE_URL), 600)
+  const { url, arrived } = await slowCreations(t, String(double.variables.CLOUDFLARE_STREAM_BASE_URL), [600])
   const env = {
     PLATFORM: 'cloudflare-stream',
     ...double.variables,
@@ -79,25 +77,3 @@ t.test('what an upload makes for a video that another process removed goes too',
   t.match(await connection.rest(), /^HTTP\/1\.1 410 .*video-deleted/s)
   t.equal(double.leftovers(), 0)
 })
-
-/** A proxy in front of a platform that lets each POST wait. @returns its URL, and when the first has come */
-async function slowCreations(t: Test, target: string, ms: number) {
-  const { promise: arrived, resolve } = Promise.withResolvers<void>()
-  const { hostname, port, pathname } = new URL(target)
-  const proxy = createServer(async (incoming, outgoing) => {
-    const { method, headers, url: path } = incoming
-    if (method === 'POST') {
-      resolve()
-      await sleep(ms)
-    }
-    const onward = request({ hostname, port, method, headers, path }, (answer) => {
-      outgoing.writeHead(answer.statusCode as number, answer.headers)
-      answer.pipe(outgoing)
-    })
-    onward.on('error', () => outgoing.destroy())
-    incoming.pipe(onward)
-  }).listen(0, '127.0.0.1')
-  t.teardown(() => proxy.close().closeAllConnections())
-  await once(proxy, 'listening')
-  return { arrived, url: `http://127.0.0.1:${(proxy.address() as AddressInfo).port}${pathname}` }
-}

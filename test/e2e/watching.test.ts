@@ -104,6 +104,7 @@ t.test('a platform that does not know a new video yet is asked again', async (t)
 
 t.test('a video that vanishes from the platform is an error', async (t) => {
   const gateway = await startGateway(t)
+  gateway.app.gateway.policy.patience.denial = { ms: 300, times: 3 }
   gateway.sandbox.knobs.processing_delay_ms = 60_000
   const video = await gateway.create()
   await gateway.put(video.id, fakeMp4(1000))
@@ -173,7 +174,7 @@ t.test('a thousand callers at once need one token', async (t) => {
   const gateway = await startGateway(t)
   gateway.sandbox.knobs.token_delay_ms = 100
   const platform = gateway.app.gateway.platforms.get('sandbox')!
-  const call = { signal: new AbortController().signal, keep: async () => {} }
+  const call = { signal: new AbortController().signal, async creating() {}, async keep() {} }
   const draft = (id: number) => ({ id: String(id), title: 'x', description: null, reference: null })
   await Promise.all(Array.from({ length: 1000 }, (_, id) => platform.provision(draft(id), call)))
   t.equal(gateway.sandbox.stats().token_requests, 1)

@@ -75,7 +75,7 @@ t.test('the database is busy when old keys are due to go: a warning, and the pro
   const gateway = await startProcess(t, env, 'test/support/hasty-gateway.ts')
   const db = new DatabaseSync(file)
   const keys = () => db.prepare('SELECT key FROM idempotency_keys').all()
-  const locker = new DatabaseSync(file)
+  const locker = new DatabaseSync(file, { timeout: 10_000 })
   locker.exec('BEGIN IMMEDIATE')
   while (!/old idempotency keys are kept/.test(gateway.output())) {
     if (gateway.child.exitCode !== null) throw new Error(gateway.output())

@@ -133,6 +133,7 @@ t.test('a check planned by a clock that was ahead is not lost', async (t) => {
   store.insert(video)
   store.close()
   const gateway = await startGateway(t, { env: { DATABASE_URL: url } })
+  gateway.app.gateway.policy.patience.denial = { ms: 300, times: 3 }
   const status = await gateway.until(video.id, ({ stage }) => stage === 'failed')
   t.equal(status.stage, 'failed', 'the platform does not know this one')
 })

@@ -28,7 +28,7 @@ scenario(
     double.fail('provision', { reset: { afterBytes: 0 }, late: true })
     await failure(video.upload(contentOf(randomBytes(10))))
     t.strictSame(video.slot, { videoId: null, handle: null })
-    const found = await platform.find?.(video.draft, video.call())
+    const [found] = (await platform.find?.(video.draft, video.call())) ?? []
     t.equal(double.leftovers(), 1)
     await platform.remove(found!, video.call())
     t.equal(double.leftovers(), 0)
@@ -129,6 +129,6 @@ async function answered(t: Test, result: unknown) {
   double.fail('thumbnail', { status: 200, body: { success: true, errors: [], result } })
   return platform.thumbnail(
     { videoId: 'u', handle: null },
-    { signal: new AbortController().signal, async keep() {} },
+    { signal: new AbortController().signal, async creating() {}, async keep() {} },
   )
 }

@@ -33,6 +33,22 @@ async function failure(promise: Promise<unknown>): Promise<string | undefined> {
   )
 }
 
+t.test('a platform that stops in the last piece, after the caller has ended, is a timeout', async (t) => {
+  for (const size of [null, 3000]) {
+    const content = await openContent(source(mp4(1000), mp4(2000)), { ...options, size, idleTimeout: 100 })
+    // It takes the first piece, and nothing more.
+    content.stream.once('data', () => content.stream.pause())
+    await once(content.signal, 'abort')
+    t.equal((content.signal.reason as GatewayError).code, 'platform-timeout', `size ${size}`)
+  }
+  const held = await openContent(source(mp4(1000)), { ...options, idleTimeout: 100 })
+  held.hold()
+  await sleep(300)
+  t.equal((await read(held.stream)).length, 1000, 'on hold nobody is blamed')
+  await sleep(300)
+  t.notOk(held.signal.aborted, 'and after the end the wait is no longer for bytes')
+})
+
 t.test('what comes in goes out, however it is cut', async (t) => {
   await fc.assert(
     fc.asyncProperty(

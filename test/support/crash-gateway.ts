@@ -7,5 +7,6 @@ import { loadConfig } from '../../src/config/config.ts'
 
 const config = loadConfig(process.env)
 Object.assign(config.policy, { uploadLease: 600, claim: Number(process.env.CLAIM ?? 600) })
-const app = await buildApp(config, { logger: { level: 'warn' } })
+const settles = [300, 600, 600]
+const app = await buildApp(config, { logger: { level: 'warn' }, tools: { settles } })
 console.log(`listening at ${await app.server.listen({ port: 0 })}`)

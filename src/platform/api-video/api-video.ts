@@ -129,6 +129,8 @@ function createApiVideo(variables: Variables, tools: PlatformTools): VideoPlatfo
 
   return {
     name,
+    account: new URL(baseUrl).hostname,
+    settles: tools.settles,
     lengthRequired: false,
 
     provision: (draft, { signal }) => provision(draft, signal),
@@ -136,18 +138,20 @@ function createApiVideo(variables: Variables, tools: PlatformTools): VideoPlatfo
     async find({ id }, { signal }) {
       const url = `/videos?metadata[${idKey}]=${encodeURIComponent(id)}`
       const { data } = await http.json(List, { operation: 'find', method: 'GET', url, signal })
-      const ours = data.find((video) => ownIdOf(video) === id)
-      return ours ? { videoId: ours.videoId, handle: null } : null
+      return data.filter((video) => ownIdOf(video) === id).map(({ videoId }) => ({ videoId, handle: null }))
     },
 
-    async upload(slot, draft, content, { signal, keep }) {
+    async upload(slot, draft, content, { signal, creating, keep }) {
       let { videoId } = slot
       try {
         if (slot.handle === touched && videoId !== null) {
           await remove(videoId, signal).catch(ignoreMissing)
           videoId = null
         }
-        videoId ??= (await provision(draft, signal)).videoId
+        if (videoId === null) {
+          await creating()
+          videoId = (await provision(draft, signal)).videoId
+        }
         await keep({ videoId, handle: touched })
         await uploadToApiVideo(http, {
           videoId,

@@ -134,6 +134,8 @@ function createCloudflareStream(variables: Variables, tools: PlatformTools): Vid
 
   return {
     name,
+    account: variables.CLOUDFLARE_STREAM_ACCOUNT_ID,
+    settles: tools.settles,
     lengthRequired: true,
 
     async provision() {
@@ -143,15 +145,15 @@ function createCloudflareStream(variables: Variables, tools: PlatformTools): Vid
     async find({ id }, { signal }) {
       const url = `${videos}?creator=${encodeURIComponent(id)}`
       const list = await api.result(Type.Array(Listed), { operation: 'find', method: 'GET', url, signal })
-      const ours = list.find(({ creator }) => creator === id)
-      return ours ? { videoId: ours.uid, handle: null } : null
+      return list.filter(({ creator }) => creator === id).map(({ uid }) => ({ videoId: uid, handle: null }))
     },
 
-    async upload(slot, draft, content, { signal, keep }) {
+    async upload(slot, draft, content, { signal, creating, keep }) {
       try {
         if (content.size === null) throw new GatewayError('length-required')
         // An upload takes only the content that it was made for.
         if (slot.videoId !== null) await remove(slot.videoId, signal).catch(unlessMissing)
+        await creating()
         const headers = await createTusUpload(http, {
           // Only with this parameter the upload URL needs no token.
           url: `${videos}?direct_user=true`,

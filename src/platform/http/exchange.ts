@@ -51,6 +51,7 @@ export function createExchange(name: string, { timeouts, observer }: PlatformToo
       }
       const body = Buffer.from(await response.body.arrayBuffer())
       checkCoding(response.headers['content-encoding'], body)
+      if (response.statusCode < 300) checkPage(response.headers['content-type'])
       return { status: response.statusCode, headers: response.headers, body }
     } catch (error) {
       const failure = way.signal.aborted ? way.signal.reason : failureOf(name, error)
@@ -73,6 +74,12 @@ export function createExchange(name: string, { timeouts, observer }: PlatformToo
     if (coding === undefined || String(coding).toLowerCase() === 'identity' || body.length === 0) return
     const detail = `${name} returned a compressed response, though the request does not accept one`
     throw new GatewayError('platform-protocol-error', detail)
+  }
+
+  /** No platform answers with a web page: one with status 200 is of a proxy, which did not do what was asked for. */
+  function checkPage(type: string | string[] | undefined): void {
+    if (/^text\/html\b/i.test(String(type)))
+      throw new GatewayError('platform-protocol-error', `${name} answered with a web page`)
   }
 
   return {

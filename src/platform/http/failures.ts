@@ -34,7 +34,10 @@ export function refusalOf(
   const said = `${platform} answered ${status}`
   if (status === 401) return new CredentialsRefusedError('platform-unauthorized', said)
   if (status === 403) return new GatewayError('platform-unauthorized', said)
-  if (status === 404 || status === 410) return new VideoMissingError(platform)
+  if (status === 404 || status === 410) {
+    if (isApiResponse(headers)) return new VideoMissingError(platform)
+    return new GatewayError('platform-protocol-error', `${said} with a page that is not of its API`)
+  }
   if (status === 408) return new GatewayError('platform-timeout', said)
   if (status === 429) {
     // api.video tells it in a header of its own (https://docs.api.video/reference/too-many-requests).
@@ -44,6 +47,11 @@ export function refusalOf(
   if (status >= 500) return new GatewayError('platform-unavailable', said, hint)
   if (status >= 400) return new GatewayError('platform-rejected', said)
   return new GatewayError('platform-protocol-error', said)
+}
+
+/** Every vendor's API says in JSON that something is missing; a proxy, or a page during a deployment, does not. */
+function isApiResponse({ 'content-type': type }: Record<string, string | string[] | undefined>): boolean {
+  return type === undefined || /\bjson\b/i.test(String(type))
 }
 
 /** Turns whatever a call threw (sockets, DNS, timeouts, undici's own) into an error of ours. */

@@ -73,6 +73,8 @@ function createMux(variables: Variables, tools: PlatformTools): VideoPlatform {
 
   return {
     name,
+    account: new URL(baseUrl).hostname,
+    settles: tools.settles,
     lengthRequired: true,
 
     async provision(draft, call) {
@@ -84,9 +86,12 @@ function createMux(variables: Variables, tools: PlatformTools): VideoPlatform {
     async find({ id }, { signal }) {
       const url = `${uploads}?limit=100`
       const { data } = await http.json(UploadList, { operation: 'find', method: 'GET', url, signal })
-      const found = data.find((upload) => upload.new_asset_settings?.passthrough === id)
-      return found ? slotOf({ upload: found.id, stage: 'fresh' }) : null
+      return data
+        .filter((upload) => upload.new_asset_settings?.passthrough === id)
+        .map((upload) => slotOf({ upload: upload.id, stage: 'fresh' }))
     },
+
+    isSame: (one, other) => handleOf(one).upload === handleOf(other).upload,
 
     async upload(slot, draft, { stream, size }, call) {
       try {
@@ -196,6 +201,7 @@ function createMux(variables: Variables, tools: PlatformTools): VideoPlatform {
       if (upload?.status === 'waiting') return upload
     }
     await discard(slot, call).catch(missingIsUndefined)
+    await call.creating()
     return createUpload(draft, call)
   }
 

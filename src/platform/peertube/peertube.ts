@@ -105,6 +105,8 @@ function createPeertube(variables: Variables, tools: PlatformTools): VideoPlatfo
 
   return {
     name,
+    account: `${username}@${new URL(baseUrl).hostname}`,
+    settles: tools.settles,
     lengthRequired: true,
 
     async provision(draft) {
@@ -112,11 +114,12 @@ function createPeertube(variables: Variables, tools: PlatformTools): VideoPlatfo
       return { videoId: null, handle: null }
     },
 
-    async find() {
-      return null
+    async find({ id, title }, { signal }) {
+      const found = await uploads.findVideos({ file: fileOf(id), title }, signal)
+      return found.map((videoId) => ({ videoId, handle: null }))
     },
 
-    async upload(slot, draft, content, { signal, keep }) {
+    async upload(slot, draft, content, { signal, creating, keep }) {
       try {
         if (content.size === null) throw new GatewayError('length-required')
         await clear(slot, signal).catch(ignoreMissing)
@@ -126,8 +129,9 @@ function createPeertube(variables: Variables, tools: PlatformTools): VideoPlatfo
           channelId: await channelId(signal),
           privacy: variables.PEERTUBE_PRIVACY,
           waitTranscoding: true,
-          filename: `${draft.id}.mp4`,
+          filename: fileOf(draft.id),
         }
+        await creating()
         const session = await uploads.open(video, content.size, signal)
         await keep({ videoId: null, handle: JSON.stringify(session) })
         const videoId = await uploads.transfer(session, content, variables.PEERTUBE_CHUNK_SIZE, signal)
@@ -241,6 +245,11 @@ function checkLengths({ title, description }: Draft): void {
   if (length(title.trim()) < 3 || length(title.trim()) > 120) refuse('title', 3, 120)
   if (description && (length(description) < 3 || length(description) > 10_000))
     refuse('description', 3, 10_000)
+}
+
+/** Name of the source file, by which the video is found again. */
+function fileOf(id: string): string {
+  return `${id}.mp4`
 }
 
 function sessionOf({ handle }: Slot): Session | undefined {

@@ -9,12 +9,16 @@ import { type Content, VideoMissingError } from '../platform.ts'
 import type { PlatformTools } from '../tools.ts'
 import { defaultPatience, repeat, uploadInChunks } from '../upload/chunked-upload.ts'
 
-/** What stands in a slot's handle: an upload session, and by what its video can be told apart afterwards. */
-export interface Session {
-  uploadId: string
+/** By what a video can be told apart: PeerTube keeps the name of its source file. */
+export interface Source {
   /** The source file's name, made of the gateway's id. */
   file: string
   title: string
+}
+
+/** What stands in a slot's handle: an upload session. */
+export interface Session extends Source {
+  uploadId: string
   /** In bytes. */
   size: number
 }
@@ -35,9 +39,9 @@ interface NewVideo {
 
 const Uploaded = Type.Object({ video: Type.Object({ uuid: Id }) })
 const Listed = Type.Object({
-  data: Type.Array(Type.Object({ uuid: Id, name: Type.String() })),
+  data: Type.Array(Type.Object({ uuid: Id, name: Type.String(), createdAt: Type.Optional(Type.String()) })),
 })
-const Source = Type.Object({
+const Made = Type.Object({
   inputFilename: Type.Optional(Type.String()),
   filename: Type.Optional(Type.String()),
 })
@@ -48,8 +52,11 @@ const Refusal = Type.Object({ code: Type.String() })
 const UploadId = Type.String({ pattern: '^[\\x21-\\x7e]{1,500}$' })
 
 const path = '/api/v1/videos/upload-resumable'
-/** How many of the account's newest videos are looked at for one whose last answer was lost. */
-const newest = 25
+/** The account's videos are listed, newest first, in pages of this size (the largest there is), and so many at most. */
+const pageSize = 100
+const maxPages = 50
+/** Difference between the instance's clock and the gateway's that does no harm. Milliseconds. */
+const clockMarginMs = 24 * 3_600_000
 
 /**
  * The resumable upload of PeerTube, which is node-uploadx's protocol
@@ -159,21 +166,28 @@ export function resumableUpload(http: PlatformHttp, patience: PlatformTools['chu
     return video === undefined ? 'gone' : { video }
   }
 
-  async function findBySource({ file, title }: Session, signal: AbortSignal): Promise<string | undefined> {
+  async function findBySource(source: Source, signal: AbortSignal): Promise<string | undefined> {
+    return (await findVideos(source, signal))[0]
+  }
+
+  /** Every video of the account that was made of this source file. Goes back as far as the gateway's id is old. */
+  async function findVideos({ file, title }: Source, signal: AbortSignal): Promise<string[]> {
     const call = { operation: 'find', method: 'GET', signal } as const
-    const url = `/api/v1/users/me/videos?sort=-createdAt&count=${newest}`
-    const { data } = await http.json(Listed, { ...call, url })
-    for (const { uuid } of data.filter(({ name }) => name === title.trim())) {
-      const { status, body } = await http.send({
-        ...call,
-        url: `/api/v1/videos/${uuid}/source`,
-        accept: [404],
-      })
-      if (status === 404) continue
-      const source = parseJson('peertube', Source, body)
-      if ((source.inputFilename ?? source.filename) === file) return uuid
+    const oldest = bornAt(file) - clockMarginMs
+    const found: string[] = []
+    for (let start = 0; start < pageSize * maxPages; start += pageSize) {
+      const url = `/api/v1/users/me/videos?sort=-createdAt&start=${start}&count=${pageSize}`
+      const { data } = await http.json(Listed, { ...call, url })
+      for (const { uuid } of data.filter(({ name }) => name === title.trim())) {
+        const path = `/api/v1/videos/${encodeURIComponent(uuid)}/source`
+        const { status, body } = await http.send({ ...call, url: path, accept: [404] })
+        if (status === 404) continue
+        const made = parseJson('peertube', Made, body)
+        if ((made.inputFilename ?? made.filename) === file) found.push(uuid)
+      }
+      if (data.length < pageSize || Date.parse(data.at(-1)?.createdAt ?? '') < oldest) break
     }
-    return undefined
+    return found
   }
 
   /**
@@ -205,7 +219,7 @@ export function resumableUpload(http: PlatformHttp, patience: PlatformTools['chu
     })
   }
 
-  return { open, transfer, stand, drop }
+  return { open, transfer, stand, drop, findVideos }
 }
 
 /** PeerTube names its own limits by a code. A 413 without one is of the proxy in front, and about a single chunk. */
@@ -229,6 +243,11 @@ function codeOf(body: Buffer): string {
   } catch {
     return ''
   }
+}
+
+/** When the gateway made the id that the file is named by, in ms since the epoch (UUIDv7, RFC 9562 §5.7). */
+function bornAt(file: string): number {
+  return Number.parseInt(file.replaceAll('-', '').slice(0, 12), 16)
 }
 
 /** Only the id is taken from the Location: the path is known, and the host (`//host/…`) is the proxy's idea of it. */

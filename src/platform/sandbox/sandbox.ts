@@ -1,5 +1,6 @@
 import { Type } from '@sinclair/typebox'
 import { ClientSecretBasic } from 'openid-client'
+import { GatewayError } from '../../errors.ts'
 import {
   Expiry,
   failedBecause,
@@ -17,6 +18,7 @@ import { clientCredentials } from '../http/oauth.ts'
 import { createTokenCache } from '../http/token-cache.ts'
 import type { VideoPlatform } from '../platform.ts'
 import type { PlatformDefinition, PlatformTools } from '../tools.ts'
+import { repeat } from '../upload/chunked-upload.ts'
 
 /** Adapter of the stand-in platform in `sandbox/`; its README describes the API. */
 export const sandbox = {
@@ -50,7 +52,7 @@ interface Variables {
 
 const Clip = Type.Object({ clip_id: Id, external_ref: maybe(Type.String()) })
 const Clips = Type.Object({ clips: Type.Array(Clip) })
-const Ingest = Type.Object({ clip_id: maybe(Id), ingest_url: Type.String() })
+const Ingest = Type.Object({ clip_id: maybe(Id), ingest_url: Type.String(), state: Type.Optional(Word) })
 const ClipState = Type.Object({
   clip_id: maybe(Id),
   state: Word,
@@ -72,6 +74,10 @@ const Poster = Type.Object({
   h: Pixels,
 })
 
+/** An upload that was cut holds the clip until the platform notices. */
+class BusyError extends GatewayError {}
+const isBusy = (error: unknown) => error instanceof BusyError
+
 function createSandbox(variables: Variables, tools: PlatformTools): VideoPlatform {
   const name = 'sandbox'
   const baseUrl = variables.SANDBOX_BASE_URL
@@ -86,8 +92,19 @@ function createSandbox(variables: Variables, tools: PlatformTools): VideoPlatfor
   const unknownState = unknownStates(name, tools.log)
   const pathOf = (videoId: string | null) => `/clips/${pathSegment(name, videoId)}`
 
+  /** The clip, once the platform has noticed that an earlier upload was cut. */
+  async function freeClip(videoId: string | null, signal: AbortSignal) {
+    const clip = await http.json(Ingest, { operation: 'upload', method: 'GET', url: pathOf(videoId), signal })
+    requireSame(name, videoId, clip.clip_id)
+    if (clip.state === 'receiving')
+      throw new BusyError('platform-unavailable', 'An earlier upload is not over yet.')
+    return clip
+  }
+
   return {
     name,
+    account: `${variables.SANDBOX_CLIENT_ID}@${new URL(baseUrl).hostname}`,
+    settles: tools.settles,
     lengthRequired: variables.SANDBOX_LENGTH_REQUIRED === 'true',
 
     async provision({ id, title, description }, { signal }) {
@@ -106,16 +123,15 @@ function createSandbox(variables: Variables, tools: PlatformTools): VideoPlatfor
     async find({ id }, { signal }) {
       const url = `/clips?external_ref=${encodeURIComponent(id)}`
       const { clips } = await http.json(Clips, { operation: 'find', method: 'GET', url, signal })
-      const ours = clips.find(({ external_ref }) => external_ref === id)
-      return ours ? { videoId: ours.clip_id, handle: null } : null
+      return clips
+        .filter(({ external_ref }) => external_ref === id)
+        .map(({ clip_id }) => ({ videoId: clip_id, handle: null }))
     },
 
     /** The ingest URL carries a token, so it is asked for when it is needed and kept nowhere. */
     async upload({ videoId }, _draft, { stream, size }, { signal }) {
       try {
-        const url = pathOf(videoId)
-        const clip = await http.json(Ingest, { operation: 'upload', method: 'GET', url, signal })
-        requireSame(name, videoId, clip.clip_id)
+        const clip = await repeat({ ...tools.chunks, signal }, isBusy, () => freeClip(videoId, signal))
         await http.send({
           operation: 'upload',
           method: 'PUT',

@@ -20,6 +20,9 @@ export interface TusCreation {
 const version = { 'tus-resumable': '1.0.0' }
 /** Answers that pass: the offset is another one, the upload is locked. Servers give them to HEAD as well as to PATCH. */
 const busy = [409, 423]
+/** The upload is no longer there. */
+const gone = [404, 410]
+const accept = [...busy, ...gone]
 
 /**
  * Creates an upload on a tus server (tus 1.0.0, extension "Creation", https://tus.io/protocols/resumable-upload).
@@ -60,7 +63,8 @@ export async function uploadByTus(
   const call = { operation: 'upload', url: http.uploadUrl(location), authorized: false, signal } as const
 
   async function where(): Promise<number> {
-    const { status, headers } = await http.send({ ...call, method: 'HEAD', headers: version, accept: busy })
+    const { status, headers } = await http.send({ ...call, method: 'HEAD', headers: version, accept })
+    if (gone.includes(status)) throw new VideoMissingError('tus')
     if (busy.includes(status)) throw locked()
     return offsetOf(headers)
   }
@@ -78,8 +82,9 @@ export async function uploadByTus(
           'content-type': 'application/offset+octet-stream',
         },
         body: bytes,
-        accept: busy,
+        accept,
       })
+      if (gone.includes(status)) throw new VideoMissingError('tus')
       if (status === 409) return where()
       if (status === 423) throw locked()
       return offsetOf(headers)

@@ -74,9 +74,9 @@ export function lifeTests(t: Test, start: StartDouble): void {
       if (!platform.find) return t.pass('the platform cannot be asked')
       const [video, stranger] = [publication(), publication()]
       await video.provision()
-      t.equal(await platform.find(stranger.draft, stranger.call()), null)
-      const found = await platform.find(video.draft, video.call())
-      if (double.provisionsAtUpload) return t.equal(found, null)
+      t.strictSame(await platform.find(stranger.draft, stranger.call()), [])
+      const [found] = await platform.find(video.draft, video.call())
+      if (double.provisionsAtUpload) return t.equal(found, undefined)
       const bytes = randomBytes(100)
       await platform.upload(found!, video.draft, contentOf(bytes), video.call())
       t.ok(double.content(video.draft.title)?.equals(bytes), 'what was found takes an upload')

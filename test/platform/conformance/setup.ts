@@ -85,6 +85,7 @@ async function setUp(t: Test, startDouble: StartDouble, patience: number): Promi
     observer: { call() {}, circuit() {}, tokenRequest() {} },
     timeouts: { connect: 5_000, answer: patience, whole: 10 * patience, afterUpload: patience },
     retries: 1,
+    settles: [],
     chunks: { attempts: 3, firstDelay: 50 },
     circuit: { failures: 1_000, halfOpenAfter: 1_000 },
   }
@@ -138,6 +139,7 @@ function createPublication(
     slot: { videoId: null, handle: null },
     call: (signal = new AbortController().signal) => ({
       signal,
+      async creating() {},
       keep: async (slot) => {
         publication.slot = slot
         kept.push(slot)

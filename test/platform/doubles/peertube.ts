@@ -150,7 +150,8 @@ export async function startDouble(): Promise<PlatformDouble> {
     if (url.searchParams.get('sort') !== '-createdAt') wrong(`sort=${url.searchParams.get('sort')}`)
     const count = Number(url.searchParams.get('count'))
     if (!(count >= 1 && count <= 100)) wrong(`count=${count}`)
-    const data = [...videos.values()].reverse().slice(0, count)
+    const start = Number(url.searchParams.get('start') ?? 0)
+    const data = [...videos.values()].reverse().slice(start, start + count)
     answer(200, { total: videos.size, data: data.map(({ uuid, name }) => ({ uuid, name })) })
   }
 

@@ -60,6 +60,7 @@ export async function setUp(
         tokenRequest() {},
       },
       timeouts: { connect: 300, answer: 200, whole: 5_000, afterUpload: 300 },
+      settles: [],
       retries: 2,
       circuit: { failures: 100, halfOpenAfter: 300 },
       ...tools,

@@ -1,4 +1,5 @@
 import { randomBytes } from 'node:crypto'
+import { setTimeout as sleep } from 'node:timers/promises'
 import t from 'tap'
 import { GatewayError } from '../../../src/errors.ts'
 import { contentOf, type Setup, scenarios, stuckContent } from '../conformance/setup.ts'
@@ -21,7 +22,9 @@ async function cutPublication({ publication, failure }: Setup) {
   await video.provision()
   const content = stuckContent(70_000, 66_000)
   const uploading = failure(video.upload(content))
-  setTimeout(() => content.stream.destroy(new GatewayError('incomplete-upload')), 100)
+  while (content.pulled() < 66_000) await sleep(5)
+  await sleep(50)
+  content.stream.destroy(new GatewayError('incomplete-upload'))
   await uploading
   return video
 }
@@ -56,6 +59,7 @@ scenario('the process died before the last answer: status finds the video', asyn
   t.equal(session.videoId, null)
   t.type(session.handle, 'string')
 
+  for (let others = 0; others < 110; others++) await publication().publish()
   double.fail('upload', atWork)
   t.strictSame(
     await platform.status(session, video.call()),
@@ -66,7 +70,7 @@ scenario('the process died before the last answer: status finds the video', asyn
   t.strictSame(await platform.status(session, video.call()), { state: 'processing' })
   t.type(video.slot.videoId, 'string', 'kept')
   await platform.remove(session, video.call())
-  t.equal(double.leftovers(), 0, 'it is removed by its session as well')
+  t.equal(double.leftovers(), 110, 'it is removed by its session as well, and no other')
 })
 
 scenario('a session that is gone, or another account’s, awaits an upload', async (t, setup) => {

@@ -1,0 +1,21 @@
+import type { Call } from '../platform/platform.ts'
+import type { Gateway } from './gateway.ts'
+import { type Hold, holdLost, isHeld } from './hold.ts'
+import { askStore, storeResult } from './store-retry.ts'
+
+/** What goes with a call to a platform under a hold. */
+export function callFor(gateway: Gateway, hold: Hold): Call {
+  const { store, policy } = gateway
+  return {
+    signal: hold.signal,
+    creating: () =>
+      askStore(gateway, () => store.expectLeftover(hold.id, hold.epoch, Date.now() + policy.claim)),
+    async keep(slot) {
+      const current = await storeResult(gateway, () =>
+        store.update(hold.id, (row) => (isHeld(hold, row) ? { ...row, slot } : row)),
+      )
+      if (!isHeld(hold, current)) throw holdLost(current)
+      await storeResult(gateway, () => store.settleLeftover(hold.id, hold.epoch))
+    },
+  }
+}

@@ -1,0 +1,85 @@
+import { GatewayError } from '../errors.ts'
+import type { Gateway } from './gateway.ts'
+import { askStore } from './store-retry.ts'
+import { isDeleted, type Video } from './video.ts'
+
+/**
+ * The right to work on a video. Work on a row begins by taking hold of it: the row's epoch grows by one, and
+ * `nextCheckAt` is the time at which the hold expires. Every write of that work carries the epoch, and the store rejects
+ * it once the row has a newer one, so nothing that is late can harm. A call to a platform ends when its hold does.
+ */
+export interface Hold {
+  id: string
+  epoch: number
+  /** Aborted when the hold expires or the process gives up; its reason is what the caller gets. */
+  signal: AbortSignal
+}
+
+/** Part of a claim after which its work ends: the row is then planned again before another process claims it. */
+const workShare = 0.9
+
+/** Work on a video in this process. */
+export interface Work {
+  video: string
+  end: AbortController
+}
+
+/**
+ * Works under the hold that the row's epoch stands for, until the claim expires, the video is deleted or the process
+ * stops. The work is over then even if an adapter ignores the signal: a late result is dropped, so that a platform that
+ * hangs occupies no place for longer.
+ * @throws what the work throws, or the reason for its end
+ */
+export async function holding<T>(
+  gateway: Gateway,
+  { id, epoch }: Pick<Video, 'id' | 'epoch'>,
+  work: (hold: Hold) => Promise<T>,
+): Promise<T> {
+  const end = new AbortController()
+  const limit = gateway.policy.claim * workShare
+  const timer = setTimeout(() => end.abort(tooLong(limit)), limit)
+  const signal = AbortSignal.any([gateway.signal, end.signal])
+  const { promise: ended, reject } = Promise.withResolvers<never>()
+  const current: Work = { video: id, end }
+  gateway.works.add(current)
+  try {
+    signal.throwIfAborted()
+    signal.addEventListener('abort', () => reject(signal.reason), { once: true })
+    return await Promise.race([work({ id, epoch, signal }), ended])
+  } finally {
+    clearTimeout(timer)
+    gateway.works.delete(current)
+  }
+}
+
+/** Ends the work on a video that was deleted. */
+export function endWork(gateway: Gateway, video: string): void {
+  for (const { video: id, end } of gateway.works)
+    if (id === video) end.abort(new GatewayError('video-deleted'))
+}
+
+function tooLong(ms: number): GatewayError {
+  return new GatewayError('platform-timeout', `The platform did not answer within ${ms / 1000} s.`)
+}
+
+/** Takes hold of a row whose holder is gone. @returns the row, or undefined while somebody works on it */
+export async function takeExpired(gateway: Gateway, id: string): Promise<Video | undefined> {
+  let taken = false
+  const take = (current: Video) => {
+    const now = Date.now()
+    taken = current.nextCheckAt !== null && current.nextCheckAt <= now
+    return taken ? { ...current, epoch: current.epoch + 1, nextCheckAt: now + gateway.policy.claim } : current
+  }
+  const video = await askStore(gateway, () => gateway.store.plan(id, take))
+  return taken ? video : undefined
+}
+
+/** Whether the row is still in the hands of this hold. */
+export function isHeld({ epoch }: Pick<Hold, 'epoch'>, current: Video | undefined): current is Video {
+  return current?.epoch === epoch
+}
+
+/** What the caller hears whose work another one took over. */
+export function holdLost(video: Video | undefined): GatewayError {
+  return new GatewayError(!video || isDeleted(video) ? 'video-deleted' : 'upload-in-progress')
+}

@@ -1,0 +1,127 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import { type Slot, VideoMissingError, type VideoPlatform } from '../platform/platform.ts'
+import type { Gateway } from './gateway.ts'
+import { isHeld } from './hold.ts'
+import type { Leftover } from './store.ts'
+import { isDeleted, type Video } from './video.ts'
+
+/** Pause between two searches that find nothing due, and after a failing store. Milliseconds. */
+const pauseMs = 1_000
+/** Where an adapter has no pauses of its own. Milliseconds. */
+const busyPauseMs = 60_000
+/** A search that fails for this long is given up, and counted. Milliseconds. */
+const patienceMs = 24 * 3_600_000
+
+export interface LeftoverSearch {
+  stop(): Promise<void>
+}
+
+/**
+ * Looks for what may have been left on platforms. Before anything is created there, the expectation of it is stored;
+ * it goes once the slot is kept in the row. What is left, because an answer was late, lost or came to somebody who no
+ * longer held the video, is looked for by the gateway's id at the adapter's own intervals, and removed. One at a time:
+ * nobody waits for it.
+ */
+export function startLeftoverSearch(gateway: Gateway): LeftoverSearch {
+  const stopped = new AbortController()
+  const signal = AbortSignal.any([stopped.signal, gateway.signal])
+  const running = run()
+
+  async function run(): Promise<void> {
+    while (!signal.aborted) {
+      const due = claimNext(gateway)
+      if (due) await search(gateway, due, signal)
+      else await sleep(pauseMs, undefined, { signal, ref: false }).catch(() => {})
+    }
+  }
+
+  return {
+    async stop() {
+      stopped.abort()
+      await running
+    },
+  }
+}
+
+function claimNext(gateway: Gateway): Leftover | undefined {
+  const now = Date.now()
+  try {
+    return gateway.store.claimLeftover(now, now + gateway.policy.claim)
+  } catch (error) {
+    gateway.log.error({ err: error }, 'leftovers cannot be looked for in the store')
+    return undefined
+  }
+}
+
+/** One search for one expectation, and the plan for the next. Never throws. */
+async function search(gateway: Gateway, leftover: Leftover, signal: AbortSignal): Promise<void> {
+  const { store, log, observer } = gateway
+  const { videoId, epoch, looks, createdAt } = leftover
+  try {
+    const video = store.find(videoId)
+    if (!video) return store.settleLeftover(videoId, epoch)
+    const platform = gateway.platforms.get(video.platform)
+    // Who works on the video may create something this moment, and whose upload is not settled may have done so.
+    if (!platform || isBusy(video))
+      return store.planLeftover(videoId, epoch, looks, laterBy(platform?.settles[0] ?? busyPauseMs))
+    try {
+      await removeUnnamed(gateway, platform, video, signal)
+      const pause = platform.settles[looks]
+      if (pause === undefined) store.settleLeftover(videoId, epoch)
+      else store.planLeftover(videoId, epoch, looks + 1, laterBy(pause))
+    } catch (error) {
+      if (signal.aborted) return store.planLeftover(videoId, epoch, looks, Date.now())
+      log.warn({ video: videoId, platform: video.platform, err: error }, 'leftovers could not be looked for')
+      if (Date.now() - createdAt < patienceMs)
+        return store.planLeftover(videoId, epoch, looks, laterBy(platform.settles[looks] ?? busyPauseMs))
+      log.error({ video: videoId, platform: video.platform, title: video.title }, 'a slot may be left')
+      observer.orphaned(video.platform)
+      store.settleLeftover(videoId, epoch)
+    }
+  } catch (error) {
+    // Its claim expires, so it is not forgotten.
+    log.error({ video: videoId, err: error }, 'a search for leftovers could not be stored')
+  }
+}
+
+/** Removes every slot on the platform that bears the video's id and that its row does not name. */
+export async function removeUnnamed(
+  { store, log, observer }: Gateway,
+  platform: VideoPlatform,
+  video: Video,
+  signal: AbortSignal,
+): Promise<void> {
+  const call = { signal, async keep() {}, async creating() {} }
+  const found = (await platform.find?.(video, call)) ?? []
+  const current = store.find(video.id)
+  // Whoever took hold of the video since may have created what was found.
+  if (!isHeld(video, current)) throw new Error('the video is being worked on')
+  for (const slot of found.filter((slot) => !names(platform, current, slot))) {
+    await platform.remove(slot, call).catch(ignoreMissing)
+    log.warn({ video: video.id, platform: platform.name, platformVideo: slot.videoId }, 'leftover removed')
+    observer.leftoverRemoved(platform.name)
+  }
+}
+
+/** Whether the row's own slot is this one. A deleted video has none. */
+export function names(platform: VideoPlatform, video: Video, slot: Slot): boolean {
+  if (isDeleted(video)) return false
+  return platform.isSame?.(video.slot, slot) ?? (slot.videoId !== null && slot.videoId === video.slot.videoId)
+}
+
+function ignoreMissing(error: unknown): void {
+  if (!(error instanceof VideoMissingError)) throw error
+}
+
+function isBusy({ stage, slot }: Video): boolean {
+  return (
+    stage === 'provisioning' ||
+    stage === 'uploading' ||
+    stage === 'deleting' ||
+    (stage === 'processing' && slot.videoId === null)
+  )
+}
+
+function laterBy(ms: number): number {
+  return Date.now() + ms
+}
