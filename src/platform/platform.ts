@@ -135,5 +135,15 @@ export class VideoMissingError extends GatewayError {
   }
 }
 
+/**
+ * Whether a failure says that the platform refused what was asked for, and so did nothing. After any other failure nobody
+ * knows what it did: its answer was late, was lost, made no sense, or could not be stored here.
+ */
+export function isRefusal(error: unknown): boolean {
+  return error instanceof GatewayError && refusals.includes(error.code)
+}
+
+const refusals = ['platform-rejected', 'platform-unauthorized', 'platform-throttled', 'length-required']
+
 /** The platform's circuit is open: nothing was sent. `retryAfter` is its whole pause. */
 export class CircuitOpenError extends GatewayError {}

@@ -1,5 +1,5 @@
 import { GatewayError } from '../errors.ts'
-import { type Slot, VideoMissingError, type VideoPlatform } from '../platform/platform.ts'
+import { isRefusal, type Slot, VideoMissingError, type VideoPlatform } from '../platform/platform.ts'
 import { advance } from './advance.ts'
 import { callFor } from './call.ts'
 import { type Gateway, platformOf } from './gateway.ts'
@@ -14,9 +14,6 @@ export type IdempotencyClaim = Pick<IdempotencyRecord, 'client' | 'key' | 'finge
 
 /** Thrown when another request already holds the idempotency key. */
 export class KeyTaken extends Error {}
-
-/** Failures after which it is certain that the platform made no slot. */
-const refusals = ['platform-rejected', 'platform-unauthorized', 'platform-throttled', 'length-required']
 
 /**
  * Provisions a slot on the platform. The row, and the expectation that something is created, are stored before the
@@ -95,8 +92,7 @@ export function choosePlatform(gateway: Gateway, asked: Publication): VideoPlatf
 async function withdraw(gateway: Gateway, video: Video, hold: Hold, error: unknown): Promise<void> {
   const { store, policy } = gateway
   const forget = () => {
-    if (error instanceof GatewayError && refusals.includes(error.code))
-      store.settleLeftover(video.id, hold.epoch)
+    if (isRefusal(error)) store.settleLeftover(video.id, hold.epoch)
     else store.planLeftover(video.id, hold.epoch, 0, Date.now() + policy.backoff.initial)
     advance(gateway, hold, 'provision-refused')
     const current = store.find(video.id)

@@ -1,9 +1,9 @@
 import { VideoMissingError } from '../platform/platform.ts'
-import { advance } from './advance.ts'
+import { advance, begin } from './advance.ts'
 import { callFor } from './call.ts'
 import { type Gateway, platformOf } from './gateway.ts'
-import type { Hold } from './hold.ts'
-import { storeResult } from './store-retry.ts'
+import { type Hold, holding } from './hold.ts'
+import { askStore, storeResult } from './store-retry.ts'
 import type { Video } from './video.ts'
 
 /**
@@ -17,18 +17,35 @@ export async function reconcileUpload(
   hold: Hold,
   bytes?: number,
 ): Promise<Video | undefined> {
+  const size = bytes ?? video.bytesTotal ?? video.bytesReceived
   if (!(await hasContent(gateway, video, hold))) {
-    const changes = { bytesReceived: 0, bytesTotal: null, nextCheckAt: video.undoAt }
+    const changes = { bytesReceived: 0, bytesTotal: null, mayArrive: size, nextCheckAt: video.undoAt }
     await storeResult(gateway, () => advance(gateway, hold, 'upload-cut', changes))
     return undefined
   }
-  const size = bytes ?? video.bytesTotal ?? video.bytesReceived
   const undoAt = bytes === undefined ? video.undoAt : null
   return storeResult(gateway, () => {
     const nextCheckAt = Date.now()
-    const changes = { bytesReceived: size, bytesTotal: size, undoAt, nextCheckAt }
+    const changes = { bytesReceived: size, bytesTotal: size, mayArrive: null, undoAt, nextCheckAt }
     return advance(gateway, hold, 'upload-completed', changes)
   })
+}
+
+/** Looks, before another upload starts, whether the one before it has arrived after all. */
+export async function lookForLateContent(gateway: Gateway, id: string): Promise<void> {
+  const nextCheckAt = Date.now() + gateway.policy.claim
+  const waiting = ({ stage, mayArrive }: Video) => stage === 'awaiting-upload' && mayArrive !== null
+  const take = () => begin(gateway, id, 'upload-started', { nextCheckAt }, waiting)
+  const video = await askStore(gateway, take)
+  if (!video) return
+  const earlier = { ...video, bytesTotal: video.mayArrive }
+  try {
+    await holding(gateway, video, (hold) => reconcileUpload(gateway, earlier, hold))
+  } catch (error) {
+    const changes = { nextCheckAt: video.undoAt }
+    await storeResult(gateway, () => advance(gateway, video, 'upload-cut', changes))
+    throw error
+  }
 }
 
 async function hasContent(gateway: Gateway, video: Video, hold: Hold): Promise<boolean> {

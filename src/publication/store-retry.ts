@@ -1,4 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises'
+import { GatewayError } from '../errors.ts'
 import type { Gateway } from './gateway.ts'
 import { StoreBusyError } from './store.ts'
 
@@ -7,6 +8,8 @@ const heldPatienceMs = 2_000
 const callerPatienceMs = 10_000
 /** How long a result waits to be stored, in ms: nothing has to be asked again as long as it is not given up. */
 const resultPatienceMs = 30_000
+/** The same for a store that fails, in ms: a full disk or a lost file seldom mends itself. */
+const failurePatienceMs = 3_000
 /** Delay before the first retry, doubled for each further one up to the last, in ms. */
 const firstDelayMs = 5
 const longestDelayMs = 50
@@ -19,29 +22,37 @@ const longestDelayMs = 50
  */
 export function askStore<T>(gateway: Gateway, work: () => T): Promise<T> {
   const deadline = performance.now() + callerPatienceMs
-  return retryWhileBusy(gateway, work, ({ since }) => Math.min(since + heldPatienceMs, deadline))
+  return retry(gateway, work, (error) =>
+    error instanceof StoreBusyError ? Math.min(error.since + heldPatienceMs, deadline) : 0,
+  )
 }
 
 /**
- * As `askStore`, for what has already happened on a platform: it is worth a longer wait. If it fails, the lease or
- * claim of the row expires and the poller asks the platform.
- * @throws StoreBusyError after 30 seconds, and when the process gives up what is still under way
+ * As `askStore`, for what has already happened on a platform: it is worth a longer wait, also while the store fails.
+ * If it is not stored, the lease or claim of the row expires and the poller asks the platform.
+ * @throws GatewayError `store-unavailable` after 30 seconds, or 3 where the store fails; and when the process gives up
+ * what is still under way
  */
 export function storeResult<T>(gateway: Gateway, work: () => T): Promise<T> {
-  const deadline = performance.now() + resultPatienceMs
-  return retryWhileBusy(gateway, work, () => deadline)
+  const begun = performance.now()
+  return retry(
+    gateway,
+    work,
+    (error) => begun + (error instanceof StoreBusyError ? resultPatienceMs : failurePatienceMs),
+  )
 }
 
-async function retryWhileBusy<T>(
+async function retry<T>(
   { signal }: Gateway,
   work: () => T,
-  deadlineOf: (error: StoreBusyError) => number,
+  deadlineOf: (error: GatewayError) => number,
 ): Promise<T> {
   for (let delay = firstDelayMs; ; delay = Math.min(delay * 2, longestDelayMs)) {
     try {
       return work()
     } catch (error) {
-      if (!(error instanceof StoreBusyError) || signal.aborted) throw error
+      const isAway = error instanceof GatewayError && error.code === 'store-unavailable'
+      if (!isAway || signal.aborted) throw error
       if (performance.now() >= deadlineOf(error)) throw error
     }
     // The jitter keeps processes that wait for each other from trying at the same time.

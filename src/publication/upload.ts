@@ -1,5 +1,6 @@
 import type { Readable } from 'node:stream'
 import { GatewayError } from '../errors.ts'
+import { isRefusal } from '../platform/platform.ts'
 import { advance, begin } from './advance.ts'
 import { callFor } from './call.ts'
 import { check } from './check.ts'
@@ -8,7 +9,7 @@ import { type Gateway, platformOf, visibleVideo } from './gateway.ts'
 import { type Hold, holding, holdLost, isHeld, takeExpired } from './hold.ts'
 import { removeUnnamed } from './leftovers.ts'
 import { transition } from './lifecycle.ts'
-import { reconcileUpload } from './reconcile.ts'
+import { lookForLateContent, reconcileUpload } from './reconcile.ts'
 import { removeFromPlatform } from './remove.ts'
 import { askStore, storeResult } from './store-retry.ts'
 import { isDeleted, type Video } from './video.ts'
@@ -37,9 +38,6 @@ export interface StartedUpload {
   /** Tells whoever waits that it is over. */
   end(): void
 }
-
-/** Failures after which nobody knows what the platform has: an answer was late, lost or made no sense. */
-const unknownOutcomes = ['platform-unavailable', 'platform-timeout', 'platform-protocol-error']
 
 /**
  * Streams content into a video's slot. Resolves when the platform has taken all of it; the video is `processing`.
@@ -145,7 +143,7 @@ export async function transfer(gateway: Gateway, { video, content, end }: Starte
 function complete(gateway: Gateway, hold: Hold, content: IncomingContent): Video {
   const bytes = content.received()
   const nextCheckAt = Date.now() + gateway.policy.backoff.initial
-  const changes = { bytesReceived: bytes, bytesTotal: bytes, nextCheckAt, undoAt: null }
+  const changes = { bytesReceived: bytes, bytesTotal: bytes, nextCheckAt, mayArrive: null, undoAt: null }
   const video = advance(gateway, hold, 'upload-completed', changes)
   if (!video) throw holdLost(gateway.store.find(hold.id))
   return video
@@ -170,17 +168,18 @@ async function settle(
     const soon = Date.now() + gateway.policy.backoff.initial
     await storeResult(gateway, () => store.planLeftover(hold.id, hold.epoch, 0, soon))
     if (!isHeld(hold, video)) return undefined
-    const sent = content.complete() && !content.signal.aborted
-    const unknown = !(reason instanceof GatewayError) || unknownOutcomes.includes(reason.code)
+    const sent = content.complete()
     if (sent && gateway.signal.aborted) {
       // This process is ending: the one that runs next asks the platform.
       store.plan(hold.id, (row) => (isHeld(hold, row) ? { ...row, nextCheckAt: Date.now() } : row))
       return undefined
     }
-    if (sent && unknown)
-      return await holding(gateway, video, (asking) =>
-        reconcileUpload(gateway, video, asking, content.received()),
-      )
+    if (sent && !isRefusal(reason)) {
+      const reconcile = (asking: Hold) => reconcileUpload(gateway, video, asking, content.received())
+      const arrived = await holding(gateway, video, reconcile)
+      // Where an earlier upload may have arrived, nobody knows which of the two the platform has.
+      return video.mayArrive === null ? arrived : undefined
+    }
     const changes = { bytesReceived: 0, bytesTotal: null, nextCheckAt: video.undoAt }
     await storeResult(gateway, () => advance(gateway, hold, 'upload-cut', changes))
   } catch (error) {
@@ -225,12 +224,17 @@ async function renew(gateway: Gateway, hold: Hold, content: IncomingContent): Pr
   }
 }
 
-/** The video, if it takes content now. An upload that died without a word is settled first. */
+/**
+ * The video, if it takes content now. An upload that died without a word, or that was not there when the platform was
+ * asked, is settled first.
+ */
 async function acceptingVideo(gateway: Gateway, id: string): Promise<Video> {
   const video = visibleVideo(gateway, id)
   const dead = video.stage === 'uploading' && (await takeExpired(gateway, id))
   if (dead) await check(gateway, dead)
-  const current = dead ? visibleVideo(gateway, id) : video
+  const late = !dead && video.mayArrive !== null
+  if (late) await lookForLateContent(gateway, id)
+  const current = dead || late ? visibleVideo(gateway, id) : video
   transition(current, 'upload-started', Date.now()) // throws what the caller has to hear
   return current
 }

@@ -40,6 +40,11 @@ export interface Video {
   error: { code: string; message: string } | null
   bytesReceived: number
   bytesTotal: number | null
+  /**
+   * Size of an upload that was sent whole, whose answer was lost, and that the platform did not have when it was asked:
+   * it may arrive yet. Null when there is none.
+   */
+  mayArrive: number | null
   /** Grows whenever somebody takes hold of the row: see `hold.ts`. */
   epoch: number
   /**
@@ -84,6 +89,7 @@ export function newVideo(asked: Publication, platform: string, claim: number): V
     error: null,
     bytesReceived: 0,
     bytesTotal: null,
+    mayArrive: null,
     epoch: 1,
     undoAt: null,
     info: null,

@@ -171,8 +171,9 @@ function createStore(db: DatabaseSync, expectFiles: () => void): VideoStore {
 function parse(row: Record<string, unknown> | undefined): Video | undefined {
   if (!row) return undefined
   const video = JSON.parse(row.document as string) as Video
-  // Rows of earlier versions have neither.
+  // Rows of earlier versions have none of these.
   video.epoch ??= 0
+  video.mayArrive ??= null
   video.undoAt ??= null
   return video
 }

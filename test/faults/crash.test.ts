@@ -1,7 +1,8 @@
 import { DatabaseSync } from 'node:sqlite'
 import { setTimeout as sleep } from 'node:timers/promises'
 import t, { type Test } from 'tap'
-import { startSandbox } from '../../sandbox/server.ts'
+import { type FaultRule, OPERATIONS } from '../../sandbox/knobs.ts'
+import { type Sandbox, startSandbox } from '../../sandbox/server.ts'
 import { type Line, type Publication, publishThroughCrashes } from '../support/back-office.ts'
 import { fakeMp4, type Json, temporaryDirectory } from '../support/gateway.ts'
 import { type GatewayProcess, startProcess } from '../support/process.ts'
@@ -116,41 +117,71 @@ for (const { name, operation, late } of steps) {
   })
 }
 
-t.test(`${kills} kills at random moments lose nothing`, { timeout: 60_000 + kills * 10_000 }, async (t) => {
-  const { sandbox, start, clips, stages, settled } = await setUp(t)
-  const line: Line = { gateway: await start() }
-  const publications: Publication[] = []
-  const failures: unknown[] = []
-  let going = true
-  const callers = Array.from({ length: 4 }, async (_, caller) => {
-    for (let count = 0; going; count++) {
-      const publication: Publication = { key: `p-${caller}-${count}` }
-      publications.push(publication)
-      await publishThroughCrashes(line, publication, count % 2 === 1).catch((error) => failures.push(error))
-    }
-  })
+/** What goes wrong with a third of the calls of an unsound platform: answers that fail, are lost, or come late. */
+const troubles: Partial<FaultRule>[] = [
+  { status: 500 },
+  { status: 503, headers: { 'retry-after': '1' } },
+  { status: 404, body: '<html>deploying</html>', headers: { 'content-type': 'text/html' } },
+  { reset: true },
+  { reset: true, late: true },
+  { status: 502, late: true },
+  { delay_ms: 300 },
+  { hang: true, stall_ms: 1_000 },
+]
 
-  for (let count = 0; count < kills; count++) {
-    await sleep(50 + Math.random() * 600)
-    const victim = line.gateway
-    line.gateway = undefined
-    await victim?.kill('SIGKILL')
-    line.gateway = await start()
+/** From now on every third call of the platform, of whatever kind, goes wrong. */
+function makeUnsound({ knobs }: Sandbox): void {
+  const rules = () => {
+    const trouble = troubles[Math.floor(Math.random() * troubles.length)]
+    return Math.random() < 1 / 3 ? OPERATIONS.map((operation) => ({ operation, times: 1, ...trouble })) : []
   }
-  going = false
-  await Promise.all(callers)
-  await settled()
+  Object.defineProperty(knobs, 'faults', { configurable: true, get: rules, set() {} })
+}
 
-  t.same(failures, [], 'every caller got what it asked for')
-  t.ok(
-    publications.every(({ ready }) => ready),
-    `${publications.length} publications became ready`,
-  )
-  t.equal(sandbox.stats().calls.create, publications.length, 'nothing was provisioned twice')
-  const kept = publications.filter(({ deleted }) => !deleted)
-  t.equal(clips(), kept.length, 'the platform holds what was not deleted, and nothing else')
-  const { deleted = 0, ...others } = stages()
-  t.strictSame(others, { ready: kept.length }, 'no row is left in the middle')
-  t.ok(deleted >= publications.length - kept.length, 'an interrupted creation may leave a tombstone')
-  t.comment(`${kills} kills, ${publications.length} publications, 0 lost`)
-})
+for (const sound of [true, false]) {
+  const platform = sound
+    ? 'a sound platform'
+    : 'a platform that fails, loses or delays a third of its answers'
+  const timeout = 60_000 + kills * 15_000
+  t.test(`${kills} kills at random moments lose nothing, with ${platform}`, { timeout }, async (t) => {
+    const { sandbox, start, clips, stages, settled } = await setUp(t)
+    if (!sound) makeUnsound(sandbox)
+    const line: Line = { gateway: await start() }
+    const publications: Publication[] = []
+    const failures: unknown[] = []
+    let going = true
+    const callers = Array.from({ length: 4 }, async (_, caller) => {
+      for (let count = 0; going; count++) {
+        const publication: Publication = { key: `p-${caller}-${count}` }
+        publications.push(publication)
+        await publishThroughCrashes(line, publication, count % 2 === 1).catch((error) => failures.push(error))
+      }
+    })
+
+    for (let count = 0; count < kills; count++) {
+      await sleep(50 + Math.random() * 600)
+      const victim = line.gateway
+      line.gateway = undefined
+      await victim?.kill('SIGKILL')
+      line.gateway = await start()
+    }
+    going = false
+    await Promise.all(callers)
+    await settled()
+
+    t.same(failures, [], 'every caller got what it asked for')
+    t.ok(
+      publications.every(({ ready }) => ready),
+      `${publications.length} publications became ready`,
+    )
+    if (sound) t.equal(sandbox.stats().calls.create, publications.length, 'nothing was provisioned twice')
+    const kept = publications.filter(({ deleted }) => !deleted)
+    for (const deadline = Date.now() + 20_000; clips() !== kept.length && Date.now() < deadline; )
+      await sleep(50)
+    t.equal(clips(), kept.length, 'the platform holds what was not deleted, and nothing else')
+    const { deleted = 0, ...others } = stages()
+    t.strictSame(others, { ready: kept.length }, 'no row is left in the middle')
+    t.ok(deleted >= publications.length - kept.length, 'an interrupted creation may leave a tombstone')
+    t.comment(`${kills} kills, ${publications.length} publications, 0 lost`)
+  })
+}

@@ -214,6 +214,61 @@ t.test('a platform that stops reading in the last piece ends the upload', async 
   }
 })
 
+for (const [name, awayMs, heard] of [
+  ['for one call', 0, 204],
+  ['for a second', 1_000, 204],
+  ['until the caller has given up', Number.POSITIVE_INFINITY, 503],
+] as const) {
+  t.test(`the store fails ${name} when the platform has taken every byte`, async (t) => {
+    const gateway = await startGateway(t, { policy: { uploadLease: 500, claim: 500 } })
+    const { store } = gateway.app.gateway
+    const { update } = store
+    const { id } = await gateway.create()
+    gateway.sandbox.knobs.hold = ['ingest']
+    const put = gateway.put(id, fakeMp4(5_000))
+    await until('every byte is there', () => gateway.sandbox.stats().held_answers === 1)
+    let backAt: number | undefined
+    store.update = () => {
+      backAt ??= performance.now() + awayMs
+      if (awayMs > 0 && performance.now() > backAt) store.update = update
+      if (awayMs === 0) store.update = update
+      throw new GatewayError('store-unavailable')
+    }
+    gateway.sandbox.knobs.hold = []
+    t.equal((await put).status, heard)
+    store.update = update
+    t.equal((await gateway.put(id, fakeMp4(4_000))).status, 409, 'the platform has the first file')
+    await gateway.until(id, ({ stage }) => stage === 'failed')
+    t.match(await gateway.call('GET', `/v1/videos/${id}`), { body: { upload: { bytesReceived: 5_000 } } })
+  })
+}
+
+for (const [name, lost] of [
+  ['is told to the next upload', false],
+  ['is not taken for the next upload, whose answer is lost', true],
+] as const) {
+  t.test(`content that arrives after its upload was given up ${name}`, async (t) => {
+    const timeouts = { connect: 500, answer: 500, whole: 2_000, afterUpload: 200 }
+    const gateway = await startGateway(t, { tools: { timeouts } })
+    const { id } = await gateway.create()
+    gateway.sandbox.knobs.faults.push({ operation: 'ingest', times: 1, delay_ms: 600 })
+    t.equal((await gateway.put(id, fakeMp4(5_000))).status, 504)
+    t.match(await gateway.call('GET', `/v1/videos/${id}`), {
+      body: { stage: 'awaiting-upload', upload: { bytesReceived: 0 } },
+    })
+    if (lost) gateway.sandbox.knobs.faults.push({ operation: 'ingest', times: 1, status: 502, late: true })
+    else await until('it has arrived', () => gateway.sandbox.stats().clips.failed === 1)
+    t.equal((await gateway.put(id, fakeMp4(4_000))).status, lost ? 503 : 409)
+    t.equal((await gateway.put(id, fakeMp4(4_000))).status, 409)
+    t.equal(
+      (await gateway.until(id, ({ stage }) => stage === 'failed')).error.code,
+      'platform-processing-failed',
+    )
+    if (!lost)
+      t.match(await gateway.call('GET', `/v1/videos/${id}`), { body: { upload: { bytesReceived: 5_000 } } })
+  })
+}
+
 t.test('all or nothing holds when the store is away at the end', async (t) => {
   const gateway = await startGateway(t, { policy: { uploadLease: 500, claim: 500 } })
   const { store } = gateway.app.gateway
