@@ -1,0 +1,35 @@
+import { GatewayError } from '../errors.ts'
+
+/** Fails an upload in which no byte moves, and says whose turn it was. */
+export interface IdleWatch {
+  /** It is this side's turn from now on, and the time begins anew. */
+  waitFor(side: 'caller' | 'platform'): void
+  /** Nothing more comes of the caller: unless nobody's turn is watched, it is the platform's. */
+  expectPlatform(): void
+  /** Nobody's turn is watched until the next `waitFor`. */
+  hold(): void
+  stop(): void
+}
+
+/** Watches from now on; the caller's turn is first. */
+export function watchIdle(ms: number, fail: (error: GatewayError) => void): IdleWatch {
+  let side: 'caller' | 'platform' | undefined = 'caller'
+  const timer = setTimeout(() => {
+    const seconds = ms / 1000
+    if (side === 'caller') fail(new GatewayError('upload-timeout', `no byte arrived for ${seconds} s`))
+    if (side === 'platform')
+      fail(new GatewayError('platform-timeout', `the platform took no byte for ${seconds} s`))
+  }, ms)
+  const waitFor = (next: typeof side) => {
+    side = next
+    timer.refresh()
+  }
+  return {
+    waitFor,
+    expectPlatform: () => side && waitFor('platform'),
+    hold() {
+      side = undefined
+    },
+    stop: () => clearTimeout(timer),
+  }
+}
