@@ -135,6 +135,11 @@ export class VideoMissingError extends GatewayError {
   }
 }
 
+/** For `catch`: a video, or a part of one, that the platform does not have is undefined. @throws every other failure */
+export function missingIsUndefined(error: unknown): undefined {
+  if (!(error instanceof VideoMissingError)) throw error
+}
+
 /**
  * Whether a failure says that the platform refused what was asked for, and so did nothing. After any other failure nobody
  * knows what it did: its answer was late, was lost, made no sense, or could not be stored here.

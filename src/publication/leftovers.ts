@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import { type Slot, VideoMissingError, type VideoPlatform } from '../platform/platform.ts'
+import { missingIsUndefined, type Slot, type VideoPlatform } from '../platform/platform.ts'
 import type { Gateway } from './gateway.ts'
 import { isHeld } from './hold.ts'
 import type { Leftover } from './store.ts'
@@ -97,7 +97,7 @@ export async function removeUnnamed(
   // Whoever took hold of the video since may have created what was found.
   if (!isHeld(video, current)) throw new Error('the video is being worked on')
   for (const slot of found.filter((slot) => !names(platform, current, slot))) {
-    await platform.remove(slot, call).catch(ignoreMissing)
+    await platform.remove(slot, call).catch(missingIsUndefined)
     log.warn({ video: video.id, platform: platform.name, platformVideo: slot.videoId }, 'leftover removed')
     observer.leftoverRemoved(platform.name)
   }
@@ -107,10 +107,6 @@ export async function removeUnnamed(
 export function names(platform: VideoPlatform, video: Video, slot: Slot): boolean {
   if (isDeleted(video)) return false
   return platform.isSame?.(video.slot, slot) ?? (slot.videoId !== null && slot.videoId === video.slot.videoId)
-}
-
-function ignoreMissing(error: unknown): void {
-  if (!(error instanceof VideoMissingError)) throw error
 }
 
 function isBusy({ stage, slot }: Video): boolean {

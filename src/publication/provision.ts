@@ -1,5 +1,5 @@
 import { GatewayError } from '../errors.ts'
-import { isRefusal, type Slot, VideoMissingError, type VideoPlatform } from '../platform/platform.ts'
+import { isRefusal, missingIsUndefined, type Slot, type VideoPlatform } from '../platform/platform.ts'
 import { advance } from './advance.ts'
 import { callFor } from './call.ts'
 import { type Gateway, platformOf } from './gateway.ts'
@@ -112,9 +112,7 @@ async function withdraw(gateway: Gateway, video: Video, hold: Hold, error: unkno
 export async function recoverProvisioning(gateway: Gateway, video: Video, hold: Hold): Promise<void> {
   const platform = platformOf(gateway, video)
   const call = callFor(gateway, hold)
-  const found = await platform.find?.(video, call).catch((error) => {
-    if (!(error instanceof VideoMissingError)) throw error
-  })
+  const found = await platform.find?.(video, call).catch(missingIsUndefined)
   const slot = found?.[0]
   const changes = slot && { slot, account: platform.account, nextCheckAt: video.undoAt }
   const name = slot ? 'provisioned' : 'provision-refused'

@@ -1,5 +1,11 @@
 import { GatewayError } from '../errors.ts'
-import { type Call, type Slot, VideoMissingError, type VideoPlatform } from '../platform/platform.ts'
+import {
+  type Call,
+  missingIsUndefined,
+  type Slot,
+  VideoMissingError,
+  type VideoPlatform,
+} from '../platform/platform.ts'
 import { begin } from './advance.ts'
 import { callFor } from './call.ts'
 import { type Gateway, platformOf } from './gateway.ts'
@@ -68,9 +74,7 @@ export async function removeFromPlatform(gateway: Gateway, video: Video, hold: H
 
 /** A platform that had nothing to delete must not know the video either. @throws GatewayError when it does */
 async function confirmMissing(platform: VideoPlatform, slot: Slot, call: Call): Promise<void> {
-  const status = await platform.status(slot, call).catch((error) => {
-    if (!(error instanceof VideoMissingError)) throw error
-  })
+  const status = await platform.status(slot, call).catch(missingIsUndefined)
   // A slot without a video in it, such as an upload session that is gone, awaits an upload.
   if (status && status.state !== 'awaiting-upload')
     throw new GatewayError('platform-protocol-error', `${platform.name} denies a video that it still has`)

@@ -15,7 +15,7 @@ import {
 import { createPlatformHttp } from '../http/http.ts'
 import { measureImage } from '../http/image-measure.ts'
 import { createTokenCache } from '../http/token-cache.ts'
-import { type Draft, type ProcessingStatus, VideoMissingError, type VideoPlatform } from '../platform.ts'
+import { type Draft, missingIsUndefined, type ProcessingStatus, type VideoPlatform } from '../platform.ts'
 import type { PlatformDefinition, PlatformTools } from '../tools.ts'
 import { apiVideoLogin } from './login.ts'
 import { uploadToApiVideo } from './upload.ts'
@@ -145,7 +145,7 @@ function createApiVideo(variables: Variables, tools: PlatformTools): VideoPlatfo
       let { videoId } = slot
       try {
         if (slot.handle === touched && videoId !== null) {
-          await remove(videoId, signal).catch(ignoreMissing)
+          await remove(videoId, signal).catch(missingIsUndefined)
           videoId = null
         }
         if (videoId === null) {
@@ -258,8 +258,4 @@ function ownIdOf({ metadata }: Static<typeof Listed>): string | undefined {
 
 function notYet(what: string): GatewayError {
   return new GatewayError('platform-protocol-error', `api.video does not tell ${what} yet`)
-}
-
-function ignoreMissing(error: unknown): void {
-  if (!(error instanceof VideoMissingError)) throw error
 }

@@ -15,7 +15,7 @@ import {
 } from '../http/border.ts'
 import { createPlatformHttp } from '../http/http.ts'
 import { fixedAuthorization } from '../http/token-cache.ts'
-import { VideoMissingError, type VideoPlatform } from '../platform.ts'
+import { missingIsUndefined, type VideoPlatform } from '../platform.ts'
 import type { PlatformDefinition, PlatformTools } from '../tools.ts'
 import { createTusUpload, uploadByTus } from '../upload/tus.ts'
 import { cloudflareApi } from './api.ts'
@@ -152,7 +152,7 @@ function createCloudflareStream(variables: Variables, tools: PlatformTools): Vid
       try {
         if (content.size === null) throw new GatewayError('length-required')
         // An upload takes only the content that it was made for.
-        if (slot.videoId !== null) await remove(slot.videoId, signal).catch(unlessMissing)
+        if (slot.videoId !== null) await remove(slot.videoId, signal).catch(missingIsUndefined)
         await creating()
         const headers = await createTusUpload(http, {
           // Only with this parameter the upload URL needs no token.
@@ -237,10 +237,6 @@ function checkedChunkSize(variables: Variables): number {
   if (new URL(baseUrl).host === new URL(vendorUrl).host && !fits)
     throw new Error(`CLOUDFLARE_STREAM_CHUNK_SIZE: expected a multiple of ${unit} from ${min} to ${max}`)
   return size
-}
-
-function unlessMissing(error: unknown): void {
-  if (!(error instanceof VideoMissingError)) throw error
 }
 
 /**

@@ -3,7 +3,14 @@ import { GatewayError } from '../../errors.ts'
 import { pathSegment, requireSame, unknownStates } from '../http/border.ts'
 import { createPlatformHttp } from '../http/http.ts'
 import { fixedAuthorization } from '../http/token-cache.ts'
-import { type Call, type Draft, type Slot, VideoMissingError, type VideoPlatform } from '../platform.ts'
+import {
+  type Call,
+  type Draft,
+  missingIsUndefined,
+  type Slot,
+  VideoMissingError,
+  type VideoPlatform,
+} from '../platform.ts'
 import type { PlatformDefinition, PlatformTools } from '../tools.ts'
 import {
   type Asset,
@@ -240,8 +247,4 @@ function slotOf(handle: Handle): Slot {
 
 function isForeign(error: unknown): boolean {
   return error instanceof GatewayError && error.code === 'platform-protocol-error'
-}
-
-function missingIsUndefined(error: unknown): undefined {
-  if (!(error instanceof VideoMissingError)) throw error
 }

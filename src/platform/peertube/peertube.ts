@@ -14,7 +14,7 @@ import {
 import { createPlatformHttp } from '../http/http.ts'
 import { measureImage } from '../http/image-measure.ts'
 import { createTokenCache } from '../http/token-cache.ts'
-import { type Draft, type Slot, VideoMissingError, type VideoPlatform } from '../platform.ts'
+import { type Draft, missingIsUndefined, type Slot, type VideoPlatform } from '../platform.ts'
 import type { PlatformDefinition, PlatformTools } from '../tools.ts'
 import { largest, Playlist, VideoFile } from './files.ts'
 import { peertubeLogin } from './login.ts'
@@ -122,7 +122,7 @@ function createPeertube(variables: Variables, tools: PlatformTools): VideoPlatfo
     async upload(slot, draft, content, { signal, creating, keep }) {
       try {
         if (content.size === null) throw new GatewayError('length-required')
-        await clear(slot, signal).catch(ignoreMissing)
+        await clear(slot, signal).catch(missingIsUndefined)
         const video = {
           name: draft.title,
           ...(draft.description && { description: draft.description }),
@@ -262,8 +262,4 @@ function pathOf(videoId: string | null): string {
 
 function notYet(what: string): GatewayError {
   return new GatewayError('platform-protocol-error', `peertube does not tell ${what} yet`)
-}
-
-function ignoreMissing(error: unknown): void {
-  if (!(error instanceof VideoMissingError)) throw error
 }
