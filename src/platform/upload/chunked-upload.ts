@@ -51,14 +51,11 @@ export async function uploadInChunks(content: Content, upload: ChunkedUpload): P
   signal.addEventListener('abort', stop, { once: true })
   try {
     signal.throwIfAborted()
-    const nextChunk = chunksOf(content, upload.chunkSize)
-    let chunk = await nextChunk(0, new Uint8Array())
-    while (chunk.bytes.length > 0) {
+    const cutter = cut(content, upload.chunkSize)
+    for (let chunk = await cutter.next(); chunk; chunk = await cutter.next()) {
       signal.throwIfAborted()
       content.hold()
-      const reached = await persist(chunk, upload)
-      if (chunk.last && reached === chunk.end) return
-      chunk = await nextChunk(reached, chunk.bytes.subarray(reached - chunk.start))
+      cutter.backTo(await persist(chunk, upload))
     }
   } catch (error) {
     stream.destroy()
@@ -69,35 +66,49 @@ export async function uploadInChunks(content: Content, upload: ChunkedUpload): P
   }
 }
 
-/**
- * Cuts a stream into chunks. Copies each byte once, and reads one piece of the source ahead, for that tells which
- * chunk is the last.
- */
-function chunksOf({ stream, size }: Content, chunkSize: number) {
+interface Cutter {
+  /** @returns undefined when there is nothing left. @throws GatewayError `incomplete-upload` for a wrong size */
+  next(): Promise<Chunk | undefined>
+  /** The next chunk begins here, inside or at the end of the last one. */
+  backTo(offset: number): void
+}
+
+/** Cuts a stream into chunks. Copies each byte once, and reads one piece ahead, which tells the chunk that is the last. */
+function cut({ stream, size }: Content, chunkSize: number): Cutter {
   const source: AsyncIterator<Buffer> = stream[Symbol.asyncIterator]()
+  /** What was read and is in no chunk yet. */
   let piece = Buffer.alloc(0)
   let ended = false
+  let chunk: Chunk | undefined
+  let start = 0
 
-  /** The chunk at `start`; its first bytes are those of the chunk before that the platform did not take. */
-  return async (start: number, leftOver: Uint8Array): Promise<Chunk> => {
-    // Never the memory of the chunk before: a lost connection may still hold on to it.
-    const bytes = Buffer.allocUnsafe(Math.min(chunkSize, (size ?? Number.POSITIVE_INFINITY) - start))
-    bytes.set(leftOver)
-    let filled = leftOver.length
-    while (!ended && (filled < bytes.length || piece.length === 0)) {
-      if (piece.length === 0) {
-        const read = await source.next()
-        ended = read.done === true
-        if (!ended) piece = read.value
+  return {
+    async next() {
+      const again = chunk?.bytes.subarray(start - chunk.start) ?? new Uint8Array()
+      if (ended && again.length === 0) return undefined
+      // Never the memory of the chunk before: a lost connection may still hold on to it.
+      const bytes = Buffer.allocUnsafe(Math.min(chunkSize, (size ?? Number.POSITIVE_INFINITY) - start))
+      bytes.set(again)
+      let filled = again.length
+      while (!ended && (filled < bytes.length || piece.length === 0)) {
+        if (piece.length === 0) {
+          const read = await source.next()
+          ended = read.done === true
+          if (!ended) piece = read.value
+        }
+        const copied = piece.copy(bytes, filled)
+        filled += copied
+        piece = piece.subarray(copied)
       }
-      const copied = piece.copy(bytes, filled)
-      filled += copied
-      piece = piece.subarray(copied)
-    }
-    const end = start + filled
-    if (size !== null && (ended ? end !== size : end + piece.length > size))
-      throw new GatewayError('incomplete-upload', `the file does not have the announced ${size} bytes`)
-    return { bytes: bytes.subarray(0, filled), start, end, last: ended }
+      const end = start + filled
+      if (size !== null && (ended ? end !== size : end + piece.length > size))
+        throw new GatewayError('incomplete-upload', `the file does not have the announced ${size} bytes`)
+      chunk = { bytes: bytes.subarray(0, filled), start, end, last: ended }
+      return filled > 0 ? chunk : undefined
+    },
+    backTo(offset) {
+      start = offset
+    },
   }
 }
 
