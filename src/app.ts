@@ -64,6 +64,8 @@ export interface App {
 
 /** Time that aborted requests and checks have to settle their rows and to send their responses, in ms. */
 const abortGraceMs = 3_000
+/** Part of it that removals from platforms may take, in ms; the rest is for their responses. */
+const cleanupGraceMs = 2_500
 /** Time that the remaining connections have for what was already sent to them, in ms. */
 const closeGraceMs = 1_000
 
@@ -104,6 +106,7 @@ export async function buildApp(config: Config, options: AppOptions = {}): Promis
 
   const store = openStore(config.databaseUrl)
   const abort = new AbortController()
+  const endCleanup = new AbortController()
   const uploads: Gateway['uploads'] = new Map()
   const metrics = createMetrics({ store, uploadsUnderWay: () => uploads.size })
   const log = withTraceId(server.log)
@@ -136,6 +139,7 @@ export async function buildApp(config: Config, options: AppOptions = {}): Promis
     log,
     observer: metrics,
     signal: abort.signal,
+    cleanupSignal: endCleanup.signal,
     // What the poller does later is no part of the request that woke it.
     wakePoller: AsyncLocalStorage.bind((platform: string, at: number) => poller?.wake(platform, at)),
   }
@@ -197,6 +201,7 @@ export async function buildApp(config: Config, options: AppOptions = {}): Promis
     stopStrandedSweep()
     const reason = new GatewayError('shutting-down', 'the gateway is shutting down; send the request again')
     abort.abort(reason)
+    setTimeout(() => endCleanup.abort(reason), cleanupGraceMs).unref()
     drain.interruptBodies(reason)
     await Promise.all([
       drain.wait(abortGraceMs),
