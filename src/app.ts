@@ -25,6 +25,7 @@ import { readJson } from './http/json.ts'
 import { limitClients, registerLimits } from './http/limits.ts'
 import { rejectMalformedRequest } from './http/malformed-requests.ts'
 import { refusePath, registerProblems } from './http/problem.ts'
+import { checkQueries } from './http/query.ts'
 import { observeRequests } from './http/request-log.ts'
 import { registerSecurityHeaders } from './http/security-headers.ts'
 import { drainRequests } from './http/shutdown.ts'
@@ -167,6 +168,7 @@ export async function buildApp(config: Config, options: AppOptions = {}): Promis
     checkFraming(request)
     done()
   })
+  checkQueries(server)
   const drain = drainRequests(server)
   cutSlowBodies(server)
   checkBodies(server)
