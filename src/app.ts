@@ -25,6 +25,7 @@ import { readJson } from './http/json.ts'
 import { limitClients, registerLimits } from './http/limits.ts'
 import { rejectMalformedRequest } from './http/malformed-requests.ts'
 import { refusePath, registerProblems } from './http/problem.ts'
+import { checkQueries } from './http/query.ts'
 import { observeRequests } from './http/request-log.ts'
 import { registerSecurityHeaders } from './http/security-headers.ts'
 import { drainRequests } from './http/shutdown.ts'
@@ -64,6 +65,8 @@ export interface App {
 
 /** Time that aborted requests and checks have to settle their rows and to send their responses, in ms. */
 const abortGraceMs = 3_000
+/** Part of it that removals from platforms may take, in ms; the rest is for their responses. */
+const cleanupGraceMs = 2_500
 /** Time that the remaining connections have for what was already sent to them, in ms. */
 const closeGraceMs = 1_000
 
@@ -104,6 +107,7 @@ export async function buildApp(config: Config, options: AppOptions = {}): Promis
 
   const store = openStore(config.databaseUrl)
   const abort = new AbortController()
+  const endCleanup = new AbortController()
   const uploads: Gateway['uploads'] = new Map()
   const metrics = createMetrics({ store, uploadsUnderWay: () => uploads.size })
   const log = withTraceId(server.log)
@@ -136,6 +140,7 @@ export async function buildApp(config: Config, options: AppOptions = {}): Promis
     log,
     observer: metrics,
     signal: abort.signal,
+    cleanupSignal: endCleanup.signal,
     // What the poller does later is no part of the request that woke it.
     wakePoller: AsyncLocalStorage.bind((platform: string, at: number) => poller?.wake(platform, at)),
   }
@@ -163,6 +168,7 @@ export async function buildApp(config: Config, options: AppOptions = {}): Promis
     checkFraming(request)
     done()
   })
+  checkQueries(server)
   const drain = drainRequests(server)
   cutSlowBodies(server)
   checkBodies(server)
@@ -197,6 +203,7 @@ export async function buildApp(config: Config, options: AppOptions = {}): Promis
     stopStrandedSweep()
     const reason = new GatewayError('shutting-down', 'the gateway is shutting down; send the request again')
     abort.abort(reason)
+    setTimeout(() => endCleanup.abort(reason), cleanupGraceMs).unref()
     drain.interruptBodies(reason)
     await Promise.all([
       drain.wait(abortGraceMs),

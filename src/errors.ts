@@ -43,6 +43,25 @@ export const problems = {
 
 export type ProblemCode = keyof typeof problems
 
+/** What to do about a problem for which there is nothing more precise to say. */
+const advice: Partial<Record<ProblemCode, string>> = {
+  'invalid-request': 'The request could not be read. `/openapi.json` describes what each call accepts.',
+  unauthorized: 'Send `Authorization: Bearer TOKEN` with an API key or an access token.',
+  'not-found': 'No call has this path. `/openapi.json` lists all of them.',
+  'video-not-found': 'Use the `id` that was returned when the video was created.',
+  'video-deleted': 'It cannot be restored. Create a new video.',
+  'content-already-uploaded': 'Content cannot be replaced. Create a new video.',
+  'upload-in-progress': 'Wait until that upload has ended: `/v1/videos/{id}/status` tells its progress.',
+  'idempotency-key-in-progress': 'Send the request again after the time in Retry-After to get its response.',
+  'idempotency-key-reused': 'Use a new key for each request, and the same key only to repeat that request.',
+  'headers-too-large': 'The header fields, cookies and path included, may have at most 16 KiB.',
+  'internal-error': 'The log of the gateway has the cause under the requestId.',
+  'store-unavailable':
+    'The gateway cannot use its database at the moment. Send the request again after the time in Retry-After. The gateway itself finishes or undoes what it may have begun.',
+  'shutting-down':
+    'This process ends and has not begun the request. Send it again after the time in Retry-After: another process responds.',
+}
+
 export interface ProblemOptions {
   /** One field that is wrong each; `path` is a JSON pointer into the body, or the name of a parameter. */
   errors?: { path: string; message: string }[]
@@ -59,7 +78,9 @@ export class GatewayError extends Error {
   readonly retryAfter: number | undefined
 
   constructor(code: ProblemCode, detail?: string, options: ProblemOptions = {}) {
-    super(detail ?? describe(options.errors) ?? problems[code].title, { cause: options.cause })
+    super(detail ?? describe(options.errors) ?? advice[code] ?? problems[code].title, {
+      cause: options.cause,
+    })
     this.code = code
     this.errors = options.errors
     this.retryAfter = options.retryAfter

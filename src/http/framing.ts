@@ -8,14 +8,23 @@ import { markLastOnConnection } from './requests-in-progress.ts'
 /** `uri-host [ ":" port ]` of RFC 9110 §7.2, with the reg-name of RFC 3986 §3.2.2. */
 const hostForm = /^(?:\[([^\]]+)\]|(?:[\w.~!$&'()*+;=-]|%[\da-f]{2})+)(?::(\d{0,5}))?$/i
 
+/** The protocol of request lines that Node's parser takes for those of HTTP: RTSP/1.0, ICE/1.0. */
+const foreignProtocol = /(RTSP|ICE)\/\d\.\d\r?$/
+
 const problems = new WeakMap<IncomingMessage, string>()
+
+/** @param line the request line, or its end */
+export function inspectRequestLine(request: IncomingMessage, line: string): void {
+  const [, protocol] = foreignProtocol.exec(line) ?? []
+  if (protocol) problems.set(request, `The protocol ${protocol} is not supported. Use HTTP/1.1.`)
+}
 
 /**
  * Looks for framing that a server in front of the gateway could understand in another way. What follows such a request on
  * its connection is not handled. To be called when the request arrives, before the parser goes on.
  */
 export function inspectFraming(request: IncomingMessage): void {
-  const problem = problemOfHost(request) ?? problemOfTransferCoding(request)
+  const problem = problems.get(request) ?? problemOfHost(request) ?? problemOfTransferCoding(request)
   if (!problem) return
   problems.set(request, problem)
   markLastOnConnection(request)

@@ -3,7 +3,7 @@ import { type ConnectionLimits, limitConnections } from './connection-limits.ts'
 import { requestDeadline } from './connections.ts'
 import type { Drains } from './drain.ts'
 import { inspectFraming } from './framing.ts'
-import { trackRequest } from './requests-in-progress.ts'
+import { endAfterResponses, trackRequest } from './requests-in-progress.ts'
 
 /** An idle connection outlives the usual 60 s of a proxy, so that the proxy is the one to close it. Milliseconds. */
 const keepAliveMs = 72_000
@@ -26,9 +26,13 @@ export function createHttpServers(drains: Drains, limits: ConnectionLimits, onRe
       requireHostHeader: false,
     })
     limitConnections(server, limits, onRefused)
+    // A client may close its side once its request is complete, as `nc -N` does, and still gets the response. Node then
+    // closes the connection after the last response. An incomplete request ends with the error of the parser.
+    Object.assign(server, { httpAllowHalfOpen: true })
     // Node calls this after the last response of a connection, and would close the socket with bytes unread.
     server.on('connection', (socket) => {
       socket.destroySoon = () => drains.close(socket)
+      socket.on('end', () => endAfterResponses(socket))
     })
     server.on('request', (request, response) => {
       if (!trackRequest(request, response)) return
@@ -42,6 +46,11 @@ export function createHttpServers(drains: Drains, limits: ConnectionLimits, onRe
         if (!response.headersSent) response.writeContinue()
       })
       server.emit('request', request, response)
+    })
+    // Without a listener Node would close the connection without a response, and take its error handler away with one.
+    server.on('connect', (request, stream) => {
+      for (const end of [request.socket, stream]) end.on('error', () => end.destroy())
+      server.emit('clientError', Object.assign(new Error('CONNECT'), { code: 'HPE_CONNECT' }), request.socket)
     })
     // Other expectations are ignored.
     server.on('checkExpectation', (request, response) => void server.emit('request', request, response))

@@ -17,12 +17,22 @@ export function readJson(app: FastifyInstance): void {
     if (charset !== undefined && !charsets.includes(charset.toLowerCase()))
       return done(new GatewayError('unsupported-media-type', 'Send JSON in UTF-8, without another charset.'))
     if (body.length === 0) return done(null, undefined)
-    if (!isUtf8(body as Buffer))
-      return done(
-        new GatewayError('invalid-request', undefined, {
-          errors: [{ path: '', message: 'is not valid UTF-8: send JSON in UTF-8' }],
-        }),
-      )
-    return parse(request, body.toString(), done)
+    if (!isUtf8(body as Buffer)) return done(invalidBody('is not valid UTF-8: send JSON in UTF-8'))
+    const text = body.toString()
+    return parse(request, text, (error, value) => done(error && explain(text), value))
   })
+}
+
+/** The parser rejects malformed JSON, and members that could change the prototype of an object. */
+function explain(text: string): GatewayError {
+  try {
+    JSON.parse(text)
+    return invalidBody('must not have a member `__proto__`, or `constructor` with a member `prototype`')
+  } catch {
+    return invalidBody('is not valid JSON')
+  }
+}
+
+function invalidBody(message: string): GatewayError {
+  return new GatewayError('invalid-request', undefined, { errors: [{ path: '', message }] })
 }

@@ -27,6 +27,10 @@ const details: [RegExp, string][] = [
     /CHUNK|after chunk/,
     'The chunks of the body are malformed. Send each as its size in hexadecimal digits, CRLF, the data, CRLF.',
   ],
+  [
+    /HPE_CONNECT/,
+    'CONNECT is not supported: the gateway is not a proxy. Send the request to the path of the call.',
+  ],
   [/METHOD/, 'The request does not begin with an HTTP method in capital letters.'],
   [/CRLF|CR_|LF_/, 'A line of the request is not ended by CRLF.'],
   [/VERSION|H2_UPGRADE/, 'The HTTP version is not supported. Use HTTP/1.1.'],

@@ -1,7 +1,9 @@
 import type { IncomingMessage, Server, ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
+import { inspectRequestLine } from './framing.ts'
 import { interposeParser } from './parser-input.ts'
 import { isParsingStopped, noteSurplus } from './parsing.ts'
+import { cannotBeginRequest, watchRequestLines } from './request-line.ts'
 
 /** Ends the headers of a request, and a chunked body with its trailers (RFC 9112 sections 2.1 and 7.1). */
 const sectionEnd = Buffer.from('\r\n\r\n')
@@ -39,9 +41,12 @@ interface Connection {
 /** Stands between a socket and Node's parser, which it feeds section by section. */
 function guardConnection(socket: Socket, waitingRoom: WaitingRoom): Connection {
   const input = interposeParser(socket, feed)
+  const requestLines = watchRequestLines()
   /** Requests whose response is not finished. */
   let pending = 0
   let latest: IncomingMessage | undefined
+  /** The client of the latest request wants to keep the connection. */
+  let kept = true
   /** Of the latest request, if it announced their number. */
   let bodyBytesLeft = 0
   /** The last bytes of a section that goes on in the next packet. */
@@ -65,7 +70,9 @@ function guardConnection(socket: Socket, waitingRoom: WaitingRoom): Connection {
       pending++
       begun++
       latest = request
+      kept = response.shouldKeepAlive
       fed = 0
+      inspectRequestLine(request, requestLines.take())
       intercept()
       // Behind a body that went straight to the parser, it may have more of this packet already.
       bodyBytesLeft = feeding ? Number(request.headers['content-length'] ?? 0) : 0
@@ -90,9 +97,11 @@ function guardConnection(socket: Socket, waitingRoom: WaitingRoom): Connection {
     waited = false
     for (let rest = chunk; rest.length > 0; ) {
       if (stopped || socket.destroyed || isParsingStopped(socket)) return
-      if (mustWait() && !waitingRoom.enter(socket)) return void socket.destroy()
-      if (mustWait() || isPaused(socket)) {
-        waited = behind || mustWait() || begun > before
+      // What is no request does not wait, so that the response in progress announces the end of the connection.
+      const wait = mustWait() && !(kept && latest?.complete && cannotBeginRequest(rest))
+      if (wait && !waitingRoom.enter(socket)) return void socket.destroy()
+      if (wait || isPaused(socket)) {
+        waited = behind || wait || begun > before
         socket.pause()
         socket.unshift(rest)
         return
@@ -102,6 +111,7 @@ function guardConnection(socket: Socket, waitingRoom: WaitingRoom): Connection {
       noteSurplus(socket, behind || begun > before)
       fed += section.length
       if (bodyBytesLeft > 0) bodyBytesLeft -= section.length
+      if (latest?.complete !== false) requestLines.see(section)
       feeding = true
       input.parse(section)
       feeding = false

@@ -44,7 +44,8 @@ export function registerProblems(app: FastifyInstance): void {
     if (methods.length === 0 || methods.includes(request.method))
       return sendProblem(new GatewayError('not-found'), request, reply)
     reply.header('allow', methods.join(', '))
-    return sendProblem(new GatewayError('method-not-allowed'), request, reply)
+    const detail = `This path supports ${methods.join(', ')}.`
+    return sendProblem(new GatewayError('method-not-allowed', detail), request, reply)
   })
 
   app.addHook('onRequest', (request, _reply, done) => {
@@ -118,13 +119,10 @@ function toGatewayError(error: FastifyError | GatewayError, request: FastifyRequ
     }))
     return new GatewayError('invalid-request', undefined, { errors: firstPerPath(errors), cause: undefined })
   }
-  if (error.code === 'FST_ERR_CTP_INVALID_JSON_BODY')
-    return new GatewayError('invalid-request', undefined, {
-      errors: [{ path: '', message: 'is not valid JSON' }],
-    })
   if (error.code === 'FST_ERR_CTP_INVALID_MEDIA_TYPE')
     return new GatewayError('unsupported-media-type', typesOf(request), { cause: error })
   const status = error.statusCode ?? 500
+  if (status === 413) return new GatewayError('content-too-large', limitOf(request), { cause: error })
   if (status < 400 || status >= 500) return new GatewayError('internal-error')
   return new GatewayError(codesByStatus[status] ?? 'invalid-request', undefined, { cause: error })
 }
@@ -132,6 +130,11 @@ function toGatewayError(error: FastifyError | GatewayError, request: FastifyRequ
 /** The name of a parameter, unless it could be a secret that somebody put into the URL without one. */
 function harmlessName(name: string): string {
   return /^[a-z_-]{1,30}$/i.test(name) ? name : 'a parameter'
+}
+
+/** The limit of bodies that are read as a whole. Content has its own. */
+function limitOf({ routeOptions }: FastifyRequest): string {
+  return `The body of this call may have at most ${routeOptions.bodyLimit} bytes.`
 }
 
 /** What the call takes instead of the body that was sent, by its route's schema. */

@@ -51,6 +51,12 @@ export function closeAfterResponses(socket: Socket): boolean {
   return true
 }
 
+/** Closes a connection whose client has closed its side, after the responses in progress, which announce it. */
+export function endAfterResponses(socket: Socket): void {
+  const state = connections.get(socket)
+  if (state && state.responses.size > 0) state.lastOnConnection = true
+}
+
 /** Makes this the last request of its connection. What the parser still finds behind it is not handled. */
 export function markLastOnConnection(request: IncomingMessage): void {
   const state = connections.get(request.socket)

@@ -77,6 +77,8 @@ export interface Gateway {
   observer: PublicationObserver
   /** Aborted when the process gives up what is still under way. */
   signal: AbortSignal
+  /** Aborted shortly after `signal`: until then, what was given up is removed from the platforms. */
+  cleanupSignal: AbortSignal
   /** Tells the poller that a row of the platform is due at this time (ms since the epoch), perhaps earlier than planned. */
   wakePoller(platform: string, at: number): void
 }

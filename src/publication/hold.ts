@@ -28,17 +28,19 @@ export interface Work {
  * Works under the hold that the row's epoch stands for, until the claim expires, the video is deleted or the process
  * stops. The work is over then even if an adapter ignores the signal: a late result is dropped, so that a platform that
  * hangs occupies no place for longer.
+ * @param stopped aborted when the process gives up work of this kind
  * @throws what the work throws, or the reason for its end
  */
 export async function holding<T>(
   gateway: Gateway,
   { id, epoch }: Pick<Video, 'id' | 'epoch'>,
   work: (hold: Hold) => Promise<T>,
+  stopped = gateway.signal,
 ): Promise<T> {
   const end = new AbortController()
   const limit = gateway.policy.claim * workShare
   const timer = setTimeout(() => end.abort(tooLong(limit)), limit)
-  const signal = AbortSignal.any([gateway.signal, end.signal])
+  const signal = AbortSignal.any([stopped, end.signal])
   const { promise: ended, reject } = Promise.withResolvers<never>()
   const current: Work = { video: id, end }
   gateway.works.add(current)

@@ -34,7 +34,7 @@ export async function remove(gateway: Gateway, id: string): Promise<void> {
     upload.content.fail(new GatewayError('video-deleted'))
     await upload.done
   }
-  if (video) await holding(gateway, video, (hold) => finishRemoval(gateway, hold))
+  if (video) await carryOut(gateway, video)
 }
 
 /**
@@ -46,7 +46,21 @@ export async function undo(gateway: Gateway, started: Video): Promise<void> {
   const video = await storeResult(gateway, () =>
     begin(gateway, started.id, 'removal-requested', { nextCheckAt }, (row) => isHeld(started, row)),
   )
-  if (video) await holding(gateway, video, (hold) => finishRemoval(gateway, hold))
+  if (video) await carryOut(gateway, video)
+}
+
+/**
+ * Finishes a requested removal, also while the process is shutting down. If there is not enough time for it, the row is
+ * due immediately: for another replica, or for the next process.
+ */
+async function carryOut(gateway: Gateway, video: Video): Promise<void> {
+  try {
+    await holding(gateway, video, (hold) => finishRemoval(gateway, hold), gateway.cleanupSignal)
+  } catch (error) {
+    const due = (row: Video) => (row.stage === 'deleting' ? { ...row, nextCheckAt: Date.now() } : row)
+    if (gateway.signal.aborted) gateway.store.plan(video.id, due)
+    throw error
+  }
 }
 
 /** Carries out a requested removal, by DELETE or by the poller. Several may do it side by side. */

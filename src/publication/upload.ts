@@ -192,11 +192,12 @@ async function settle(
 /** Removes what an upload made for a video that was deleted meanwhile; what is not removed now is looked for later. */
 async function clearDeleted(gateway: Gateway, video: Video, { id, epoch }: Hold): Promise<void> {
   const platform = platformOf(gateway, video)
+  const clear = async (hold: Hold) => {
+    await removeFromPlatform(gateway, video, hold)
+    await removeUnnamed(gateway, platform, video, hold.signal)
+  }
   try {
-    await holding(gateway, video, async (hold) => {
-      await removeFromPlatform(gateway, video, hold)
-      await removeUnnamed(gateway, platform, video, hold.signal)
-    })
+    await holding(gateway, video, clear, gateway.cleanupSignal)
   } catch (error) {
     const soon = Date.now() + gateway.policy.backoff.initial
     await storeResult(gateway, () => gateway.store.expectLeftover(id, epoch, soon))

@@ -9,6 +9,7 @@ import { GatewayError, problems } from '../errors.ts'
 import { tokenAttempts } from '../http/limits.ts'
 import { jwksSchema, metadataSchema, tokenSchema } from './oauth-schemas.ts'
 
+const bodyLimit = 8 * 1024
 /** Characters of an `error_description`. */
 const longestDescription = 200
 
@@ -51,7 +52,7 @@ const tokenEndpoint: FastifyPluginAsyncTypebox<OAuthRoutesOptions> = async (app,
   await app.register(formbody)
   app.setErrorHandler(answerError)
 
-  const options = { schema: tokenSchema, bodyLimit: 8 * 1024, config: { rateLimit: tokenAttempts } }
+  const options = { schema: tokenSchema, bodyLimit, config: { rateLimit: tokenAttempts } }
   app.post('/oauth2/token', options, async (request, reply) => {
     reply.header('cache-control', 'no-store').header('pragma', 'no-cache')
     return grant(request.headers.authorization, request.body as TokenRequest)
@@ -84,8 +85,21 @@ function describe(error: FastifyError | GatewayError | Error) {
     return { status, error: 'server_error', error_description: problems['internal-error'].title }
   }
   const code = error instanceof OAuth2Server.OAuthError ? error.name : 'invalid_request'
-  const description = error.message.slice(0, longestDescription).replaceAll(/[^ !#-[\]-~]/g, "'")
+  const description = explain(error)
+    .slice(0, longestDescription)
+    .replaceAll(/[^ !#-[\]-~]/g, "'")
   return { status, error: code, error_description: description }
+}
+
+/** What is wrong with the request, where Fastify's own words say too little. */
+function explain(error: FastifyError | GatewayError | Error): string {
+  const { validation: [first] = [], code } = error as FastifyError
+  // A parameter of a form is a string, or several (RFC 6749 §3.2).
+  if (first?.message === 'must be a string') return `${first.instancePath.slice(1)} occurs more than once`
+  if (first) return `${first.instancePath.slice(1)} ${first.message}`
+  if (code === 'FST_ERR_CTP_BODY_TOO_LARGE') return `The body may have at most ${bodyLimit} bytes`
+  if (code === 'FST_ERR_CTP_INVALID_MEDIA_TYPE') return 'Send Content-Type: application/x-www-form-urlencoded'
+  return error.message
 }
 
 /** RFC 6749 §5.2 knows 400 and 401; what hooks of the whole app refuse keeps its status. */

@@ -50,7 +50,10 @@ t.test('input that is not valid', async (t) => {
     gateway.call('POST', '/v1/videos', { body, headers: { 'content-type': type } })
   for (const [body, message] of [
     ['{"title":', 'is not valid JSON'],
-    ['{"title":"x","__proto__":{"a":1}}', 'is not valid JSON'],
+    [
+      '{"title":"x","__proto__":{"a":1}}',
+      'must not have a member `__proto__`, or `constructor` with a member `prototype`',
+    ],
     ['', 'must be a JSON object'],
   ] as const) {
     const answer = await bad(body, 'application/json')

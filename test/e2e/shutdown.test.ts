@@ -245,6 +245,68 @@ t.test('what takes longer than SHUTDOWN_TIMEOUT is aborted: 503, and the rows sa
   t.match((await next.call('GET', '/v1/videos')).body.items.length, 1, 'the creation left no video')
 })
 
+const formHead = [
+  requestHead('POST', '/v1/videos', { ...token, ...boundary, 'content-length': 90_000 }),
+  `${part('title')}\r\n\r\nx\r\n${part('file')}; filename="a.mp4"\r\ncontent-type: video/mp4\r\n\r\n`,
+  fakeMp4(5000),
+]
+const wholeForm = async () => {
+  const { headers, body } = new Response(form({ title: 'x' }, fakeMp4(1000)))
+  const bytes = new Uint8Array(await new Response(body).arrayBuffer())
+  const type = headers.get('content-type') as string
+  return [
+    requestHead('POST', '/v1/videos', { ...token, 'content-type': type, 'content-length': bytes.length }),
+    bytes,
+  ]
+}
+
+/** Creations with content that a shutdown interrupts. */
+const interrupted: {
+  name: string
+  send(): Promise<(string | Uint8Array)[]> | (string | Uint8Array)[]
+  /** What the platform does not answer. */
+  held?: 'ingest' | 'delete'
+  /** The client leaves after the signal. */
+  leave?: (client: RawConnection) => void
+  /** The platform does not answer the deletion in time. */
+  left?: true
+}[] = [
+  { name: 'in its file', send: () => formHead },
+  { name: 'while the platform accepts its file', send: wholeForm, held: 'ingest' },
+  { name: 'by its client, which closes', send: () => formHead, leave: ({ socket }) => void socket.end() },
+  {
+    name: 'by its client, which resets',
+    send: () => formHead,
+    leave: ({ socket }) => void socket.resetAndDestroy(),
+  },
+  { name: 'while the platform hangs', send: () => formHead, held: 'delete', left: true },
+]
+
+for (const { name, send, held, leave, left } of interrupted)
+  t.test(`a form that is interrupted ${name} leaves nothing on the platform`, async (t) => {
+    const env = { SHUTDOWN_TIMEOUT: leave ? '20s' : '300ms' }
+    const { sandbox, gateway, settings, storeIsClosed } = await setUp(t, env)
+    const clips = () => Object.values(sandbox.stats().clips).reduce((sum, count) => sum + count, 0)
+    const client = await rawConnection(gateway.url)
+    if (held) sandbox.knobs.hold = [held]
+    for (const piece of await send()) client.write(piece)
+    await until(() =>
+      held === 'ingest' ? sandbox.stats().held_answers === 1 : sandbox.stats().calls.ingest === 1,
+    )
+    t.equal(clips(), 1)
+    const ended = gateway.kill('SIGTERM')
+    await until(() => isDraining(gateway))
+    leave?.(client)
+    t.equal(await ended, 0)
+    t.ok(storeIsClosed())
+    if (!leave) t.match(await client.rest(), / 503 .*shutting-down/s)
+    sandbox.knobs.hold = []
+    if (left) await startProcess(t, settings)
+    // The next process does not wait until the hold of the first one expires.
+    if (left) await until(() => clips() === 0)
+    t.equal(clips(), 0)
+  })
+
 t.test('a second signal ends the wait; the same one twice does not', async (t) => {
   const { gateway, sandbox } = await setUp(t, { SHUTDOWN_TIMEOUT: '1h' })
   sandbox.knobs.hold.push('create')

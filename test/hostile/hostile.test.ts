@@ -104,12 +104,14 @@ function judge(t: Test, { name, answer, answers = 1 }: HostileCase, seen: Exchan
     t.ok(requestId, `${name}: has an X-Request-Id`)
     if (!problem.error) t.equal(problem.requestId, requestId, `${name}: and says it`)
     if (problem.error) t.match(problem, { error: String, error_description: String }, name)
-    else
+    else {
+      t.not(problem.detail, problem.title, `${name}: the detail says more than the title`)
       t.match(
         problem,
         { type: /^\/problems\//, title: String, status, detail: String, code: /^[a-z-]+$/ },
         name,
       )
+    }
     t.match(headers, problem.error ? /application\/json/ : /application\/problem\+json/, name)
   }
 }

@@ -24,7 +24,82 @@ interface Case {
   detail?: RegExp
 }
 
+const malformedQueries = [
+  'reference=%ff',
+  'reference=%',
+  'reference=%zz',
+  'reference=a%2',
+  'reference=%c0%af',
+  'reference=%ed%a0%80',
+  '%ff=1',
+  'limit=1&cursor=%e4',
+  'reference=a+%e4+b',
+]
+const badMembers = [
+  '"__proto__":{"stage":"ready"}',
+  '"\\u005f_proto__":1',
+  '"constructor":{"prototype":{"a":1}}',
+]
+
 const create: Case[] = [
+  ...malformedQueries.map(
+    (query): Case => ({
+      name: `the query ${query}`,
+      method: 'GET',
+      path: `/v1/videos?${query}`,
+      status: 400,
+      detail: /percent-encoded UTF-8/,
+    }),
+  ),
+  ...['reference=100%25', 'reference=a+b', 'reference=K%C3%B6ln', 'reference=%00', ''].map(
+    (query): Case => ({
+      name: `the query ${query}`,
+      method: 'GET',
+      path: `/v1/videos?${query}`,
+      status: 200,
+    }),
+  ),
+  ...badMembers.map(
+    (member): Case => ({
+      name: `the member ${member}`,
+      headers: json,
+      body: text(`{"title":"x",${member}}`),
+      status: 400,
+      detail: /must not have a member `__proto__`/,
+    }),
+  ),
+  {
+    name: 'a member constructor',
+    headers: json,
+    body: text('{"title":"x","constructor":1}'),
+    status: 400,
+    detail: /\/constructor is not a known field/,
+  },
+  {
+    name: 'a forbidden member in malformed JSON',
+    headers: json,
+    body: text('{"__proto__":1'),
+    status: 400,
+    detail: /not valid JSON/,
+  },
+  {
+    name: 'JSON that is too long',
+    headers: json,
+    body: text(JSON.stringify({ title: 'x'.repeat(200_000) })),
+    status: 413,
+    detail: /at most 131072 bytes/,
+  },
+  ...['PATCH', 'PUT', 'DELETE'].map(
+    (method): Case => ({
+      name: `${method} of the list`,
+      method,
+      path: '/v1/videos',
+      status: 405,
+      detail: /supports GET, HEAD, POST\./,
+    }),
+  ),
+  { name: 'POST of a video', path: '/v1/videos/none', status: 405, detail: /supports GET, HEAD, DELETE\./ },
+  { name: 'POST of a page', path: '/health/live', status: 405, detail: /supports GET, HEAD\./ },
   {
     name: 'JSON in gzip',
     headers: { ...json, 'content-encoding': 'gzip' },

@@ -1,3 +1,4 @@
+import { get } from 'node:http'
 import { setTimeout as sleep } from 'node:timers/promises'
 import t from 'tap'
 import { key, startGateway } from '../support/gateway.ts'
@@ -35,6 +36,43 @@ const cases: { name: string; send: string; status?: number; detail: RegExp }[] =
   },
   { name: 'TLS', send: '\x16\x03\x01\x02\0\x01', detail: /does not speak TLS/ },
   { name: 'HTTP/2', send: 'PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n', detail: /Use HTTP\/1\.1/ },
+  {
+    name: 'HTTP/2 with its first frame',
+    send: 'PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0',
+    detail: /Use HTTP\/1\.1/,
+  },
+  { name: 'PRI as a method', send: 'PRI * HTTP/1.1\r\nhost: g\r\n\r\n', detail: /Use HTTP\/1\.1/ },
+  ...[
+    'GET / RTSP/1.0',
+    'POST /v1/videos RTSP/1.0',
+    '\r\nGET / RTSP/1.0',
+    'OPTIONS * RTSP/1.0',
+    'SOURCE / ICE/1.0',
+  ].map((line) => ({
+    name: line,
+    send: `${line}\r\nhost: g\r\n\r\n`,
+    detail: /protocol (RTSP|ICE) is not supported/,
+  })),
+  ...['example.com:443', '/v1/videos', '[::1]:80', '*'].map((target) => ({
+    name: `CONNECT ${target}`,
+    send: `CONNECT ${target} HTTP/1.1\r\nhost: g\r\n\r\n`,
+    detail: /^(CONNECT is not supported|The request line is malformed)/,
+  })),
+  {
+    name: 'CONNECT with HTTP/1.0',
+    send: 'CONNECT a:443 HTTP/1.0\r\n\r\n',
+    detail: /CONNECT is not supported/,
+  },
+  {
+    name: 'CONNECT with a body that does not come',
+    send: 'CONNECT a:443 HTTP/1.1\r\nhost: g\r\ncontent-length: 5\r\n\r\n',
+    detail: /CONNECT is not supported/,
+  },
+  {
+    name: 'CONNECT and the bytes of a tunnel',
+    send: `CONNECT a:443 HTTP/1.1\r\nhost: g\r\n\r\n\x16\x03\x01${'x'.repeat(200_000)}`,
+    detail: /CONNECT is not supported/,
+  },
   { name: 'HTTP/9.9', send: 'GET / HTTP/9.9\r\n\r\n', detail: /Use HTTP\/1\.1/ },
   { name: 'a method in small letters', send: 'get / HTTP/1.1\r\n\r\n', detail: /method in capital letters/ },
   { name: 'a space in the path', send: 'GET /a b HTTP/1.1\r\n\r\n', detail: /Percent-encode/ },
@@ -73,6 +111,42 @@ t.test('malformed HTTP is told what is wrong, and leaves one line in the log', a
     while (logged().length === 0) await sleep(5)
     t.equal(logged().length, 1, `${name}: one line`)
     t.match(logged()[0]?.detail, detail, name)
+  }
+})
+
+t.test('a request line in pieces is read as a whole', async (t) => {
+  const gateway = await startGateway(t)
+  for (const [line, status] of [
+    ['GET /health/live RTSP/1.0', 400],
+    ['GET /RTSP/1.0 HTTP/1.1', 404],
+    ['GET /health/live HTTP/1.1', 200],
+  ] as const) {
+    const connection = await rawConnection(gateway.url)
+    // The second request on the connection, one byte at a time.
+    connection.write('GET /health/live HTTP/1.1\r\nhost: g\r\n\r\n')
+    while (!connection.received().includes('{"status":"ok"}')) await sleep(5)
+    for (const byte of `${line}\r\nhost: g\r\nconnection: close\r\n\r\n`) {
+      connection.write(byte)
+      await sleep(1)
+    }
+    t.match(await connection.rest(), new RegExp(`HTTP/1.1 200 .*HTTP/1.1 ${status} `, 's'), line)
+  }
+})
+
+t.test('an upgrade that is not supported is ignored', async (t) => {
+  const gateway = await startGateway(t)
+  const headers = { 'sec-websocket-key': 'x', 'http2-settings': 'AAMAAABk' }
+  for (const upgrade of ['websocket', 'h2c', 'HTTP/2.0', 'TLS/1.0', 'a, b']) {
+    const { status } = await new Promise<{ status?: number | undefined }>((resolve, reject) =>
+      get(
+        `${gateway.url}/health/live`,
+        { headers: { ...headers, connection: 'upgrade', upgrade } },
+        (response) => {
+          resolve({ status: response.resume().statusCode })
+        },
+      ).on('error', reject),
+    )
+    t.equal(status, 200, upgrade)
   }
 })
 

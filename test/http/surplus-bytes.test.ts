@@ -61,10 +61,20 @@ const requests: {
   },
 ]
 
-/** What comes behind it, and which responses that has by itself. */
-const surplus: { name: string; headers?: Headers; later?: boolean; send: string; statuses?: number[] }[] = [
-  { name: 'one byte', send: 'X' },
-  { name: 'one byte in a later packet', later: true, send: 'X' },
+/**
+ * What comes behind it, and which responses that has by itself. Where it cannot be the beginning of a request, the response
+ * announces that the connection closes.
+ */
+const surplus: {
+  name: string
+  headers?: Headers
+  later?: boolean
+  send: string
+  announced?: true
+  statuses?: number[]
+}[] = [
+  { name: 'one byte', send: 'X', announced: true },
+  { name: 'one byte in a later packet', later: true, send: 'X', announced: true },
   { name: 'a request after Connection: close', headers: { connection: 'close' }, send: get },
   {
     name: 'a request after Connection: close, later',
@@ -73,9 +83,11 @@ const surplus: { name: string; headers?: Headers; later?: boolean; send: string;
     send: get,
   },
   { name: 'one byte after Connection: close', headers: { connection: 'close' }, send: 'X' },
-  { name: 'a TLS hello', send: '\x16\x03\x01\x02\0\x01\0\x01\xfc\x03\x03' },
-  { name: 'a megabyte of garbage', send: 'Z'.repeat(1024 * 1024) },
-  { name: 'a line end', send: '\r\nX' },
+  { name: 'a TLS hello', send: '\x16\x03\x01\x02\0\x01\0\x01\xfc\x03\x03', announced: true },
+  { name: 'a megabyte of garbage', send: 'Z'.repeat(1024 * 1024), announced: true },
+  { name: 'a line end', send: '\r\nX', announced: true },
+  { name: 'a word that begins like a method', send: 'GETTING on', announced: true },
+  { name: 'a method in small letters, later', later: true, send: 'get / HTTP/1.1\r\n\r\n', announced: true },
   { name: 'headers that are too large', send: `GET / HTTP/1.1\r\nx: ${'a'.repeat(100_000)}\r\n\r\n` },
   {
     name: 'both lengths',
@@ -116,6 +128,8 @@ t.test('what follows a complete request does not change its response', async (t)
       const title = `${name}, ${extra.name}`
       const statuses = [...received.matchAll(/HTTP\/1\.1 (\d{3}) /g)].map(([, code]) => Number(code))
       t.strictSame(statuses, [status, ...(extra.statuses ?? [])], title)
+      if (extra.announced || extra.headers)
+        t.match(received, /^connection: close\r$/im, `${title}: announced`)
       t.ok(connection.socket.closed, `${title}: the connection is closed`)
       const made = /"id":"([^"]+)"/.exec(received)?.[1] ?? id
       if (held === 'ingest') await gateway.until(made, ({ stage }) => stage === 'ready')
