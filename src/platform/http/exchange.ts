@@ -3,6 +3,7 @@ import { Agent, type Dispatcher, request as dispatch } from 'undici'
 import { GatewayError } from '../../errors.ts'
 import { traceHeaders } from '../../observability/tracing.ts'
 import type { PlatformTools } from '../tools.ts'
+import { createConnector } from './connect.ts'
 import { deadlineError } from './deadline.ts'
 import { failureOf, refusalOf } from './failures.ts'
 import type { PlatformAnswer, PlatformRequest } from './http.ts'
@@ -26,7 +27,7 @@ interface Way {
  */
 export function createExchange(name: string, { timeouts, observer }: PlatformTools) {
   const limits = {
-    connect: { timeout: timeouts.connect },
+    connect: createConnector(timeouts.connect),
     bodyTimeout: timeouts.answer,
     maxResponseSize: maxResponseBytes,
   }
