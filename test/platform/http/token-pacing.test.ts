@@ -64,7 +64,11 @@ t.test('an early renewal that fails is paced, and nobody hears of it', async (t)
   failure = new GatewayError('platform-throttled', undefined, { retryAfter: 300 })
   clock.set(308_000)
   await callUntil(320_000)
-  await t.rejects(cache.header(), { code: 'platform-throttled', retryAfter: 48 }, 'a minute of the 300 s that it asks for')
+  await t.rejects(
+    cache.header(),
+    { code: 'platform-throttled', retryAfter: 48 },
+    'a minute of the 300 s that it asks for',
+  )
   t.strictSame(asked, [200_000, 308_000], 'as slow as the platform asks for')
 })
 
