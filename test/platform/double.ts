@@ -244,8 +244,8 @@ function exchangeOf(
 }
 
 function strike(request: IncomingMessage, response: ServerResponse, fault: Fault): void {
-  if (fault.abrupt) return rejectAbruptly(request.socket, fault)
-  if (fault.reset) request.socket.resetAndDestroy()
+  if (fault.abrupt) rejectAbruptly(request.socket, fault)
+  else if (fault.reset) request.socket.resetAndDestroy()
   else if (fault.wire) void writeWire(request, fault.wire)
   else if (!fault.hang) send(response, fault.status ?? 500, fault.body ?? '', fault.headers)
 }

@@ -50,18 +50,18 @@ function createPool(options: Agent.Options): Pool {
     async request(url, options) {
       const surplus = inProgress >= maxKeptConnections
       inProgress += 1
+      // undici frees a connection one turn of the event loop after its response.
+      const done = () => void setImmediate(() => (inProgress -= 1))
       try {
         const response = await dispatch(url, {
           ...options,
           dispatcher: agent,
           ...(surplus && { reset: true }),
         })
-        response.body.once('close', () => {
-          inProgress -= 1
-        })
+        response.body.once('close', done)
         return response
       } catch (error) {
-        inProgress -= 1
+        done()
         throw error
       }
     },
