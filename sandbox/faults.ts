@@ -24,12 +24,15 @@ export class InjectedAnswer extends Error {
   }
 
   send(reply: FastifyReply) {
-    const { status = 500, headers = {}, body } = this.rule
-    const given = body ?? { fault: { kind: 'injected', text: `answered ${status} on demand` } }
-    const text = typeof given === 'string' ? given : JSON.stringify(given)
-    if (typeof given !== 'string') reply.type('application/json')
+    const { status, headers, text } = responseOf(this.rule)
     return reply.code(status).headers(headers).send(text)
   }
+}
+
+function responseOf({ status = 500, headers = {}, body }: FaultRule) {
+  const given = body ?? { fault: { kind: 'injected', text: `answered ${status} on demand` } }
+  if (typeof given === 'string') return { status, headers, text: given }
+  return { status, headers: { 'content-type': 'application/json', ...headers }, text: JSON.stringify(given) }
 }
 
 /** Counts the calls and lets those go wrong that a fault rule is waiting for. */
@@ -75,13 +78,14 @@ async function held({ counters, knobs }: Platform, { raw, routeOptions }: Fastif
 export const faultOf = (request: FastifyRequest): FaultRule | null => request.fault
 
 /**
- * Goes wrong: after the delay, hangs until the client leaves, cuts the connection, or throws the answer to give.
- * Returns when the rule is a delay only.
+ * Goes wrong: after the delay, hangs until the client leaves, resets the connection, after a response if the rule has
+ * one, or throws the answer to give. Returns when the rule is a delay only.
  */
 export async function strike(rule: FaultRule, request: FastifyRequest): Promise<void> {
   if (rule.delay_ms) await delay(rule.delay_ms)
   const { socket } = request.raw
-  if (rule.reset) socket.resetAndDestroy()
+  if (rule.reset && rule.status !== undefined) socket.write(rawResponse(rule), () => socket.resetAndDestroy())
+  else if (rule.reset) socket.resetAndDestroy()
   if (rule.reset || rule.hang) {
     const closed = socket.destroyed ? undefined : once(socket, 'close').catch(() => {})
     if (rule.hang) await Promise.race([delay(rule.stall_ms ?? 1000, undefined, { ref: false }), closed])
@@ -90,6 +94,14 @@ export async function strike(rule: FaultRule, request: FastifyRequest): Promise<
     throw new Error('the connection is gone')
   }
   if (rule.status !== undefined) throw new InjectedAnswer(rule)
+}
+
+/** What a server writes that then closes the connection without reading the rest of the request. */
+function rawResponse(rule: FaultRule): string {
+  const { status, headers, text } = responseOf(rule)
+  const lines = Object.entries({ ...headers, 'content-length': String(Buffer.byteLength(text)) })
+  const head = lines.map(([name, value]) => `${name}: ${value}\r\n`).join('')
+  return `HTTP/1.1 ${status} Injected\r\n${head}\r\n${text}`
 }
 
 /** Reads on, to nowhere: a connection that is not read from does not tell that the client has left. */

@@ -13,7 +13,7 @@ export interface FaultRule {
   /** Never answer. Nothing is read for `stall_ms`, 1000 if not given; then the body is read and ignored. */
   hang?: boolean
   stall_ms?: number
-  /** Cut the connection with a TCP reset. */
+  /** Reset the connection (TCP); with `status` right after that response, with the rest of the body unread. */
   reset?: boolean
   /** `ingest` only: read this many bytes of the body first. */
   after_bytes?: number

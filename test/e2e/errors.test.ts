@@ -275,6 +275,36 @@ t.test('what the platform does wrong', async (t) => {
   }
 })
 
+t.test('a platform that rejects content early and resets the connection', async (t) => {
+  const gateway = await startGateway(t)
+  const content = fakeMp4(30_000_000)
+  const headers = { 'content-type': 'application/json', 'retry-after': '7' }
+  for (const [status, expected, code, retryAfter] of [
+    [308, 502, 'platform-protocol-error', null],
+    [401, 502, 'platform-unauthorized', null],
+    [403, 502, 'platform-unauthorized', null],
+    [404, 422, 'platform-rejected', null],
+    [409, 422, 'platform-rejected', null],
+    [413, 422, 'platform-rejected', null],
+    [422, 422, 'platform-rejected', null],
+    [429, 503, 'platform-throttled', '7'],
+    [503, 503, 'platform-unavailable', '7'],
+    // Success without having read the content is none.
+    [200, 502, 'platform-protocol-error', null],
+    [204, 502, 'platform-protocol-error', null],
+  ] as const)
+    for (const after_bytes of [0, 100_000]) {
+      const video = await gateway.create()
+      const fault = { operation: 'ingest', times: 1, status, headers, after_bytes, reset: true } as const
+      gateway.sandbox.knobs.faults.push(fault)
+      const answer = await gateway.put(video.id, content)
+      problem(t, answer, expected, code)
+      t.equal(answer.headers.get('retry-after'), retryAfter, `${status} after ${after_bytes} bytes`)
+      t.match(await gateway.until(video.id, () => true), { stage: 'awaiting-upload', error: null })
+      t.equal((await gateway.put(video.id, fakeMp4(3000))).status, 204, 'it takes a new upload')
+    }
+})
+
 t.test('our credentials for the platform are refused', async (t) => {
   const gateway = await startGateway(t, { env: { SANDBOX_CLIENT_SECRET: 'wrong' } })
   problem(t, await gateway.call('POST', '/v1/videos', { json: { title: 'x' } }), 502, 'platform-unauthorized')

@@ -125,6 +125,7 @@ const outages = {
   'answers something else than JSON': { status: 200, body: '<html>' },
   'answers JSON that does not fit': { status: 200, body: {} },
   'says that it is not live': { status: 409 },
+  'redirects, as after a move': { status: 308, headers: { location: 'http://127.0.0.1:9/moved' } },
   'cuts the connection': { reset: true },
   'never answers': { hang: true },
 } as const

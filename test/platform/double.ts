@@ -1,5 +1,5 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
-import type { AddressInfo } from 'node:net'
+import type { AddressInfo, Socket } from 'node:net'
 import type { ProcessingStatus, Thumbnail, VideoInfo } from '../../src/platform/platform.ts'
 import type { PlatformDefinition } from '../../src/platform/tools.ts'
 import type { Published } from './published.ts'
@@ -17,6 +17,8 @@ export interface Fault {
   status?: number
   headers?: Record<string, string>
   body?: unknown
+  /** With `status`: reset the connection right after the answer, with the rest of the body unread. */
+  abrupt?: boolean
   /** Never answer. */
   hang?: boolean
   /** Cut the connection with a TCP reset, after so many bytes of the body. */
@@ -242,9 +244,18 @@ function exchangeOf(
 }
 
 function strike(request: IncomingMessage, response: ServerResponse, fault: Fault): void {
-  if (fault.reset) request.socket.resetAndDestroy()
+  if (fault.abrupt) rejectAbruptly(request.socket, fault)
+  else if (fault.reset) request.socket.resetAndDestroy()
   else if (fault.wire) void writeWire(request, fault.wire)
   else if (!fault.hang) send(response, fault.status ?? 500, fault.body ?? '', fault.headers)
+}
+
+/** In one turn, so that the reset comes while the client is still sending, and before it has read the answer. */
+function rejectAbruptly(socket: Socket, { status = 500, headers = {}, body = '' }: Fault): void {
+  const text = typeof body === 'string' ? body : JSON.stringify(body)
+  const lines = Object.entries({ ...headers, 'content-length': String(Buffer.byteLength(text)) })
+  const head = lines.map(([name, value]) => `${name}: ${value}\r\n`).join('')
+  socket.write(`HTTP/1.1 ${status} Rejected\r\n${head}\r\n${text}`, () => socket.resetAndDestroy())
 }
 
 function send(response: ServerResponse, status: number, body: unknown, headers: Record<string, string> = {}) {

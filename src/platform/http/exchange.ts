@@ -1,60 +1,53 @@
-import type { Readable } from 'node:stream'
-import { Agent, type Dispatcher, request as dispatch } from 'undici'
+import { Readable } from 'node:stream'
+import type { Dispatcher } from 'undici'
 import { GatewayError } from '../../errors.ts'
 import { traceHeaders } from '../../observability/tracing.ts'
 import type { PlatformTools } from '../tools.ts'
 import { deadlineError } from './deadline.ts'
 import { failureOf, refusalOf } from './failures.ts'
 import type { PlatformAnswer, PlatformRequest } from './http.ts'
+import { createPools, type Pool } from './pools.ts'
 
-/** The longest body of any response, in bytes; undici stops reading there. Nothing is decompressed. */
-const maxResponseBytes = 4 * 1024 * 1024
 /** Of a refused request's response, whose body nobody needs: so much is read to keep the connection. */
 const maxDrainedBytes = 64 * 1024
-
-/** How an exchange goes: over which pool, and what ends it. */
-interface Way {
-  dispatcher: Agent
-  signal: AbortSignal
-  /** For an answer that takes longer than usual, in ms. */
-  headersTimeout?: number
-}
+/** A chunk is sent in pieces of this size, in bytes. */
+const pieceBytes = 256 * 1024
 
 /**
  * Single exchanges with a platform: one request, one answer, nothing repeated. The answer is the platform's consent;
- * everything else is thrown as what it means, and the signal's reason when the caller cut it.
+ * everything else is thrown as what it means, and the signal's reason when the caller cut it. An error status counts
+ * from the moment its headers are there, whether or not the request was sent completely or the connection lasts.
  */
-export function createExchange(name: string, { timeouts, observer }: PlatformTools) {
-  const limits = {
-    connect: { timeout: timeouts.connect },
-    bodyTimeout: timeouts.answer,
-    maxResponseSize: maxResponseBytes,
-  }
-  const agent = new Agent({ ...limits, headersTimeout: timeouts.answer })
-  // A stream cannot be sent twice, so it must not meet a kept connection that the platform is just closing.
-  const streamAgent = new Agent({ ...limits, headersTimeout: 0, pipelining: 0 })
+export function createExchange(name: string, tools: PlatformTools) {
+  const { timeouts, observer } = tools
+  const { calls, chunks, streams } = createPools(tools)
 
-  async function perform(request: PlatformRequest, authorization: string | undefined, way: Way) {
+  async function perform(
+    pool: Pool,
+    request: PlatformRequest,
+    authorization: string | undefined,
+    signal: AbortSignal,
+  ) {
     const started = performance.now()
     let outcome = 'ok'
     try {
-      const response = await dispatch(request.url, {
-        ...way,
+      const response = await pool.request(request.url, {
+        signal,
         method: request.method,
         headers: { ...traceHeaders(), ...headersOf(request, authorization) },
-        body: request.json === undefined ? (request.body ?? null) : JSON.stringify(request.json),
+        body: bodyOf(request),
       })
       if (response.statusCode >= 300 && !request.accept?.includes(response.statusCode)) {
         drain(response.body)
         outcome = String(response.statusCode)
         throw refusalOf(name, response.statusCode, response.headers)
       }
-      const body = Buffer.from(await response.body.arrayBuffer())
+      const body = await bodyOfResponse(response, signal)
       checkCoding(response.headers['content-encoding'], body)
       if (response.statusCode < 300) checkPage(response.headers['content-type'])
       return { status: response.statusCode, headers: response.headers, body }
     } catch (error) {
-      const failure = way.signal.aborted ? way.signal.reason : failureOf(name, error)
+      const failure = signal.aborted ? signal.reason : failureOf(name, error)
       if (outcome === 'ok') outcome = outcomeOf(failure)
       throw failure
     } finally {
@@ -85,9 +78,8 @@ export function createExchange(name: string, { timeouts, observer }: PlatformToo
   return {
     /** With a body in memory, or none. */
     async call(request: PlatformRequest, authorization?: string): Promise<PlatformAnswer> {
-      // A chunk takes its time on the way, and the last one its time to be taken in.
-      const patience = request.body instanceof Uint8Array && { headersTimeout: timeouts.afterUpload }
-      return perform(request, authorization, { dispatcher: agent, signal: request.signal, ...patience })
+      const pool = request.body instanceof Uint8Array ? chunks : calls
+      return perform(pool, request, authorization, request.signal)
     },
 
     /** Who made the stream watches its progress; from its last byte on the exchange has a deadline. */
@@ -99,25 +91,53 @@ export function createExchange(name: string, { timeouts, observer }: PlatformToo
       const patience = waitAfterEnd(name, stream, timeouts.afterUpload)
       const signal = AbortSignal.any([request.signal, patience.signal])
       try {
-        return await perform(request, authorization, { dispatcher: streamAgent, signal })
+        return await perform(streams, request, authorization, signal)
       } finally {
         patience.clear()
       }
     },
 
     async close() {
-      await Promise.all([agent.destroy(), streamAgent.destroy()])
+      await Promise.all([calls.close(), chunks.close(), streams.close()])
     },
   }
 }
 
 function headersOf(request: PlatformRequest, authorization: string | undefined): Record<string, string> {
+  const length = request.body instanceof Uint8Array ? request.body.length : request.length
   return {
     'accept-encoding': 'identity',
     ...(request.json !== undefined && { 'content-type': 'application/json' }),
-    ...(typeof request.length === 'number' && { 'content-length': String(request.length) }),
+    ...(typeof length === 'number' && { 'content-length': String(length) }),
     ...(authorization !== undefined && { authorization }),
     ...request.headers,
+  }
+}
+
+/**
+ * A chunk goes out piece by piece, as a stream does. As a whole it would wait in the socket, where undici takes it for
+ * sent: after an early response the next request would be queued behind the rest of it, and HTTP/2 has no memory left
+ * for the response.
+ */
+function bodyOf({ json, body }: PlatformRequest): string | Readable | null {
+  if (json !== undefined) return JSON.stringify(json)
+  if (body instanceof Uint8Array)
+    return Readable.from(piecesOf(body), { objectMode: false, highWaterMark: 0 })
+  return body ?? null
+}
+
+function* piecesOf(bytes: Uint8Array): Generator<Uint8Array> {
+  for (let start = 0; start < bytes.length; start += pieceBytes)
+    yield bytes.subarray(start, start + pieceBytes)
+}
+
+/** An error status that the adapter accepts says enough without its body, whatever becomes of that. */
+async function bodyOfResponse({ statusCode, body }: Dispatcher.ResponseData, signal: AbortSignal) {
+  try {
+    return Buffer.from(await body.arrayBuffer())
+  } catch (error) {
+    if (statusCode >= 300 && !signal.aborted) return Buffer.alloc(0)
+    throw error
   }
 }
 

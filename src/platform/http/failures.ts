@@ -4,10 +4,16 @@ import { VideoMissingError } from '../platform.ts'
 
 /**
  * The longest delay, in seconds, that a platform may ask for. A longer one counts as this: a mistaken `Retry-After` of
- * a day, or a date in 2100, must not keep the gateway from a platform that is well a moment later. This is the only
- * cap on what enters; users of the value have shorter patience of their own.
+ * a day, or a date in 2100, must not keep the gateway from a platform that is well a moment later. This and
+ * {@link maxTokenRetryAfter} are the only caps on what enters; users of the value have shorter patience of their own.
  */
 export const maxRetryAfter = 600
+
+/**
+ * The same for a token endpoint, in seconds. Without a token no call of the platform goes out, so a mistaken delay there
+ * costs the whole platform; a single token request per minute harms nobody.
+ */
+export const maxTokenRetryAfter = 60
 
 /** The platform answered 401: other credentials may do. */
 export class CredentialsRefusedError extends GatewayError {}

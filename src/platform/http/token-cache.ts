@@ -3,7 +3,7 @@ import { CircuitOpenError, VideoMissingError } from '../platform.ts'
 import type { PlatformTools } from '../tools.ts'
 import { fits, Secret } from './border.ts'
 import { withDeadline } from './deadline.ts'
-import { failureOf, OutOfResourcesError } from './failures.ts'
+import { failureOf, maxTokenRetryAfter, OutOfResourcesError } from './failures.ts'
 import type { Authorization } from './http.ts'
 
 /** A token as a platform gave it; `expiresIn` in seconds, undefined when it did not say. */
@@ -152,5 +152,6 @@ function grantFailure(platform: string, error: unknown): GatewayError {
     const detail = `${platform} rejected the gateway's credentials`
     return new GatewayError('platform-unauthorized', detail, { cause: failure })
   }
-  return failure
+  if (failure.retryAfter === undefined || failure.retryAfter <= maxTokenRetryAfter) return failure
+  return new GatewayError(failure.code, failure.message, { retryAfter: maxTokenRetryAfter, cause: failure })
 }

@@ -167,6 +167,20 @@ export function contentOf(bytes: Buffer, size: number | null = bytes.length): Co
   return { stream: Readable.from(pieces(), { objectMode: false }), size, hold() {} }
 }
 
+/** Bytes that come as from a network, one piece per turn of the event loop: some are written between two reads. */
+export function pacedContent(bytes: Buffer): Content {
+  let at = 0
+  const stream = new Readable({
+    highWaterMark: 0,
+    read() {
+      const piece = bytes.subarray(at, at + 65_536)
+      at += piece.length
+      setImmediate(() => stream.push(piece.length > 0 ? piece : null))
+    },
+  })
+  return { stream, size: bytes.length, hold() {} }
+}
+
 /** Content of `size` bytes that gives `until` of them and then waits; `pulled` is what was taken so far. */
 export function stuckContent(size: number, until: number): Content & { pulled(): number } {
   const piece = Buffer.alloc(16_384, 'v')

@@ -3,7 +3,7 @@ import { setTimeout as delay } from 'node:timers/promises'
 import type { Test } from 'tap'
 import { GatewayError } from '../../../src/errors.ts'
 import { VideoMissingError } from '../../../src/platform/platform.ts'
-import { contentOf, type StartDouble, scenarios, stuckContent } from './setup.ts'
+import { contentOf, pacedContent, type StartDouble, scenarios, stuckContent } from './setup.ts'
 
 const MiB = 2 ** 20
 
@@ -42,6 +42,32 @@ export function uploadTests(t: Test, start: StartDouble): void {
   })
 
   scenario(
+    'a platform that rejects early and resets the connection is told as one that reads on',
+    async (t, { double, failure, platform, publication }) => {
+      // More than what fits into the buffers of a connection, where it goes in one request.
+      const bytes = randomBytes(double.chunkSize ? 3 * double.chunkSize : 24 * MiB)
+      const json = { 'content-type': 'application/json' }
+      for (const status of [308, 400, 401, 403, 404, 409, 413, 422, 429, 503]) {
+        const headers = { ...json, ...(status === 429 && { 'retry-after': '60' }) }
+        const told: unknown[] = []
+        for (const abrupt of [false, true]) {
+          const video = publication()
+          await video.provision()
+          double.fail('upload', { status, headers, body: '{}', abrupt }, 50)
+          const content = pacedContent(bytes)
+          const { code, message, retryAfter } = await failure(video.upload(content))
+          told.push({ code, message, retryAfter })
+          t.ok(content.stream.destroyed)
+          double.forgive()
+          await platform.remove(video.slot, video.call()).catch((error) => t.type(error, VideoMissingError))
+        }
+        t.strictSame(told[1], told[0], `${status}`)
+      }
+    },
+    5_000,
+  )
+
+  scenario(
     'a chunk that fails for a moment, or whose answer is lost, is sent again',
     async (t, { double, publication }) => {
       if (!double.chunkSize) return t.pass('one request carries it all')
@@ -49,6 +75,8 @@ export function uploadTests(t: Test, start: StartDouble): void {
       const faults = [
         { status: 503 },
         { status: 429, headers: { 'retry-after': '1' } },
+        { status: 503, abrupt: true },
+        { status: 429, headers: { 'retry-after': '1' }, abrupt: true },
         { hang: true },
         { reset: { afterBytes: 0 }, late: true },
         { hang: true, late: true },

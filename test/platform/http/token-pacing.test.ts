@@ -1,6 +1,6 @@
 import t from 'tap'
 import { GatewayError } from '../../../src/errors.ts'
-import { OutOfResourcesError } from '../../../src/platform/http/failures.ts'
+import { OutOfResourcesError, refusalOf } from '../../../src/platform/http/failures.ts'
 import type { Grant } from '../../../src/platform/http/token-cache.ts'
 import { CircuitOpenError } from '../../../src/platform/platform.ts'
 import { defaultTools } from '../../../src/platform/tools.ts'
@@ -64,9 +64,45 @@ t.test('an early renewal that fails is paced, and nobody hears of it', async (t)
   failure = new GatewayError('platform-throttled', undefined, { retryAfter: 300 })
   clock.set(308_000)
   await callUntil(320_000)
-  await t.rejects(cache.header(), { code: 'platform-throttled', retryAfter: 288 })
+  await t.rejects(
+    cache.header(),
+    { code: 'platform-throttled', retryAfter: 48 },
+    'a minute of the 300 s that it asks for',
+  )
   t.strictSame(asked, [200_000, 308_000], 'as slow as the platform asks for')
 })
+
+t.test(
+  'no delay that a token endpoint asks for keeps the platform out for longer than a minute',
+  async (t) => {
+    const clock = fakeClock(t)
+    const inAWeek = new Date(Date.now() + 604_800_000).toUTCString()
+    for (const [status, retryAfter, pause] of [
+      [429, '86400', 60],
+      [503, '86400', 60],
+      [500, '601', 60],
+      [503, inAWeek, 60],
+      [429, 'Fri, 01 Jan 2100 00:00:00 GMT', 60],
+      [503, '61', 60],
+      [503, '60', 60],
+      [429, '7', 7],
+    ] as const) {
+      let wrong = true
+      const { cache } = setUp(async () => {
+        if (wrong) throw refusalOf('acme', status, { 'retry-after': retryAfter })
+        return { accessToken: 'good', expiresIn: 60 }
+      })
+      const start = clock.now()
+      const code = status === 429 ? 'platform-throttled' : 'platform-unavailable'
+      const told = { code, retryAfter: pause }
+      await t.rejects(cache.header(), told, `${status} with Retry-After: ${retryAfter}`)
+      await t.rejects(cache.header(), told, 'nobody asks meanwhile')
+      wrong = false
+      clock.set(start + pause * 1000)
+      t.equal(await cache.header(), 'Bearer good', 'well a moment later')
+    }
+  },
+)
 
 t.test('a token lives between two seconds and a day, whatever the platform states', async (t) => {
   const clock = fakeClock(t)
