@@ -32,7 +32,7 @@ import { drainRequests } from './http/shutdown.ts'
 import { compilersFactory } from './http/validation.ts'
 import { createMetrics } from './observability/metrics.ts'
 import { harmlessPath } from './observability/redaction.ts'
-import { type TraceOf, traceRequests, withTraceId } from './observability/tracing.ts'
+import { type TraceOf, traceHeaders, traceRequests, withTraceId } from './observability/tracing.ts'
 import { watchCredentials } from './platform/credential-watch.ts'
 import { defaultTools, type PlatformTools } from './platform/tools.ts'
 import type { Gateway } from './publication/gateway.ts'
@@ -121,7 +121,7 @@ export async function buildApp(config: Config, options: AppOptions = {}): Promis
     },
   }
   const storeWatch = watchStore(store, log)
-  const tools: PlatformTools = { ...defaultTools, log, observer, ...options.tools }
+  const tools: PlatformTools = { ...defaultTools, log, observer, traceHeaders, ...options.tools }
   const platforms = new Map(
     config.platforms.map(({ definition, variables }) => [
       definition.name,

@@ -22,6 +22,8 @@ export interface PlatformObserver {
 export interface PlatformTools {
   log: Log
   observer: PlatformObserver
+  /** Headers that put a call into the trace of the request that caused it (W3C Trace Context), if there is one. */
+  traceHeaders(): Record<string, string> | undefined
   timeouts: {
     connect: number
     /** For the headers, and between two pieces of the body, of an answer. */
@@ -56,6 +58,7 @@ export interface PlatformDefinition {
 }
 
 export const defaultTools = {
+  traceHeaders: () => undefined,
   timeouts: { connect: 5_000, answer: 15_000, whole: 30_000, afterUpload: 300_000 },
   retries: 2,
   settles: [60_000, 300_000, 1_800_000],

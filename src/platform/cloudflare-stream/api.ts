@@ -1,6 +1,7 @@
 import { type Static, type TSchema, Type } from '@sinclair/typebox'
 import { GatewayError } from '../../errors.ts'
-import { type PlatformHttp, type PlatformRequest, parseJson } from '../http/http.ts'
+import { type PlatformHttp, parseJson } from '../http/http.ts'
+import type { PlatformRequest } from '../http/request.ts'
 
 const Envelope = Type.Object({
   success: Type.Boolean(),

@@ -1,12 +1,11 @@
 import { Readable } from 'node:stream'
 import type { Dispatcher } from 'undici'
 import { GatewayError } from '../../errors.ts'
-import { traceHeaders } from '../../observability/tracing.ts'
 import type { PlatformTools } from '../tools.ts'
 import { deadlineError } from './deadline.ts'
 import { failureOf, refusalOf } from './failures.ts'
-import type { PlatformAnswer, PlatformRequest } from './http.ts'
 import { createPools, type Pool } from './pools.ts'
+import type { PlatformAnswer, PlatformRequest } from './request.ts'
 
 /** Of a refused request's response, whose body nobody needs: so much is read to keep the connection. */
 const maxDrainedBytes = 64 * 1024
@@ -34,7 +33,7 @@ export function createExchange(name: string, tools: PlatformTools) {
       const response = await pool.request(request.url, {
         signal,
         method: request.method,
-        headers: { ...traceHeaders(), ...headersOf(request, authorization) },
+        headers: { ...tools.traceHeaders(), ...headersOf(request, authorization) },
         body: bodyOf(request),
       })
       if (response.statusCode >= 300 && !request.accept?.includes(response.statusCode)) {

@@ -83,6 +83,7 @@ async function setUp(t: Test, startDouble: StartDouble, patience: number): Promi
   const tools: PlatformTools = {
     log: { info: log, warn: log, error: log },
     observer: { call() {}, circuit() {}, tokenRequest() {} },
+    traceHeaders: () => undefined,
     timeouts: { connect: 5_000, answer: patience, whole: 10 * patience, afterUpload: patience },
     retries: 1,
     settles: [],

@@ -2,7 +2,8 @@ import { createServer } from 'node:http'
 import { PassThrough, Readable } from 'node:stream'
 import { setTimeout as sleep } from 'node:timers/promises'
 import t, { type Test } from 'tap'
-import type { Authorization, PlatformRequest } from '../../../src/platform/http/http.ts'
+import type { Authorization } from '../../../src/platform/http/http.ts'
+import type { PlatformRequest } from '../../../src/platform/http/request.ts'
 import { get, listen, post, setUp } from './http-setup.ts'
 
 const pause = 300

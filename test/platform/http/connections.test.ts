@@ -4,7 +4,7 @@ import type { Socket } from 'node:net'
 import { Readable } from 'node:stream'
 import { setTimeout as sleep } from 'node:timers/promises'
 import t, { type Test } from 'tap'
-import type { PlatformRequest } from '../../../src/platform/http/http.ts'
+import type { PlatformRequest } from '../../../src/platform/http/request.ts'
 import { get, listen, post, setUp } from './http-setup.ts'
 
 t.jobs = 2

@@ -2,7 +2,7 @@ import { once } from 'node:events'
 import { createServer, type Socket } from 'node:net'
 import { Readable } from 'node:stream'
 import t, { type Test } from 'tap'
-import type { PlatformAnswer, PlatformRequest } from '../../../src/platform/http/http.ts'
+import type { PlatformAnswer, PlatformRequest } from '../../../src/platform/http/request.ts'
 import { get, listen, setUp } from './http-setup.ts'
 
 t.jobs = 2

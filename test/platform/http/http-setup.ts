@@ -1,11 +1,8 @@
 import { once } from 'node:events'
 import type { AddressInfo, Server } from 'node:net'
 import type { Test } from 'tap'
-import {
-  type Authorization,
-  createPlatformHttp,
-  type PlatformRequest,
-} from '../../../src/platform/http/http.ts'
+import { type Authorization, createPlatformHttp } from '../../../src/platform/http/http.ts'
+import type { PlatformRequest } from '../../../src/platform/http/request.ts'
 import type { PlatformTools } from '../../../src/platform/tools.ts'
 import { createKit, type Exchange, type Fault } from '../double.ts'
 
@@ -59,6 +56,7 @@ export async function setUp(
         circuit: (_platform, state) => void circuits.push(state),
         tokenRequest() {},
       },
+      traceHeaders: () => undefined,
       timeouts: { connect: 300, answer: 200, whole: 5_000, afterUpload: 300 },
       settles: [],
       retries: 2,

@@ -8,7 +8,7 @@ import { join } from 'node:path'
 import { Readable } from 'node:stream'
 import { getCACertificates, setDefaultCACertificates, TLSSocket } from 'node:tls'
 import t, { type Test } from 'tap'
-import type { PlatformRequest } from '../../../src/platform/http/http.ts'
+import type { PlatformRequest } from '../../../src/platform/http/request.ts'
 import { get, post, setUp } from './http-setup.ts'
 
 const openssl = spawnSync('openssl', ['version']).error ? 'openssl is not installed' : false
