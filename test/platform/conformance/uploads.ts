@@ -3,13 +3,14 @@ import { setTimeout as delay } from 'node:timers/promises'
 import type { Test } from 'tap'
 import { GatewayError } from '../../../src/errors.ts'
 import { VideoMissingError } from '../../../src/platform/platform.ts'
-import { contentOf, pacedContent, type StartDouble, scenarios, stuckContent } from './setup.ts'
+import { contentOf, pacedContent, patient, type StartDouble, scenarios, stuckContent } from './setup.ts'
 
 const MiB = 2 ** 20
 
 /** Bytes on their way: sizes around the borders, cuts on either side, and memory. */
 export function uploadTests(t: Test, start: StartDouble): void {
   const scenario = scenarios(t, start)
+  const patiently = patient(scenario)
   scenario('every size arrives byte for byte', async (t, { double, platform, publication }) => {
     const unit = double.chunkSize ?? 65_536
     for (const size of [1, unit - 1, unit, unit + 1, 3 * unit, 3 * unit + 1]) {
@@ -23,7 +24,7 @@ export function uploadTests(t: Test, start: StartDouble): void {
     }
   })
 
-  scenario(
+  patiently(
     'content whose size is only nearly known arrives byte for byte',
     async (t, { double, platform, publication }) => {
       const unit = double.chunkSize ?? 65_536
@@ -44,7 +45,7 @@ export function uploadTests(t: Test, start: StartDouble): void {
     },
   )
 
-  scenario(
+  patiently(
     'an interrupted upload of content whose size is only nearly known leaves a slot that takes the next one',
     async (t, { double, platform, publication }) => {
       const unit = double.chunkSize ?? 200_000
