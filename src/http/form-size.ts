@@ -1,31 +1,18 @@
+import { senderEndings } from './form-endings.ts'
+
 /**
  * How many bytes the file of a form has, before they have come. The Content-Length counts everything, and what stands
  * before the file is known; but what follows the closing delimiter is not: RFC 2046 leaves it to the sender whether a
- * line break is there, and senders differ. Where a platform needs the length, this is the evidence, the best first:
+ * line break is there, and senders differ. Where a platform requires the length, this is the evidence, the best first:
  *
- * 1. the field `size`, which callers may send before the file;
+ * 1. the field `size`, which clients may send before the file;
  * 2. the end of the file, when it is among the first bytes;
  * 3. the part's own Content-Length (Spring, OkHttp), if it can be right: RFC 7578 §4.8 has it ignored otherwise;
  * 4. the sizes of the file's boxes, when they add up;
- * 5. how the sender ends its forms, where its boundary tells who it is;
- * 6. one CRLF, as most senders have it.
+ * 5. how the sender ends its forms, where its boundary identifies it.
+ *
+ * Without any, two or three lengths remain possible.
  */
-
-/** Bytes behind the closing delimiter, without padding: no CRLF, one or two. */
-const endings = [0, 2, 4]
-
-/**
- * Senders that end a form otherwise than with one CRLF. The fetch of Node up to 20.18 and 22.12 (undici up to 6.20)
- * ends it with none as well, but its boundary is that of later versions, which end it with one.
- */
-const knownEndings: [boundary: RegExp, ending: number][] = [
-  // needle
-  [/^-+NODENEEDLEHTTPCLIENT/, 0],
-  // node-fetch 3, formdata-polyfill: dashes and digits, 32 characters
-  [/^(?=.{32}$)-{4,}\d+$/, 0],
-  // form-data-encoder: got, openai, and others, with any FormData
-  [/^form-data-boundary-[0-9a-z]{16}$/, 4],
-]
 
 /** How much of the file is looked at, and for how long. */
 export const lookahead = { bytes: 1024 * 1024, milliseconds: 2_000 }
@@ -52,19 +39,18 @@ export function isPossibleSize(framing: FormFraming, size: number): boolean {
 }
 
 /**
- * Estimates the size of a file that nobody declared.
+ * Returns the sizes that a file may have whose size was not declared, the most likely one first; only one when the
+ * evidence is good. When there are several, the largest one is an upper bound.
  * @param head the first bytes of the file @param whole whether they are all of it
  */
-export function estimateSize(framing: FormFraming, head: Buffer, whole: boolean): number {
-  if (whole) return head.length
+export function possibleSizes(framing: FormFraming, head: Buffer, whole: boolean): number[] {
+  if (whole) return [head.length]
   const largest = largestSize(framing)
-  const possible = endings.map((ending) => largest - ending)
+  const sizes = senderEndings(framing.boundary).map((ending) => Math.max(0, largest - ending))
   const told = [framing.partLength, ...endsOfBoxes(head, largest)].find((size) =>
-    possible.includes(size ?? -1),
+    [0, 2, 4].includes(largest - (size ?? -1)),
   )
-  if (told !== undefined) return told
-  const [, ending = 2] = knownEndings.find(([pattern]) => pattern.test(framing.boundary)) ?? []
-  return Math.max(0, largest - ending)
+  return told === undefined ? sizes : [told]
 }
 
 /**

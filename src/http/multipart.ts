@@ -2,7 +2,7 @@ import type { FastifyRequest } from 'fastify'
 import { GatewayError } from '../errors.ts'
 import type { Incoming } from '../publication/upload.ts'
 import { lateRequest, requestDeadline } from './connections.ts'
-import { estimateSize, type FormFraming, isPossibleSize, lookahead } from './form-size.ts'
+import { type FormFraming, isPossibleSize, lookahead, possibleSizes } from './form-size.ts'
 import { FormStream } from './form-stream.ts'
 import { parseHeaderValue } from './media-type.ts'
 import { checkFilePart, decodeField, invalidField, type PartHeaders } from './part.ts'
@@ -97,11 +97,11 @@ function incomingFile(source: FormStream, framing: FormFraming, size: number | n
   return {
     source,
     size,
-    async estimateSize() {
+    async possibleSizes() {
       // Of a form without a length it is told or not, however short the file is: no luck with small files alone.
-      if (Number.isNaN(framing.total)) return framing.partLength ?? null
+      if (Number.isNaN(framing.total)) return framing.partLength === undefined ? [] : [framing.partLength]
       const { head, whole } = await source.peek(lookahead.bytes, lookahead.milliseconds)
-      return estimateSize(framing, head, whole)
+      return possibleSizes(framing, head, whole)
     },
   }
 }

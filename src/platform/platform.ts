@@ -19,10 +19,13 @@ export interface Slot {
   handle: string | null
 }
 
-/** The bytes of an mp4. `size` is null when nobody can know it before the end. */
+/** The bytes of an mp4. Sizes in bytes. */
 export interface Content {
   stream: Readable
+  /** Null when it cannot be known before the end. */
   size: number | null
+  /** An upper bound, a few bytes above the size, where `size` is null but nearly known. */
+  maxSize?: number | undefined
   /** Lets the stream stand still until it is read again, for work that has time limits of its own. */
   hold(): void
 }
@@ -88,8 +91,11 @@ export interface VideoPlatform {
   readonly account: string
   /** When a creation whose answer was lost is looked for: the pauses after each search, in ms. */
   readonly settles: readonly number[]
-  /** True when `upload` cannot do without `content.size`. */
+  /** True when `upload` requires `content.size`. */
   readonly lengthRequired: boolean
+
+  /** Where a length is required: whether `content.maxSize` is enough, for content of about this size. Without this method, never. */
+  acceptsMaxSize?(maxSize: number): boolean
 
   /** Creates the slot. A platform that makes its slot at the upload answers with two nulls. */
   provision(draft: Draft, call: Call): Promise<Slot>

@@ -11,6 +11,8 @@ const headBytes = 8
 const turnBytes = 1024 * 1024
 
 export interface ContentOptions extends MeterOptions {
+  /** See {@link Content}. */
+  maxSize?: number | undefined
   /** How long no byte may flow, in ms. */
   idleTimeout: number
   /** Ends the upload from outside, with its reason. */
@@ -78,6 +80,7 @@ export async function openContent(source: Readable, options: ContentOptions): Pr
   return {
     stream,
     size: options.size,
+    maxSize: options.maxSize,
     hold: idle.hold,
     received,
     complete,

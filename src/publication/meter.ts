@@ -4,6 +4,8 @@ import { GatewayError } from '../errors.ts'
 export interface MeterOptions {
   /** The exact size in bytes if it is known, else null. */
   size: number | null
+  /** A lower bound in bytes, where the size is not known exactly. */
+  minSize?: number | undefined
   maxBytes: number
   /** What it means that the bytes are more or fewer than `size`; `incomplete-upload` if not given. */
   wrongSize?: ((detail: string) => GatewayError) | undefined
@@ -30,8 +32,9 @@ export interface Meter {
 }
 
 /** @throws GatewayError when the announced size alone rules the content out */
-export function createMeter({ size, maxBytes, wrongSize = incomplete, digested }: MeterOptions): Meter {
-  if (size !== null && size > maxBytes) throw tooLarge(maxBytes)
+export function createMeter(options: MeterOptions): Meter {
+  const { size, minSize = 0, maxBytes, wrongSize = incomplete, digested } = options
+  if ((size ?? minSize) > maxBytes) throw tooLarge(maxBytes)
   if (size === 0) throw incomplete('the file is empty')
   const hash = digested ? createHash('sha256') : undefined
   let received = 0

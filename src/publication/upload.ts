@@ -5,6 +5,7 @@ import { advance, begin } from './advance.ts'
 import { callFor } from './call.ts'
 import { check } from './check.ts'
 import { type IncomingContent, openContent } from './content.ts'
+import { type IncomingSize, sizeFor } from './content-size.ts'
 import { type Gateway, platformOf, visibleVideo } from './gateway.ts'
 import { type Hold, holding, holdLost, isHeld, takeExpired } from './hold.ts'
 import { removeUnnamed } from './leftovers.ts'
@@ -15,20 +16,9 @@ import { askStore, storeResult } from './store-retry.ts'
 import { isDeleted, type Video } from './video.ts'
 
 /** The bytes as they come in. */
-export interface Incoming {
+export interface Incoming extends IncomingSize {
   source: Readable
-  /** Length in bytes that the caller announced; null when it did not. */
-  size: number | null
-  /**
-   * What the length is when nobody announced it, by what the bytes around the content tell; null when they do not. It
-   * may turn out to be wrong, so it is used only where the platform cannot do without a length.
-   */
-  estimateSize?: () => Promise<number | null>
 }
-
-/** What a caller can do whose form does not tell the length of its file. */
-const announceSize =
-  'Send the length of the file in bytes in a field `size` before the part `file`, or send the file alone with PUT and Content-Length.'
 
 /** An upload that holds its video. */
 export interface StartedUpload {
@@ -53,32 +43,12 @@ export async function upload(gateway: Gateway, id: string, incoming: Incoming): 
 export async function open(
   gateway: Gateway,
   platform: string,
-  { source, size: announced, estimateSize }: Incoming,
+  incoming: Incoming,
   digested = false,
 ): Promise<IncomingContent> {
-  const { lengthRequired } = platformOf(gateway, { platform, account: null })
-  const estimated = announced === null && lengthRequired ? await estimateSize?.() : undefined
-  const size = announced ?? estimated ?? null
-  if (size === null && lengthRequired) {
-    const advice = estimateSize ? announceSize : 'Send Content-Length.'
-    throw new GatewayError('length-required', `${platform} requires the length of the file. ${advice}`)
-  }
+  const size = await sizeFor(platformOf(gateway, { platform, account: null }), incoming)
   const { uploadMaxBytes: maxBytes, uploadIdleTimeout: idleTimeout } = gateway.policy
-  return openContent(source, {
-    size,
-    maxBytes,
-    idleTimeout,
-    signal: gateway.signal,
-    wrongSize:
-      announced === size
-        ? undefined
-        : () =>
-            new GatewayError(
-              'length-required',
-              `${platform} requires the length of the file, and it cannot be computed from this form. ${announceSize}`,
-            ),
-    digested,
-  })
+  return openContent(incoming.source, { ...size, maxBytes, idleTimeout, signal: gateway.signal, digested })
 }
 
 /**

@@ -109,7 +109,9 @@ t.test('a form may end as senders end it, where a length is needed and where not
 t.test(
   'where a length turns out wrong the caller is told what to send, and the slot stays free',
   async (t) => {
-    const { gateway, double } = await startInFrontOfMux(t)
+    // A platform for which an upper bound of the length is not enough.
+    const gateway = await startGateway(t, { env: { SANDBOX_LENGTH_REQUIRED: 'true' } })
+    gateway.sandbox.knobs.require_length = true
     const file = fakeMp4(1_500_000)
     for (const [name, end] of Object.entries(ends)) {
       const video = await gateway.create({ title: name })
@@ -118,9 +120,8 @@ t.test(
       t.match(await gateway.until(video.id, () => true), { stage: 'awaiting-upload' }, name)
       const fields = `--b0undary\r\nContent-Disposition: form-data; name="size"\r\n\r\n${file.length}\r\n`
       t.equal((await sendForm(gateway, video.id, rawForm(file, { end, fields }))).status, 204, 'with `size`')
-      t.ok(double.content(name)?.equals(file), name)
+      t.match(await gateway.until(video.id, () => true), { upload: { bytesReceived: file.length } }, name)
     }
-    t.strictSame(double.violations, [])
   },
 )
 

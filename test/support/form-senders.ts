@@ -9,13 +9,11 @@ export interface FormSender {
   end: string
   /** When the boundary is in quotes in Content-Type. */
   quoted?: boolean
-  /** Whether the sender is known, or the file's part tells its length: then even a large file without an index in front goes through. */
-  certain?: boolean
 }
 
 const disposition = 'Content-Disposition: form-data; name="file"; filename="v.mp4"'
 const plain = (name: string) => [`Content-Disposition: form-data; name="${name}"`]
-const usual = { field: plain, file: [disposition, 'Content-Type: video/mp4'], end: '\r\n', certain: true }
+const usual = { field: plain, file: [disposition, 'Content-Type: video/mp4'], end: '\r\n' }
 /** Stands for the length of the part, in bytes. */
 export const partLength = '$LENGTH'
 
@@ -24,10 +22,11 @@ export const partLength = '$LENGTH'
  * client itself, with a field and a file.
  */
 export const formSenders: FormSender[] = [
-  // Captured from undici 5.28.4, 6.0.0, 6.13.0, 6.19.8, 6.20.0 and Node 18.20.4, 20.5.1, 20.17.0, 20.18.1, 22.4.0, 22.12.0.
-  { ...usual, name: 'undici to 6.20', boundary: '----formdata-undici-014870618590', end: '', certain: false },
-  // Captured from undici 6.21.3, 7.0.0 and Node 26.
-  { ...usual, name: 'undici from 6.21', boundary: '----formdata-undici-095012131726' },
+  // Captured from undici 5.28.4, 6.0.0, 6.13.0, 6.19.8, 6.20.0, 6.21.0 to 6.21.2 and Node 18.20.8, 20.5.1 to 20.19.5,
+  // 22.4.0 to 22.20.0. But for the boundary's digits and the end, the requests of all versions are the same.
+  { ...usual, name: 'undici to 6.21.2', boundary: '----formdata-undici-014870618590', end: '' },
+  // Captured from undici 6.21.3, 6.22, 7.0.0, 8.0.0 and Node 20.20.2, 22.21.1, 26.
+  { ...usual, name: 'undici from 6.21.3', boundary: '----formdata-undici-095012131726' },
   {
     ...usual,
     name: 'needle 3',
@@ -53,7 +52,7 @@ export const formSenders: FormSender[] = [
     file: ['Content-Type: video/mp4', disposition],
   },
   // source: WebKitFormBoundary of Chromium and Safari; the numbers of Firefox.
-  { ...usual, name: 'Chromium, Safari', boundary: '----WebKitFormBoundary7MA4YWxkTrZu0gW' },
+  { ...usual, name: 'Chromium, Safari', boundary: '----WebKitFormBoundary9YpX2LMkQ4c7RtUa' },
   { ...usual, name: 'Firefox', boundary: '---------------------------9051914041544843365972754266' },
   { ...usual, name: 'Firefox from 134', boundary: '----geckoformboundary3f1ab2c49e5d6a7b8c9d0e1f2a3b4c5d' },
   // source: mime/multipart, CreateFormFile.
@@ -116,6 +115,21 @@ export const formSenders: FormSender[] = [
     file: [disposition, `Content-Length: ${partLength}`, 'Content-Type: video/mp4'],
   },
 ]
+
+/** Forms that programs put together themselves: nothing in them shows how they end. */
+export const homemadeForms: FormSender[] = [
+  ['no line break', ''],
+  ['one line break', '\r\n'],
+  ['two line breaks', '\r\n\r\n'],
+  ['padding', '  '],
+  ['padding and a line break', '\t\r\n'],
+].map(([name, end]) => ({
+  ...usual,
+  name: `${name}, own boundary`,
+  // It stands in many an example, and is one character shorter than Chromium's.
+  boundary: '----WebKitFormBoundary7MA4YWxkTrZu0gW',
+  end: end as string,
+}))
 
 /** A form as the sender would send it. */
 export function formOf(sender: FormSender, fields: Record<string, string>, file: Buffer) {

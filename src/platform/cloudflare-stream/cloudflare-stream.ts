@@ -15,10 +15,11 @@ import {
 } from '../http/border.ts'
 import { createPlatformHttp } from '../http/http.ts'
 import { fixedAuthorization } from '../http/token-cache.ts'
-import { missingIsUndefined, type VideoPlatform } from '../platform.ts'
+import { type Content, type Draft, missingIsUndefined, type VideoPlatform } from '../platform.ts'
 import type { PlatformDefinition, PlatformTools } from '../tools.ts'
 import { createTusUpload, uploadByTus } from '../upload/tus.ts'
 import { cloudflareApi } from './api.ts'
+import { formUpload, maxFormBytes } from './form-upload.ts'
 
 const name = 'cloudflare-stream'
 const vendorUrl = 'https://api.cloudflare.com/client/v4'
@@ -28,7 +29,7 @@ const vendorUrl = 'https://api.cloudflare.com/client/v4'
  *
  * The slot is made at the upload. A one-time upload URL with the id in advance (`direct_upload`) takes 200 MB at
  * most; only tus takes any size, and tus wants the size before there is an id. Mixing the two would give small and
- * large files different lives, so all go by tus.
+ * large files different lives, so all go by tus, except those whose size is not known exactly.
  */
 export const cloudflareStream = {
   name,
@@ -77,6 +78,13 @@ const thumbnailSide = 640
 /** The slot's handle once every byte was taken: a state that lags behind must not look like lost content. */
 const received = 'received'
 
+/** An upload that was created: the video, and how its content is sent. */
+interface Upload {
+  videoId: string
+  send(content: Content): Promise<void>
+}
+
+const DirectUpload = Type.Object({ uid: Id, uploadURL: Type.String() })
 const Listed = Type.Object({ uid: Id, creator: maybe(Type.String()) })
 const uid = maybe(Id)
 const State = Type.Object({
@@ -132,11 +140,54 @@ function createCloudflareStream(variables: Variables, tools: PlatformTools): Vid
     return api.done({ operation: 'remove', method: 'DELETE', url: pathOf(videoId), signal })
   }
 
+  /** An upload of exactly this size. */
+  async function openTusUpload(draft: Draft, size: number, signal: AbortSignal): Promise<Upload> {
+    const headers = await createTusUpload(http, {
+      // Only with this parameter the upload URL needs no token.
+      url: `${videos}?direct_user=true`,
+      size,
+      // Keys as in the guide: /stream/uploading-videos/direct-creator-uploads/#upload-metadata-header-syntax.
+      // `requiresignedurls` is left out: it counts by being there.
+      metadata: {
+        name: draft.title,
+        maxDurationSeconds: String(variables.CLOUDFLARE_STREAM_MAX_DURATION),
+        expiry: expiry(),
+      },
+      headers: { 'upload-creator': draft.id },
+      signal,
+    })
+    const videoId = headers['stream-media-id']
+    if (!fits(Id, videoId))
+      throw new GatewayError('platform-protocol-error', `${name} did not name the video`)
+    const options = { ...tools.chunks, chunkSize, signal }
+    return { videoId, send: (content) => uploadByTus(http, headers.location, content, options) }
+  }
+
+  /** An upload of at most 200 MB whose size is open. */
+  async function openFormUpload(draft: Draft, signal: AbortSignal): Promise<Upload> {
+    const json = {
+      maxDurationSeconds: variables.CLOUDFLARE_STREAM_MAX_DURATION,
+      creator: draft.id,
+      expiry: expiry(),
+      meta: { name: draft.title },
+    }
+    const request = {
+      operation: 'provision',
+      method: 'POST',
+      url: `${videos}/direct_upload`,
+      json,
+      signal,
+    } as const
+    const { uid, uploadURL } = await api.result(DirectUpload, request)
+    return { videoId: uid, send: (content) => formUpload(http, uploadURL, content, signal) }
+  }
+
   return {
     name,
     account: variables.CLOUDFLARE_STREAM_ACCOUNT_ID,
     settles: tools.settles,
     lengthRequired: true,
+    acceptsMaxSize: (maxSize) => maxSize <= maxFormBytes,
 
     async provision() {
       return { videoId: null, handle: null }
@@ -150,29 +201,14 @@ function createCloudflareStream(variables: Variables, tools: PlatformTools): Vid
 
     async upload(slot, draft, content, { signal, creating, keep }) {
       try {
-        if (content.size === null) throw new GatewayError('length-required')
         // An upload takes only the content that it was made for.
         if (slot.videoId !== null) await remove(slot.videoId, signal).catch(missingIsUndefined)
         await creating()
-        const headers = await createTusUpload(http, {
-          // Only with this parameter the upload URL needs no token.
-          url: `${videos}?direct_user=true`,
-          size: content.size,
-          // Keys as in the guide: /stream/uploading-videos/direct-creator-uploads/#upload-metadata-header-syntax.
-          // `requiresignedurls` is left out: it counts by being there.
-          metadata: {
-            name: draft.title,
-            maxDurationSeconds: String(variables.CLOUDFLARE_STREAM_MAX_DURATION),
-            expiry: new Date(Date.now() + uploadUrlLife).toISOString(),
-          },
-          headers: { 'upload-creator': draft.id },
-          signal,
-        })
-        const videoId = headers['stream-media-id']
-        if (!fits(Id, videoId))
-          throw new GatewayError('platform-protocol-error', `${name} did not name the video`)
+        const { videoId, send } = await (content.size === null
+          ? openFormUpload(draft, signal)
+          : openTusUpload(draft, content.size, signal))
         await keep({ videoId, handle: null })
-        await uploadByTus(http, headers.location, content, { ...tools.chunks, chunkSize, signal })
+        await send(content)
         await keep({ videoId, handle: received })
       } catch (error) {
         content.stream.destroy()
@@ -227,6 +263,11 @@ function createCloudflareStream(variables: Variables, tools: PlatformTools): Vid
 
     close: http.close,
   }
+}
+
+/** When an upload URL that is made now ceases to work. */
+function expiry(): string {
+  return new Date(Date.now() + uploadUrlLife).toISOString()
 }
 
 /** @throws Error that names the variable, where the vendor would refuse every upload */

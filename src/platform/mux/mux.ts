@@ -5,6 +5,7 @@ import { createPlatformHttp } from '../http/http.ts'
 import { fixedAuthorization } from '../http/token-cache.ts'
 import {
   type Call,
+  type Content,
   type Draft,
   missingIsUndefined,
   type Slot,
@@ -12,6 +13,7 @@ import {
   type VideoPlatform,
 } from '../platform.ts'
 import type { PlatformDefinition, PlatformTools } from '../tools.ts'
+import { uploadByteRanges } from '../upload/byte-ranges.ts'
 import {
   type Asset,
   AssetAnswer,
@@ -66,6 +68,8 @@ interface Handle {
 
 /** Hosts of signed upload URLs: a Google Cloud Storage bucket, or `direct-uploads.REGION.production.mux.com`. */
 const uploadHosts = ['storage.googleapis.com', '*.mux.com']
+/** Chunks of content whose size is not known, in bytes: a multiple of 256 KiB, of which each upload holds one in memory. */
+const chunkSize = 8 * 2 ** 20
 /** Life of an upload URL in seconds: the longest there is. One that was not used in time is made anew. */
 const uploadTimeout = 604_800
 
@@ -83,6 +87,7 @@ function createMux(variables: Variables, tools: PlatformTools): VideoPlatform {
     account: new URL(baseUrl).hostname,
     settles: tools.settles,
     lengthRequired: true,
+    acceptsMaxSize: () => true,
 
     async provision(draft, call) {
       const { id } = await createUpload(draft, call)
@@ -100,23 +105,14 @@ function createMux(variables: Variables, tools: PlatformTools): VideoPlatform {
 
     isSame: (one, other) => handleOf(one).upload === handleOf(other).upload,
 
-    async upload(slot, draft, { stream, size }, call) {
+    async upload(slot, draft, content, call) {
       try {
         const { id, url } = await openUpload(slot, draft, call)
         await call.keep(slotOf({ upload: id, stage: 'started' }))
-        await http.send({
-          operation: 'upload',
-          method: 'PUT',
-          url: http.uploadUrl(url ?? ''),
-          headers: { 'content-type': 'video/mp4' },
-          body: stream,
-          length: size,
-          authorized: false,
-          signal: call.signal,
-        })
+        await send(url ?? '', content, call)
         await call.keep(slotOf({ upload: id, stage: 'sent' }))
       } catch (error) {
-        stream.destroy()
+        content.stream.destroy()
         throw error
       }
     },
@@ -153,6 +149,22 @@ function createMux(variables: Variables, tools: PlatformTools): VideoPlatform {
     },
 
     close: http.close,
+  }
+
+  /** In one request where the size is known: the upload URL takes no chunked transfer coding. */
+  async function send(url: string, content: Content, { signal }: Call): Promise<void> {
+    if (content.size === null)
+      return uploadByteRanges(name, http, url, content, { ...tools.chunks, chunkSize, signal })
+    await http.send({
+      operation: 'upload',
+      method: 'PUT',
+      url: http.uploadUrl(url),
+      headers: { 'content-type': 'video/mp4' },
+      body: content.stream,
+      length: content.size,
+      authorized: false,
+      signal,
+    })
   }
 
   async function createUpload({ id, title }: Draft, { signal }: Call) {

@@ -108,6 +108,7 @@ function createPeertube(variables: Variables, tools: PlatformTools): VideoPlatfo
     account: `${username}@${new URL(baseUrl).hostname}`,
     settles: tools.settles,
     lengthRequired: true,
+    acceptsMaxSize: () => true,
 
     async provision(draft) {
       checkLengths(draft)
@@ -121,7 +122,8 @@ function createPeertube(variables: Variables, tools: PlatformTools): VideoPlatfo
 
     async upload(slot, draft, content, { signal, creating, keep }) {
       try {
-        if (content.size === null) throw new GatewayError('length-required')
+        const size = content.size ?? content.maxSize
+        if (size === undefined) throw new GatewayError('length-required')
         await clear(slot, signal).catch(missingIsUndefined)
         const video = {
           name: draft.title,
@@ -132,9 +134,11 @@ function createPeertube(variables: Variables, tools: PlatformTools): VideoPlatfo
           filename: fileOf(draft.id),
         }
         await creating()
-        const session = await uploads.open(video, content.size, signal)
-        await keep({ videoId: null, handle: JSON.stringify(session) })
-        const videoId = await uploads.transfer(session, content, variables.PEERTUBE_CHUNK_SIZE, signal)
+        const session = await uploads.open(video, size, signal)
+        const keepSession = (session: Session) => keep({ videoId: null, handle: JSON.stringify(session) })
+        await keepSession(session)
+        const chunkSize = variables.PEERTUBE_CHUNK_SIZE
+        const videoId = await uploads.transfer(session, content, { chunkSize, signal, keep: keepSession })
         await keep({ videoId, handle: null })
       } catch (error) {
         content.stream.destroy()

@@ -20,8 +20,15 @@ export interface Source {
 /** What stands in a slot's handle: an upload session. */
 export interface Session extends Source {
   uploadId: string
-  /** In bytes. */
+  /** In bytes; until the last chunk it may be an upper bound. */
   size: number
+}
+
+interface Transfer {
+  /** In bytes. */
+  chunkSize: number
+  signal: AbortSignal
+  keep(session: Session): Promise<void>
 }
 
 /**
@@ -91,9 +98,14 @@ export function resumableUpload(http: PlatformHttp, patience: PlatformTools['chu
     return { uploadId: uploadIdOf(answer.headers.location), file: video.filename, title: video.name, size }
   }
 
-  /** Sends the content. @returns the video's id */
-  async function transfer(session: Session, content: Content, chunkSize: number, signal: AbortSignal) {
-    const { size } = session
+  /**
+   * Sends the content. The session may have been opened with an upper bound of its size: node-uploadx accepts a smaller
+   * total with a later chunk (`updateSize` in packages/core/src/storages/file.ts), and from then on rejects a larger one.
+   * So the session is kept with the exact size before the last chunk states it.
+   * @returns the video's id
+   */
+  async function transfer(opened: Session, content: Content, { chunkSize, signal, keep }: Transfer) {
+    let session = opened
     let video: string | undefined
 
     async function where(): Promise<number> {
@@ -102,7 +114,7 @@ export function resumableUpload(http: PlatformHttp, patience: PlatformTools['chu
       if (standing === 'busy' || standing === 'locked') throw stillBusy()
       if ('offset' in standing) return standing.offset
       video = standing.video
-      return size
+      return session.size
     }
 
     await uploadInChunks(content, {
@@ -111,13 +123,17 @@ export function resumableUpload(http: PlatformHttp, patience: PlatformTools['chu
       signal,
       where,
       async send({ bytes, start, end, last }) {
+        if (last && end < session.size) {
+          session = { ...session, size: end }
+          await keep(session)
+        }
         const answer = await http.send({
           operation: 'upload',
           method: 'PUT',
           url: at(session),
           headers: {
             'content-type': 'application/octet-stream',
-            'content-range': `bytes ${start}-${end - 1}/${size}`,
+            'content-range': `bytes ${start}-${end - 1}/${session.size}`,
           },
           body: bytes,
           accept: last ? [308, 413, 422, 423, 500] : [308, 413, 423],

@@ -161,11 +161,15 @@ function createPublication(
 }
 
 /** Bytes as an upload's content, in pieces that fit no chunk. */
-export function contentOf(bytes: Buffer, size: number | null = bytes.length): Content {
+export function contentOf(
+  bytes: Buffer,
+  size: number | null = bytes.length,
+  maxSize?: number | undefined,
+): Content {
   function* pieces() {
     for (let at = 0; at < bytes.length; at += 10_007) yield bytes.subarray(at, at + 10_007)
   }
-  return { stream: Readable.from(pieces(), { objectMode: false }), size, hold() {} }
+  return { stream: Readable.from(pieces(), { objectMode: false }), size, maxSize, hold() {} }
 }
 
 /** Bytes that come as from a network, one piece per turn of the event loop: some are written between two reads. */

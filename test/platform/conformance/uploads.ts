@@ -3,13 +3,14 @@ import { setTimeout as delay } from 'node:timers/promises'
 import type { Test } from 'tap'
 import { GatewayError } from '../../../src/errors.ts'
 import { VideoMissingError } from '../../../src/platform/platform.ts'
-import { contentOf, pacedContent, type StartDouble, scenarios, stuckContent } from './setup.ts'
+import { contentOf, pacedContent, patient, type StartDouble, scenarios, stuckContent } from './setup.ts'
 
 const MiB = 2 ** 20
 
 /** Bytes on their way: sizes around the borders, cuts on either side, and memory. */
 export function uploadTests(t: Test, start: StartDouble): void {
   const scenario = scenarios(t, start)
+  const patiently = patient(scenario)
   scenario('every size arrives byte for byte', async (t, { double, platform, publication }) => {
     const unit = double.chunkSize ?? 65_536
     for (const size of [1, unit - 1, unit, unit + 1, 3 * unit, 3 * unit + 1]) {
@@ -22,6 +23,56 @@ export function uploadTests(t: Test, start: StartDouble): void {
       }
     }
   })
+
+  patiently(
+    'content whose size is only nearly known arrives byte for byte',
+    async (t, { double, platform, publication }) => {
+      const unit = double.chunkSize ?? 65_536
+      for (const size of [1, unit - 1, unit, unit + 1, 3 * unit]) {
+        for (const surplus of [0, 1, 2, 4]) {
+          if (platform.lengthRequired && !platform.acceptsMaxSize?.(size + surplus)) continue
+          const video = publication()
+          const bytes = randomBytes(size)
+          await video.provision()
+          await video.upload(contentOf(bytes, null, size + surplus))
+          t.ok(
+            double.content(video.draft.title)?.equals(bytes),
+            `${size} bytes, ${surplus} fewer than the bound`,
+          )
+          await platform.remove(video.slot, video.call())
+        }
+      }
+    },
+  )
+
+  patiently(
+    'an interrupted upload of content whose size is only nearly known leaves a slot that takes the next one',
+    async (t, { double, platform, publication }) => {
+      const unit = double.chunkSize ?? 200_000
+      const bytes = randomBytes(3 * unit)
+      if (platform.lengthRequired && !platform.acceptsMaxSize?.(bytes.length))
+        return t.pass('it wants the size')
+      for (const afterBytes of [0, unit - 1]) {
+        const video = publication()
+        await video.provision()
+        double.fail('upload', { reset: { afterBytes } })
+        const bounded = () => contentOf(bytes, null, bytes.length + 2)
+        const content = bounded()
+        await video.upload(content).catch(() => t.ok(content.stream.destroyed))
+        if (!double.content(video.draft.title)?.equals(bytes)) await video.upload(bounded())
+        t.ok(double.content(video.draft.title)?.equals(bytes), `${afterBytes}`)
+      }
+      const video = publication()
+      await video.provision()
+      const reason = new GatewayError('incomplete-upload', 'the body was cut short')
+      const content = { ...stuckContent(MiB, 400_000), size: null, maxSize: MiB + 2 }
+      const uploading = video.upload(content)
+      setTimeout(() => content.stream.destroy(reason), 200)
+      await t.rejects(uploading)
+      t.ok(content.stream.destroyed)
+      await platform.remove(video.slot, video.call()).catch((error) => t.type(error, VideoMissingError))
+    },
+  )
 
   scenario('a connection cut in mid-upload', async (t, { double, failure, publication }) => {
     const unit = double.chunkSize ?? 200_000

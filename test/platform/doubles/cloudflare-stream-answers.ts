@@ -25,7 +25,7 @@ export function metadataOf(header: string): Record<string, string> {
 }
 
 /** The envelope of the API's answers. */
-export const wrap = (result: Video | Video[]) => ({ result, success: true, errors: [], messages: [] })
+export const wrap = (result: object) => ({ result, success: true, errors: [], messages: [] })
 export const refused = (code: number) => ({
   result: null,
   success: false,

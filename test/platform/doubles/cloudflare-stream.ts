@@ -1,4 +1,8 @@
 import { randomBytes } from 'node:crypto'
+import type {
+  DirectUploadCreateParams,
+  DirectUploadCreateResponse,
+} from 'cloudflare/resources/stream/direct-upload'
 import type { StreamCreateParams, StreamListParams, Video } from 'cloudflare/resources/stream/stream'
 import { cloudflareStream } from '../../../src/platform/cloudflare-stream/cloudflare-stream.ts'
 import { createKit, type Exchange, type PlatformDouble } from '../double.ts'
@@ -23,6 +27,12 @@ interface Upload {
   measured: boolean
   /** Of the customer, part of the host of its URLs. */
   code: string
+}
+
+interface Limits {
+  /** In seconds. */
+  duration: number
+  expiry: string
 }
 
 const account = '023e105f4ecef8ad9ca31a8372d0c353'
@@ -50,25 +60,30 @@ export async function startDouble(): Promise<PlatformDouble> {
 
   const uploadOrigin = await kit.listen({
     operations: (method, { pathname }) =>
-      pathname.startsWith('/tus/') && (method === 'PATCH' || method === 'HEAD') ? ['upload'] : [],
+      (pathname.startsWith('/tus/') && (method === 'PATCH' || method === 'HEAD')) ||
+      (pathname.startsWith('/form/') && method === 'POST')
+        ? ['upload']
+        : [],
     async handle(exchange) {
       const video = videos.get(exchange.url.pathname.split('/')[2]!)
-      checkTus(exchange)
+      if (exchange.method !== 'POST') checkTus(exchange)
       expect(exchange.headers.authorization === undefined, 'the upload carries our token')
       expect(exchange.url.searchParams.get('token') === uploadToken, 'not the upload URL')
       if (!video) return exchange.answer(404)
+      if (exchange.method === 'POST') return takeForm(exchange, video)
       if (exchange.method === 'HEAD') return exchange.answer(200, undefined, standing(video))
       await patch(exchange, video)
     },
     cut({ url }, bytes) {
       const video = videos.get(url.pathname.split('/')[2]!)
-      if (video) keepWholeUnits(video, bytes)
+      if (video && url.pathname.startsWith('/tus/')) keepWholeUnits(video, bytes)
     },
   })
 
   const origin = await kit.listen({
     operations(method, { pathname }) {
-      if (pathname === stream && method === 'POST') return ['provision']
+      if ((pathname === stream || pathname === `${stream}/direct_upload`) && method === 'POST')
+        return ['provision']
       if (pathname === stream && method === 'GET') return ['find']
       if (!pathname.startsWith(`${stream}/`)) return []
       if (method === 'DELETE') return ['remove']
@@ -81,6 +96,7 @@ export async function startDouble(): Promise<PlatformDouble> {
         return exchange.answer(401, refused(10000))
       }
       if (url.pathname === stream && method === 'POST') return create(exchange)
+      if (url.pathname === `${stream}/direct_upload`) return createDirect(exchange)
       if (url.pathname === stream) {
         const creator = url.searchParams.get(byCreator)
         return exchange.answer(
@@ -108,19 +124,42 @@ export async function startDouble(): Promise<PlatformDouble> {
     const length = Number(header('Upload-Length'))
     const creator = header('Upload-Creator')
     const duration = Number(maxDurationSeconds)
-    const life = (Date.parse(expiry) - Date.now()) / 60_000
     expect(url.searchParams.get(directUser) === 'true', 'the upload URL will need our token')
     expect(Number.isInteger(length) && length >= 0, 'no Upload-Length')
     expect(name !== '', 'a video without a name')
+    expect(Object.keys(others).length === 0, `unknown metadata ${Object.keys(others)}`)
+    const video = add({ name, creator, duration, expiry, length })
+    exchange.answer(201, undefined, {
+      location: uploadUrl ?? `${uploadOrigin}/tus/${video.uid}?tusv2=true&token=${uploadToken}`,
+      'stream-media-id': video.uid,
+      'tus-resumable': '1.0.0',
+    })
+  }
+
+  /** A one-time URL for a form of at most 200 MB. */
+  async function createDirect(exchange: Exchange) {
+    const body = await exchange.json()
+    const { maxDurationSeconds, creator, expiry, meta, ...others }: Partial<DirectUploadCreateParams> = body
+    expect(Object.keys(others).length === 0, `unknown parameters ${Object.keys(others)}`)
+    const { name = '' } = (meta ?? {}) as { name?: string }
+    const traits = { name, creator: creator ?? '', duration: maxDurationSeconds ?? 0, expiry: expiry ?? '' }
+    const { uid } = add({ ...traits, length: Number.NaN })
+    const uploadURL = uploadUrl ?? `${uploadOrigin}/form/${uid}?token=${uploadToken}`
+    exchange.answer(200, wrap({ uid, uploadURL } satisfies DirectUploadCreateResponse))
+  }
+
+  function add({
+    duration,
+    expiry,
+    ...traits
+  }: Pick<Upload, 'name' | 'creator' | 'length'> & Limits): Upload {
+    const life = (Date.parse(expiry) - Date.now()) / 60_000
     expect(duration >= 1 && duration <= 36_000, 'maxDurationSeconds out of range')
     expect(life >= 2 && life <= 360, 'expiry out of range')
-    expect(Object.keys(others).length === 0, `unknown metadata ${Object.keys(others)}`)
-    expect(creator.length > 0 && creator.length <= 64, 'no creator')
+    expect(traits.creator.length > 0 && traits.creator.length <= 64, 'no creator')
     const video: Upload = {
       uid: randomBytes(16).toString('hex'),
-      name,
-      creator,
-      length,
+      ...traits,
       received: Buffer.alloc(0),
       state: 'pendingupload',
       playable: false,
@@ -129,11 +168,30 @@ export async function startDouble(): Promise<PlatformDouble> {
       code: 'f33zs165nr7gyfy4',
     }
     videos.set(video.uid, video)
-    exchange.answer(201, undefined, {
-      location: uploadUrl ?? `${uploadOrigin}/tus/${video.uid}?tusv2=true&token=${uploadToken}`,
-      'stream-media-id': video.uid,
-      'tus-resumable': '1.0.0',
-    })
+    return video
+  }
+
+  /** Reads the file of a form with one part, as a parser by RFC 2046 does: what follows the closing delimiter is ignored. */
+  async function takeForm(exchange: Exchange, video: Upload) {
+    const { headers } = exchange
+    const { bytes, complete } = await exchange.body()
+    if (!complete) return
+    const boundary = /^multipart\/form-data; boundary=(\S+)$/.exec(headers['content-type'] ?? '')?.[1]
+    const from = bytes.indexOf('\r\n\r\n') + 4
+    const to = bytes.indexOf(`\r\n--${boundary}--\r\n`, from)
+    const head = bytes.toString('latin1', 0, from)
+    const fine =
+      headers['transfer-encoding'] === undefined &&
+      to >= from &&
+      head.startsWith(`--${boundary}\r\n`) &&
+      head.includes('form-data; name="file"; filename=')
+    expect(fine, `a form that begins with ${head}`)
+    // A URL takes one file.
+    if (!fine || video.state !== 'pendingupload') return exchange.answer(400)
+    video.received = bytes.subarray(from, to)
+    video.length = video.received.length
+    video.state = 'queued'
+    exchange.answer(200)
   }
 
   async function patch(exchange: Exchange, video: Upload) {

@@ -4,6 +4,7 @@ import type { Upload as MuxUpload, UploadCreateParams } from '@mux/mux-node/reso
 import { mux } from '../../../src/platform/mux/mux.ts'
 import type { ProcessingStatus } from '../../../src/platform/platform.ts'
 import { createKit, type Exchange, type PlatformDouble } from '../double.ts'
+import { createByteRanges } from './byte-ranges.ts'
 
 type Upload = MuxUpload & { new_asset_settings: AssetOptions }
 
@@ -50,13 +51,17 @@ export async function startDouble(): Promise<PlatformDouble> {
       if (!headers['content-length']) return exchange.answer(411)
       if (url.searchParams.get('Signature') !== signature) return exchange.answer(403, '<Error/>')
       if (upload?.status !== 'waiting') return exchange.answer(403, '<Error/>')
+      if (headers['content-range']) return ranges.handle(exchange, upload.id)
       const { bytes, complete } = await exchange.body()
       if (!complete) return
       // The asset is made a while after the bucket has answered; till then the upload says `waiting`.
       if (upload.status === 'waiting') contents.set(upload.id, bytes)
       exchange.answer(200)
     },
+    cut: (exchange, bytes) =>
+      ranges.cut(exchange, exchange.url.pathname.slice('/uploads-bucket/'.length), bytes),
   })
+  const ranges = createByteRanges({ violate, finished: (id, bytes) => void contents.set(id, bytes) })
 
   const api = await kit.listen({
     operations(method, { pathname }) {

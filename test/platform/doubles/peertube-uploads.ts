@@ -70,10 +70,15 @@ export function createUploads(instance: {
       wrong('a chunk without Content-Length')
     const { bytes, complete } = await exchange.body()
     const [, from, to, total] = /^bytes (?:(\d+)-(\d+)|\*)\/(\d+)$/.exec(headers['content-range'] ?? '') ?? []
-    if (Number(total) !== session.size) {
+    // As uploadx: the total may become smaller, and never larger again. The gateway lets it only with the last chunk.
+    const last = to === undefined ? session.bytes.length : Number(to) + 1
+    if (Number(total) > session.size || last > Number(total)) {
       wrong(`Content-Range: ${headers['content-range']}`)
       return exchange.answer(409, uploadxError('FileConflict'))
     }
+    if (Number(total) < session.size && to !== undefined && last !== Number(total))
+      wrong(`Content-Range: ${headers['content-range']} before the last chunk of ${session.size} bytes`)
+    session.size = Number(total)
     if (from === undefined) {
       if (bytes.length > 0) wrong('bytes in a question')
       return answerProgress(exchange, id, session)
