@@ -145,7 +145,8 @@ export async function buildApp(config: Config, options: AppOptions = {}): Promis
     config.publicUrl ?? server.listeningOrigin.replace('[::]', 'localhost').replace('0.0.0.0', 'localhost')
   const issuer = await createTokenIssuer({
     issuerUrl: publicUrl,
-    ...(config.oauthSigningKey && { signingKey: config.oauthSigningKey }),
+    signingKey: config.oauthSigningKey,
+    secrets: config.secrets,
   }).catch((error: Error) => {
     throw new Error(`OAUTH_SIGNING_KEY: ${error.message}`)
   })

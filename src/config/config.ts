@@ -6,6 +6,7 @@ import {
   type ValueError,
 } from '@sinclair/typebox/value'
 import { type Credential, parseCredentials } from '../auth/credentials.ts'
+import { parseSecrets } from '../auth/gateway-secret.ts'
 import { platformDefinitions } from '../platform/registry.ts'
 import type { PlatformDefinition } from '../platform/tools.ts'
 import type { Policy } from '../publication/gateway.ts'
@@ -38,13 +39,23 @@ export const variables = Type.Object({
     format: 'store',
     description: '`memory:` or `sqlite:PATH`',
   }),
+  GATEWAY_SECRET: Type.Transform(
+    Type.String({
+      default: '',
+      description:
+        'at least 32 random bytes, the same for all replicas (`npm run secret` makes them): the gateway derives its keys from it. Several, comma-separated: the first is used, the others still verify. Outside production a new one is made at startup if it is not set',
+    }),
+  )
+    .Decode(parseSecrets)
+    .Encode(String),
   API_KEYS: credentials(
     'permanent keys: `name:sha256hex[:scope+scope]`, comma-separated; no scopes named = all',
   ),
   OAUTH_CLIENTS: credentials('clients of the token endpoint, in the same form'),
   OAUTH_SIGNING_KEY: Type.Optional(
     Type.String({
-      description: 'private JWK (ES256 or EdDSA) shared by replicas; new at each start if not set',
+      description:
+        'private JWK (ES256 or EdDSA) that signs access tokens, the same for all replicas; derived from `GATEWAY_SECRET` if not set',
     }),
   ),
   OAUTH_ISSUER: Type.Optional(
@@ -100,6 +111,8 @@ export interface Config {
   publicUrl: string | undefined
   logLevel: string
   databaseUrl: string
+  /** The first is used, the others still verify. */
+  secrets: string[]
   apiKeys: Credential[]
   oauthClients: Credential[]
   oauthSigningKey: string | undefined
@@ -129,6 +142,8 @@ export function loadConfig(env: NodeJS.ProcessEnv): Config {
   if (production && !values.PLATFORM && !values.PLATFORMS) complaints.unshift('PLATFORM: is missing')
   if (production && ![env.API_KEYS, env.OAUTH_CLIENTS, env.OAUTH_ISSUER].some((text) => text?.trim()))
     complaints.push('API_KEYS: is missing, and so are OAUTH_CLIENTS and OAUTH_ISSUER')
+  if (production && values.OAUTH_CLIENTS?.length && !values.OAUTH_SIGNING_KEY && !env.GATEWAY_SECRET?.trim())
+    complaints.push('GATEWAY_SECRET: is missing and OAUTH_CLIENTS require it (npm run secret makes one)')
   if (complaints.length > 0) throw new Error(complaints.join('; '))
   return {
     production,
@@ -137,6 +152,7 @@ export function loadConfig(env: NodeJS.ProcessEnv): Config {
     publicUrl: values.PUBLIC_URL?.replace(/\/+$/, ''),
     logLevel: values.LOG_LEVEL,
     databaseUrl: values.DATABASE_URL,
+    secrets: values.GATEWAY_SECRET,
     apiKeys: values.API_KEYS,
     oauthClients: values.OAUTH_CLIENTS,
     oauthSigningKey: values.OAUTH_SIGNING_KEY,

@@ -7,9 +7,9 @@ export function warningsOf(config: Config): string[] {
     warnings.push(
       'PUBLIC_URL: is not set, so upload URLs and the issuer of tokens have the address of the listener, which is wrong behind a proxy',
     )
-  if (config.oauthClients.length > 0 && config.oauthSigningKey === undefined)
+  if (config.oauthClients.length > 0 && config.oauthSigningKey === undefined && config.secrets.length === 0)
     warnings.push(
-      'OAUTH_SIGNING_KEY: is not set, so access tokens end with this process, and other processes do not accept them',
+      'GATEWAY_SECRET: is not set, so access tokens end with this process, and other processes do not accept them',
     )
   return warnings
 }
