@@ -21,7 +21,10 @@ export function createAuthenticator({ apiKeys, issuer, external }: Authenticator
   }
 
   async function byAccessToken(token: string): Promise<Principal> {
-    return external?.issues(unverifiedIssuer(token)) ? external.verify(token) : issuer.verify(token)
+    const iss = unverifiedIssuer(token)
+    if (external?.issues(iss)) return external.verify(token)
+    if (iss === issuer.issuerUrl()) return issuer.verify(token)
+    throw tokenRefused(`its issuer ${iss.slice(0, 100)} is neither this gateway nor OAUTH_ISSUER`)
   }
 
   function byApiKey(key: string): Principal {

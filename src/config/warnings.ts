@@ -11,5 +11,9 @@ export function warningsOf(config: Config): string[] {
     warnings.push(
       'GATEWAY_SECRET: is not set, so access tokens end with this process, and other processes do not accept them',
     )
+  if (config.externalIssuer?.allowHttp && config.externalIssuer.issuerUrl.startsWith('http:'))
+    warnings.push(
+      'OAUTH_ALLOW_HTTP: is true, so whoever can change what the issuer sends can forge access tokens',
+    )
   return warnings
 }
