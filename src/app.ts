@@ -9,7 +9,7 @@ import fastify, {
   LogController,
 } from 'fastify'
 import { createTokenIssuer } from './auth/access-tokens.ts'
-import { createAuthenticator, createScopeGuard } from './auth/authenticate.ts'
+import { createAuthenticator } from './auth/authenticate.ts'
 import { createExternalIssuer } from './auth/external-issuer.ts'
 import type { Config } from './config/config.ts'
 import { warningsOf } from './config/warnings.ts'
@@ -20,6 +20,7 @@ import { cutSlowBodies } from './http/connections.ts'
 import { createDrains } from './http/drain.ts'
 import { announceEarlyResponses } from './http/early-responses.ts'
 import { checkFraming } from './http/framing.ts'
+import { createScopeGuard } from './http/guard.ts'
 import { createHttpServers } from './http/http-server.ts'
 import { readJson } from './http/json.ts'
 import { limitClients, registerLimits } from './http/limits.ts'
@@ -149,7 +150,8 @@ export async function buildApp(config: Config, options: AppOptions = {}): Promis
     config.publicUrl ?? server.listeningOrigin.replace('[::]', 'localhost').replace('0.0.0.0', 'localhost')
   const issuer = await createTokenIssuer({
     issuerUrl: publicUrl,
-    ...(config.oauthSigningKey && { signingKey: config.oauthSigningKey }),
+    signingKey: config.oauthSigningKey,
+    secrets: config.secrets,
   }).catch((error: Error) => {
     throw new Error(`OAUTH_SIGNING_KEY: ${error.message}`)
   })

@@ -5,6 +5,7 @@ import { join } from 'node:path'
 import t from 'tap'
 import { startSandbox } from '../sandbox/server.ts'
 import { hashSecret } from '../src/auth/credentials.ts'
+import { generateGatewaySecret } from '../src/auth/gateway-secret.ts'
 import { defaultTools } from '../src/platform/tools.ts'
 import { fakeMp4, form, startGateway, temporaryDirectory } from './support/gateway.ts'
 import { makeMp4, removeMade } from './support/media.ts'
@@ -19,6 +20,7 @@ const known = {
   'the API key': 'vgk_known-api-key-0123456789',
   'the OAuth client’s secret': 'known-client-secret-0123456789',
   'the signing key': String(d),
+  'the gateway’s secret': generateGatewaySecret(),
   'the platform’s client secret': 'known-platform-secret-0123456789',
 }
 
@@ -62,6 +64,7 @@ t.test('no secret leaves the gateway, whatever happens', async (t) => {
       API_KEYS: `cms:${hash(known['the API key'])}`,
       OAUTH_CLIENTS: `cms:${hash(known['the OAuth client’s secret'])}`,
       OAUTH_SIGNING_KEY: JSON.stringify({ ...publicPart, d }),
+      GATEWAY_SECRET: known['the gateway’s secret'],
       SANDBOX_CLIENT_SECRET: known['the platform’s client secret'],
     },
   })

@@ -2,12 +2,15 @@ import { randomUUID } from 'node:crypto'
 import * as jose from 'jose'
 import { GatewayError } from '../errors.ts'
 import { knownScopes, type Principal, type Scope } from './credentials.ts'
+import { deriveSigningKey, generateGatewaySecret } from './gateway-secret.ts'
 
 export interface TokenIssuerOptions {
   /** Issuer identifier, and audience at the same time. A function: it may be known only after listen. */
   issuerUrl: () => string
-  /** Private JWK as JSON, ES256 or EdDSA. Without it a key is made that ends with the process. */
+  /** Private JWK as JSON, ES256 or EdDSA, instead of a key that is derived. */
   signingKey?: string | undefined
+  /** The key derived from the first signs, those of the others still verify. Without any, a new one is made. */
+  secrets?: readonly string[]
   lifetimeSeconds?: number
 }
 
@@ -37,10 +40,12 @@ export const clockTolerance = 5
 /**
  * Signs and verifies the gateway's own access tokens: JWTs of the profile of RFC 9068. They are verified
  * without a look-up, so every replica with the same signing key accepts them.
+ * @throws Error when the signing key is not usable; the message does not repeat it
  */
 export async function createTokenIssuer(options: TokenIssuerOptions): Promise<TokenIssuer> {
   const { issuerUrl, lifetimeSeconds = 900 } = options
-  const { alg, privateKey, publicKey, publicJwk } = await loadKey(options.signingKey)
+  const keys = await Promise.all(privateKeys(options).map(loadKey))
+  const [{ alg, privateKey, publicJwk }] = keys as [LoadedKey]
 
   return {
     issuerUrl,
@@ -62,7 +67,7 @@ export async function createTokenIssuer(options: TokenIssuerOptions): Promise<To
     // RFC 9068 §4; algorithm and typ are pinned, as RFC 8725 §3.1 and §3.11 ask.
     async verify(token) {
       const verified = await jose
-        .jwtVerify<{ client_id: string; scope: string }>(token, publicKey, {
+        .jwtVerify<{ client_id: string; scope: string }>(token, keyOf, {
           algorithms: [alg],
           typ: 'at+jwt',
           issuer: issuerUrl(),
@@ -75,7 +80,12 @@ export async function createTokenIssuer(options: TokenIssuerOptions): Promise<To
       return { kind: 'oauth-client', name, scopes: new Set(knownScopes(String(scope).split(' '))) }
     },
 
-    jwks: () => ({ keys: [publicJwk] }),
+    jwks: () => ({ keys: keys.map((key) => key.publicJwk) }),
+  }
+
+  /** A key id that is not known gets the first key, whose verification then fails. */
+  function keyOf({ kid }: jose.JWSHeaderParameters): jose.CryptoKey {
+    return (keys.find((key) => key.publicJwk.kid === kid) ?? (keys[0] as LoadedKey)).publicKey
   }
 }
 
@@ -87,15 +97,27 @@ export function tokenRefused(cause: unknown): GatewayError {
   })
 }
 
-async function loadKey(signingKey: string | undefined) {
-  const jwk = signingKey === undefined ? await freshKey() : parseKey(signingKey)
+interface LoadedKey {
+  alg: 'ES256' | 'EdDSA'
+  privateKey: jose.CryptoKey
+  publicKey: jose.CryptoKey
+  publicJwk: PublicJwk
+}
+
+/** The key that signs, then those that only verify. All of them have one algorithm. */
+function privateKeys({ signingKey, secrets = [] }: TokenIssuerOptions): jose.JWK[] {
+  if (signingKey !== undefined) return [parseKey(signingKey)]
+  return (secrets.length > 0 ? secrets : [generateGatewaySecret()]).map(deriveSigningKey)
+}
+
+async function loadKey(jwk: jose.JWK): Promise<LoadedKey> {
   const alg = jwk.kty === 'EC' ? 'ES256' : 'EdDSA'
   const { d, ...publicPart } = jwk
   const kid = await jose.calculateJwkThumbprint(publicPart) // RFC 7638
   const publicJwk = { ...publicPart, kid, alg, use: 'sig' } as PublicJwk
   try {
-    const privateKey = await jose.importJWK(jwk, alg)
-    const publicKey = await jose.importJWK({ ...publicJwk }, alg)
+    const privateKey = (await jose.importJWK(jwk, alg)) as jose.CryptoKey
+    const publicKey = (await jose.importJWK({ ...publicJwk }, alg)) as jose.CryptoKey
     const probe = await new jose.CompactSign(new Uint8Array(1)).setProtectedHeader({ alg }).sign(privateKey)
     await jose.compactVerify(probe, publicKey)
     return { alg, privateKey, publicKey, publicJwk }
@@ -103,11 +125,6 @@ async function loadKey(signingKey: string | undefined) {
     // No cause: what a crypto library says about a private key has no place in a log.
     throw new Error('the signing key is not usable: its private and public parts do not fit together')
   }
-}
-
-async function freshKey(): Promise<jose.JWK> {
-  const { privateKey } = await jose.generateKeyPair('ES256', { extractable: true })
-  return bareKey(await jose.exportJWK(privateKey))
 }
 
 function parseKey(text: string): jose.JWK {

@@ -1,15 +1,18 @@
 import * as jose from 'jose'
 import { GatewayError } from '../errors.ts'
 import { clockTolerance, tokenRefused } from './access-tokens.ts'
-import { knownScopes, type Principal } from './credentials.ts'
+import type { Principal } from './credentials.ts'
 import { createIssuerKeys, type IssuerLog, issuerPolicy } from './issuer-keys.ts'
-import { isLoopback, isSecure } from './issuer-metadata.ts'
+import { isSameIssuer, mayFetch } from './issuer-metadata.ts'
+import { audienceFlaw, type ClaimRules, scopesOf } from './token-claims.ts'
+import { clientClaims, kindFlaw } from './token-kind.ts'
 
 export interface ExternalIssuerOptions {
   /** Issuer identifier: https, or http on a loopback address. */
   issuerUrl: string
-  /** What `aud` must contain. */
-  audience: string
+  /** Accept http elsewhere too: whoever can change what is sent there can forge tokens. */
+  allowHttp?: boolean
+  claims: ClaimRules
   log: IssuerLog
   /** For tests that cannot wait. */
   policy?: typeof issuerPolicy
@@ -27,53 +30,44 @@ export interface ExternalIssuer {
 /** Signatures by a key pair only: with HS256 the public key would do as the secret (RFC 8725 §2.1). */
 const algorithms = 'RS256 RS384 RS512 PS256 PS384 PS512 ES256 ES384 ES512 EdDSA Ed25519'.split(' ')
 
-/** RFC 9068 asks for at+jwt, older issuers say JWT or nothing. Tokens of any other kind are refused. */
-const accessTokenTypes = new Set(['jwt', 'at+jwt', 'application/at+jwt'])
-
 /**
  * Accepts access tokens of another authorization server. Its keys are fetched at the first token, so that the gateway
  * starts while the issuer is down.
  */
 export function createExternalIssuer(options: ExternalIssuerOptions): ExternalIssuer {
-  const { audience, log, policy = issuerPolicy } = options
-  const issuerUrl = new URL(options.issuerUrl)
-  if (!isSecure(issuerUrl) && !isLoopback(issuerUrl)) {
-    throw new Error('OAUTH_ISSUER: expected an https URL; http is accepted on a loopback address only')
-  }
-  const keys = createIssuerKeys(issuerUrl, log, policy)
+  const { allowHttp = false, claims: rules, log, policy = issuerPolicy } = options
+  const url = new URL(options.issuerUrl)
+  if (!mayFetch(url, { url, allowHttp }))
+    throw new Error(
+      'OAUTH_ISSUER: expected an https URL; http is accepted on a loopback address, and elsewhere with OAUTH_ALLOW_HTTP=true',
+    )
+  const keys = createIssuerKeys({ url, allowHttp }, log, policy)
 
   return {
-    issues: (iss) => URL.canParse(iss) && new URL(iss).href === issuerUrl.href,
+    issues: (iss) => isSameIssuer(iss, url),
 
     async verify(token) {
-      const issuer = await keys.issuer()
+      const { issuer, find } = await keys.current()
       const { payload, protectedHeader } = await jose
-        .jwtVerify(token, keys.find, {
-          algorithms,
-          issuer,
-          audience,
-          requiredClaims: ['exp'],
-          clockTolerance,
-        })
+        .jwtVerify(token, find, { algorithms, issuer, requiredClaims: ['exp'], clockTolerance })
         .catch((error) => Promise.reject(error instanceof GatewayError ? error : tokenRefused(error)))
-      if (!accessTokenTypes.has(String(protectedHeader.typ ?? 'JWT').toLowerCase())) throw tokenRefused('typ')
-      return principalOf(payload, issuerUrl)
+      const flaw = kindFlaw(protectedHeader, payload) ?? audienceFlaw(payload, rules)
+      if (flaw) throw tokenRefused(flaw)
+      return principalOf(payload, rules, issuer)
     },
 
     close: keys.close,
   }
 }
 
-/** `scope` by RFC 9068 §2.2.3; `scp`, a list or a string, is what some issuers write instead. */
-function principalOf(claims: jose.JWTPayload, issuerUrl: URL): Principal {
-  const claim = ['client_id', 'azp', 'sub'].find((name) => typeof claims[name] === 'string' && claims[name])
-  if (!claim) throw tokenRefused('client_id, azp, sub')
-  const granted = claims.scope ?? claims.scp ?? []
-  const names = Array.isArray(granted) ? granted : String(granted).split(' ')
+function principalOf(claims: jose.JWTPayload, rules: ClaimRules, issuer: string): Principal {
+  const names = [...clientClaims, 'sub']
+  const claim = names.find((name) => typeof claims[name] === 'string' && claims[name])
+  if (!claim) throw tokenRefused(`it has none of the claims ${names.join(', ')}`)
   return {
     kind: 'external',
     name: claims[claim] as string,
-    origin: `${issuerUrl.href} ${claim}`,
-    scopes: new Set(knownScopes(names)),
+    origin: `${new URL(issuer).href} ${claim}`,
+    scopes: scopesOf(claims, rules),
   }
 }

@@ -1,10 +1,17 @@
 import * as jose from 'jose'
-import { allowInsecureRequests, customFetch, discovery } from 'openid-client'
 
 /** The issuer's own spelling of its identifier, and its public keys. */
 export interface IssuerMetadata {
   issuer: string
   keys: ReturnType<typeof jose.createLocalJWKSet>
+}
+
+/** Where the issuer is. */
+export interface IssuerAddress {
+  /** Issuer identifier, as configured. */
+  url: URL
+  /** Accept http elsewhere than on a loopback address. */
+  allowHttp: boolean
 }
 
 /** Most bytes of an answer, after decompression. Published key sets have less than 50 KiB. */
@@ -16,33 +23,54 @@ const maxAnswerBytes = 512 * 1024
  * @param signal ends the whole of it
  * @throws Error when the issuer is unavailable, or what it answers cannot be used
  */
-export async function fetchIssuerMetadata(issuerUrl: URL, signal: AbortSignal): Promise<IssuerMetadata> {
-  const { issuer, jwks_uri } = await discover(issuerUrl, 'oidc', signal).catch((error) => {
+export async function fetchIssuerMetadata(
+  address: IssuerAddress,
+  signal: AbortSignal,
+): Promise<IssuerMetadata> {
+  const { issuer, jwks_uri } = await discover(address.url, signal)
+  if (typeof issuer !== 'string') throw new Error('the metadata of the issuer do not name it')
+  // OpenID Connect Discovery §4.3, RFC 8414 §3.3: they must be about this issuer. Only a slash may differ, since it is
+  // easily mistaken; tokens are then held against the issuer's own spelling.
+  if (!isSameIssuer(issuer, address.url))
+    throw new Error(`the metadata are those of ${issuer}: OAUTH_ISSUER must be that, if it is the right one`)
+  if (typeof jwks_uri !== 'string') throw new Error('the metadata of the issuer have no jwks_uri')
+  const keysUrl = new URL(jwks_uri)
+  if (!mayFetch(keysUrl, address))
+    throw new Error('the jwks_uri of the issuer is not https, nor on the host of an issuer with http')
+  const keys = (await fetchJson(keysUrl, signal)) as unknown as jose.JSONWebKeySet
+  return { issuer, keys: jose.createLocalJWKSet(keys) }
+}
+
+/** Whether a text is the identifier of this issuer, apart from slashes at its end. */
+export function isSameIssuer(text: string, url: URL): boolean {
+  const bare = ({ href }: URL) => href.replace(/\/+$/, '')
+  return URL.canParse(text) && bare(new URL(text)) === bare(url)
+}
+
+/** Whether the gateway fetches what it trusts from here: http can be changed on its way. */
+export function mayFetch(url: URL, { url: issuer, allowHttp }: IssuerAddress): boolean {
+  if (url.protocol === 'https:') return true
+  if (url.protocol !== 'http:') return false
+  return (isLoopback(issuer) && isLoopback(url)) || (allowHttp && url.hostname === issuer.hostname)
+}
+
+async function discover({ origin, pathname }: URL, signal: AbortSignal): Promise<Record<string, unknown>> {
+  const path = pathname.replace(/\/+$/, '')
+  // OpenID Connect Discovery §4.1 appends to the path of the issuer, RFC 8414 §3.1 inserts before it.
+  const [oidc, oauth] = [
+    `${origin}${path}/.well-known/openid-configuration`,
+    `${origin}/.well-known/oauth-authorization-server${path}`,
+  ]
+  return fetchJson(new URL(oidc), signal).catch((error: unknown) => {
     signal.throwIfAborted()
-    return discover(issuerUrl, 'oauth2', signal).catch(() => Promise.reject(error))
+    return fetchJson(new URL(oauth), signal).catch(() => Promise.reject(error))
   })
-  if (!jwks_uri) throw new Error('the metadata of the issuer have no jwks_uri')
-  const url = new URL(jwks_uri)
-  if (!isSecure(url) && !(isLoopback(issuerUrl) && isLoopback(url)))
-    throw new Error('the jwks_uri of the issuer is not https')
-  const response = await boundedFetch(url.href, { signal, headers: { accept: 'application/json' } })
-  if (response.status !== 200) throw new Error(`the jwks_uri of the issuer answers ${response.status}`)
-  return { issuer, keys: jose.createLocalJWKSet((await response.json()) as jose.JSONWebKeySet) }
 }
 
-async function discover(issuerUrl: URL, algorithm: 'oidc' | 'oauth2', signal: AbortSignal) {
-  // Only metadata are read: the client id that the library requires is never sent.
-  const configuration = await discovery(issuerUrl, 'video-gateway', undefined, undefined, {
-    algorithm,
-    [customFetch]: (url, { headers }) => boundedFetch(url, { headers, signal }),
-    execute: isSecure(issuerUrl) ? [] : [allowInsecureRequests],
-  })
-  return configuration.serverMetadata()
-}
-
-/** A fetch whose answer is complete, and not larger than the limit. */
-async function boundedFetch(url: string, init: RequestInit): Promise<Response> {
-  const response = await fetch(url, { ...init, redirect: 'manual' })
+/** Fetches a JSON object; its answer is complete, and not larger than the limit. */
+async function fetchJson(url: URL, signal: AbortSignal): Promise<Record<string, unknown>> {
+  const headers = { accept: 'application/json' }
+  const response = await fetch(url, { headers, signal, redirect: 'manual' })
   const chunks: Uint8Array[] = []
   let size = 0
   // Leaving the loop cancels the rest.
@@ -52,15 +80,12 @@ async function boundedFetch(url: string, init: RequestInit): Promise<Response> {
       throw new Error(`the answer of the issuer is larger than ${maxAnswerBytes} bytes`)
     chunks.push(chunk)
   }
-  const { status } = response
-  const headers = { 'content-type': response.headers.get('content-type') ?? '' }
-  return new Response(Buffer.concat(chunks), { status, headers })
+  if (response.status !== 200) throw new Error(`${url.href} answers ${response.status}`)
+  const value: unknown = JSON.parse(Buffer.concat(chunks).toString())
+  if (typeof value !== 'object' || value === null) throw new Error(`${url.href} answers no JSON object`)
+  return value as Record<string, unknown>
 }
 
-export function isSecure(url: URL): boolean {
-  return url.protocol === 'https:'
-}
-
-export function isLoopback({ protocol, hostname }: URL): boolean {
+function isLoopback({ protocol, hostname }: URL): boolean {
   return protocol === 'http:' && /^(localhost|127\.\d+\.\d+\.\d+|\[::1\])$/.test(hostname)
 }

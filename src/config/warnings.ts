@@ -7,9 +7,13 @@ export function warningsOf(config: Config): string[] {
     warnings.push(
       'PUBLIC_URL: is not set, so upload URLs and the issuer of tokens have the address of the listener, which is wrong behind a proxy',
     )
-  if (config.oauthClients.length > 0 && config.oauthSigningKey === undefined)
+  if (config.oauthClients.length > 0 && config.oauthSigningKey === undefined && config.secrets.length === 0)
     warnings.push(
-      'OAUTH_SIGNING_KEY: is not set, so access tokens end with this process, and other processes do not accept them',
+      'GATEWAY_SECRET: is not set, so access tokens end with this process, and other processes do not accept them',
+    )
+  if (config.externalIssuer?.allowHttp && config.externalIssuer.issuerUrl.startsWith('http:'))
+    warnings.push(
+      'OAUTH_ALLOW_HTTP: is true, so whoever can change what the issuer sends can forge access tokens',
     )
   return warnings
 }

@@ -1,8 +1,8 @@
 import rateLimit from '@fastify/rate-limit'
 import type { FastifyInstance } from 'fastify'
-import type { RequireScope } from '../auth/authenticate.ts'
 import { principalKey } from '../auth/credentials.ts'
 import { GatewayError } from '../errors.ts'
+import type { RequireScope } from './guard.ts'
 
 const minute = 60_000
 

@@ -1,4 +1,4 @@
-import type { RequireScope } from '../auth/authenticate.ts'
+import type { RequireScope } from '../http/guard.ts'
 import type { Gateway } from '../publication/gateway.ts'
 import type { Presenter } from './presentation.ts'
 

@@ -2,12 +2,12 @@ import * as jose from 'jose'
 import t, { type Test } from 'tap'
 import { createExternalIssuer } from '../../src/auth/external-issuer.ts'
 import { startGateway } from './gateway.ts'
-import { audience, startIssuer } from './issuer-double.ts'
+import { audience, claims, startIssuer } from './issuer-double.ts'
 
 function setUp(issuerUrl: string) {
   const warnings: string[] = []
   const log = { info() {}, warn: (_details: object, message: string) => warnings.push(message) }
-  return { warnings, external: createExternalIssuer({ issuerUrl, audience, log }) }
+  return { warnings, external: createExternalIssuer({ issuerUrl, claims, log }) }
 }
 
 async function start(t: Test, issuerUrl: string) {

@@ -1,10 +1,11 @@
 import Fastify, { type FastifyInstance } from 'fastify'
 import type { Test } from 'tap'
 import { createTokenIssuer, type TokenIssuerOptions } from '../../src/auth/access-tokens.ts'
-import { createAuthenticator, createScopeGuard } from '../../src/auth/authenticate.ts'
+import { createAuthenticator } from '../../src/auth/authenticate.ts'
 import { type Credential, hashSecret, type Scope } from '../../src/auth/credentials.ts'
 import type { ExternalIssuer } from '../../src/auth/external-issuer.ts'
 import { GatewayError, problems } from '../../src/errors.ts'
+import { createScopeGuard } from '../../src/http/guard.ts'
 import { oauthRoutes } from '../../src/routes/oauth.ts'
 
 export interface GatewayOptions extends Partial<TokenIssuerOptions> {

@@ -2,6 +2,7 @@ import { createServer, type RequestListener, type Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import * as jose from 'jose'
 import type { Test } from 'tap'
+import type { ClaimRules } from '../../src/auth/token-claims.ts'
 
 export interface IssuerDouble {
   url: string
@@ -17,6 +18,14 @@ export interface IssuerDouble {
 }
 
 export const audience = 'https://gateway.example'
+
+/** As without any variable about claims. */
+export const claims: ClaimRules = {
+  audiences: [audience],
+  audienceClaim: 'aud',
+  scopeClaims: ['scope', 'scp'],
+  scopeMap: new Map(),
+}
 
 /** Authorization server of its own on a real port, that can go down and come back. */
 export async function startIssuer(

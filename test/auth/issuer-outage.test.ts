@@ -6,7 +6,7 @@ import { createExternalIssuer } from '../../src/auth/external-issuer.ts'
 import { issuerPolicy } from '../../src/auth/issuer-keys.ts'
 import { startGateway as startWholeGateway } from '../support/gateway.ts'
 import { startGateway } from './gateway.ts'
-import { audience, type IssuerDouble, startIssuer } from './issuer-double.ts'
+import { audience, claims, type IssuerDouble, startIssuer } from './issuer-double.ts'
 
 const metadataPath = '/.well-known/openid-configuration'
 const away = { status: 503, body: { code: 'issuer-unavailable' }, challenge: null }
@@ -16,7 +16,7 @@ async function start(t: Test, issuer: IssuerDouble, changes: Partial<typeof issu
   const note = (details: object, message: string) => said.push(`${message} ${JSON.stringify(details)}`)
   const policy = { ...issuerPolicy, ...changes }
   const log = { info: note, warn: note }
-  const external = createExternalIssuer({ issuerUrl: issuer.url, audience, log, policy })
+  const external = createExternalIssuer({ issuerUrl: issuer.url, claims, log, policy })
   t.teardown(external.close)
   const gateway = await startGateway(t, { external })
   const read = (token: string) => gateway.call('/read', token)
@@ -83,25 +83,45 @@ t.test('one question at a time, whoever asks', async (t) => {
   t.strictSame(issuer.requests, [metadataPath, '/keys'])
 })
 
-t.test('tokens with made-up key ids do not reach the issuer', async (t) => {
+t.test('tokens with made-up key ids cause few questions, and then none', async (t) => {
   const issuer = await startIssuer(t)
-  const { read } = await start(t, issuer)
+  // Long enough for a slow machine: no search is paid for while the test runs.
+  const { read } = await start(t, issuer, { cooldown: 600_000 })
   const forged = await Promise.all(
     Array.from({ length: 100 }, (_, index) => issuer.sign({}, { kid: `made-up-${index}` })),
   )
   const statuses = new Set((await Promise.all(forged.map(read))).map(({ status }) => status))
+  for (const token of forged.slice(0, 20)) statuses.add((await read(token)).status)
   t.strictSame([...statuses], [401])
-  t.strictSame(issuer.requests, [metadataPath, '/keys'])
+  t.equal(issuer.requests.length, 2 * (1 + issuerPolicy.searches))
+  for (const token of forged) t.equal((await read(token)).status, 401)
+  t.equal(issuer.requests.length, 2 * (1 + issuerPolicy.searches), 'the searches are used up')
+  t.equal((await read(await issuer.sign())).status, 200, 'known keys are as good as before')
 })
 
-t.test('a new key is found, the cooldown after the last answer over', async (t) => {
+t.test('a key that the issuer rotates to is accepted at once, and the old one no longer', async (t) => {
   const issuer = await startIssuer(t)
-  const { said, read } = await start(t, issuer, { cooldown: 50 })
-  t.equal((await read(await issuer.sign())).status, 200)
-  issuer.answers['/keys'] = { keys: [issuer.publicJwk, { ...issuer.publicJwk, kid: 'two' }] }
+  const { said, read } = await start(t, issuer, { cooldown: 600_000 })
+  const old = await issuer.sign()
+  t.equal((await read(old)).status, 200)
+  for (const kid of ['two', 'three']) {
+    issuer.answers['/keys'] = { keys: [{ ...issuer.publicJwk, kid }] }
+    const tokens = await Promise.all(Array.from({ length: 20 }, () => issuer.sign({}, { kid })))
+    const answers = await Promise.all(tokens.map(read))
+    t.ok(answers.every(({ status }) => status === 200))
+  }
+  t.equal(issuer.requests.length, 6, 'one question for each rotation')
+  t.equal((await read(old)).status, 401)
+  t.strictSame(said, [])
+})
+
+t.test('after a flood of made-up key ids a new key is found when the next search is due', async (t) => {
+  const issuer = await startIssuer(t)
+  const { read } = await start(t, issuer, { cooldown: 300 })
+  for (let count = 0; count < 30; count++) await read(await issuer.sign({}, { kid: `made-up-${count}` }))
+  issuer.answers['/keys'] = { keys: [{ ...issuer.publicJwk, kid: 'two' }] }
   const token = await issuer.sign({}, { kid: 'two' })
   await until(200, () => read(token))
-  t.strictSame(said, [])
 })
 
 /** Whatever an issuer may do instead of answering: at its metadata, and at its keys. */

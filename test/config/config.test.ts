@@ -1,5 +1,6 @@
 import t from 'tap'
 import { hashSecret } from '../../src/auth/credentials.ts'
+import { generateGatewaySecret } from '../../src/auth/gateway-secret.ts'
 import { loadConfig } from '../../src/config/config.ts'
 import { warningsOf } from '../../src/config/warnings.ts'
 
@@ -28,6 +29,17 @@ const refused: [env: Record<string, string>, ...complaints: (string | RegExp)[]]
   [production, 'PLATFORM: is missing', nobody],
   [{ ...production, PLATFORM: '', API_KEYS: ' ' }, 'PLATFORM: is missing', nobody],
   [{ ...production, PLATFORM: 'mux' }, 'MUX_TOKEN_ID: is missing', 'MUX_TOKEN_SECRET: is missing', nobody],
+  [
+    { ...production, PLATFORM: 'cloudflare-stream', OAUTH_CLIENTS: `cms:${hash}` },
+    /^CLOUDFLARE_STREAM_ACCOUNT_ID/,
+    /^CLOUDFLARE_STREAM_API_TOKEN/,
+    'GATEWAY_SECRET: is missing and OAUTH_CLIENTS require it (npm run secret makes one)',
+  ],
+  [
+    { ...production, GATEWAY_SECRET: 'weak', API_KEYS: `cms:${hash}`, PLATFORM: ' ,' },
+    /^GATEWAY_SECRET: secret 1 is too weak/,
+    'PLATFORM: names no platform',
+  ],
   [{ ...production, API_KEYS: 'cms' }, 'PLATFORM: is missing', /^API_KEYS: entry 1 \(cms\)/],
   [
     {
@@ -71,6 +83,7 @@ for (const [env, ...complaints] of refused) {
 t.test('no secret is repeated', async (t) => {
   for (const name of [
     'API_KEYS',
+    'GATEWAY_SECRET',
     'OAUTH_CLIENTS',
     'MUX_TOKEN_SECRET',
     'PEERTUBE_CHANNEL_ID',
@@ -92,6 +105,7 @@ t.test('what an accepted configuration lacks', async (t) => {
   const able = { ...platform, API_KEYS: `cms:${hash}` }
   const clients = { OAUTH_CLIENTS: `cms:${hash}` }
   const key = { OAUTH_SIGNING_KEY: '{}' }
+  const secret = { GATEWAY_SECRET: generateGatewaySecret() }
   const url = { PUBLIC_URL: 'https://videos.example' }
   for (const [env, ...names] of [
     [{}],
@@ -99,9 +113,10 @@ t.test('what an accepted configuration lacks', async (t) => {
     [{ ...able, ...url, ...production }],
     [{ ...able, ...production }, 'PUBLIC_URL'],
     [{ ...able, PUBLIC_URL: '', ...production }, 'PUBLIC_URL'],
-    [{ ...able, ...clients }, 'OAUTH_SIGNING_KEY'],
+    [{ ...able, ...clients }, 'GATEWAY_SECRET'],
     [{ ...able, ...clients, ...key }],
-    [{ ...platform, ...clients, ...production }, 'PUBLIC_URL', 'OAUTH_SIGNING_KEY'],
+    [{ ...able, ...clients, ...secret }],
+    [{ ...platform, ...clients, ...secret, ...production }, 'PUBLIC_URL'],
     [{ ...platform, ...clients, ...key, ...url, ...production }],
   ] as const) {
     const warnings = warningsOf(loadConfig(env as Record<string, string>))

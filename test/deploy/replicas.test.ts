@@ -2,9 +2,9 @@ import { spawnSync } from 'node:child_process'
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
-import { exportJWK, generateKeyPair } from 'jose'
 import t from 'tap'
 import { hashSecret } from '../../src/auth/credentials.ts'
+import { generateGatewaySecret } from '../../src/auth/gateway-secret.ts'
 import { startGateway, temporaryDirectory } from '../support/gateway.ts'
 
 const root = new URL('../../', import.meta.url)
@@ -12,12 +12,11 @@ const sample = await readFile(new URL('sandbox/sample.mp4', root))
 
 t.test('gateways on one database, as docs/operations.md describes them', async (t) => {
   const directory = await temporaryDirectory(t)
-  const { privateKey } = await generateKeyPair('ES256', { extractable: true })
   const env = {
     DATABASE_URL: `sqlite:${join(directory, 'gateway.db')}`,
     PUBLIC_URL: 'https://video.example.com',
     OAUTH_CLIENTS: `cms:${hashSecret('secret').toString('hex')}`,
-    OAUTH_SIGNING_KEY: JSON.stringify({ ...(await exportJWK(privateKey)), alg: 'ES256' }),
+    GATEWAY_SECRET: generateGatewaySecret(),
   }
   const one = await startGateway(t, { env })
   const two = await startGateway(t, {

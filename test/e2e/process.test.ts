@@ -126,6 +126,7 @@ t.test('what is wrong with the environment is said in one line', async (t) => {
       /DATABASE_URL: cannot use/,
     ],
     [{ ...able, OAUTH_SIGNING_KEY: '{}' }, /OAUTH_SIGNING_KEY: /],
+    [{ ...able, GATEWAY_SECRET: 'changeme' }, /GATEWAY_SECRET: secret 1 is too weak: .*npm run secret/],
     [{ ...able, PLATFORMS: ' ,', NODE_ENV: 'production' }, 'PLATFORMS: names no platform'],
     [{ ...able, PLATFORM: ' ' }, 'PLATFORM: names no platform'],
     [{ ...able, UPLOAD_IDLE_TIMEOUT: '25d' }, 'UPLOAD_IDLE_TIMEOUT: is too long: 24d at most'],

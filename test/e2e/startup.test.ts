@@ -2,6 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import t from 'tap'
 import { startSandbox } from '../../sandbox/server.ts'
 import { hashSecret } from '../../src/auth/credentials.ts'
+import { generateGatewaySecret } from '../../src/auth/gateway-secret.ts'
 import { temporaryDirectory } from '../support/gateway.ts'
 import { type GatewayProcess, startProcess } from '../support/process.ts'
 
@@ -52,7 +53,7 @@ t.test('what a start in production lacks is said in warnings', async (t) => {
   const gone = await first.call('POST', '/v1/videos', { title: 'y' })
   t.equal((await first.call('DELETE', `/v1/videos/${gone.body.id}`)).status, 204)
   t.equal(await first.kill('SIGTERM'), 0)
-  t.notMatch(first.output(), /PUBLIC_URL|OAUTH_SIGNING_KEY|not configured: add it/)
+  t.notMatch(first.output(), /PUBLIC_URL|GATEWAY_SECRET|not configured: add it/)
 
   const second = await startProcess(t, {
     ...env,
@@ -62,10 +63,18 @@ t.test('what a start in production lacks is said in warnings', async (t) => {
     MUX_TOKEN_ID: 'x',
     MUX_TOKEN_SECRET: 'x',
     OAUTH_CLIENTS: `cms:${hashSecret('secret').toString('hex')}`,
+    GATEWAY_SECRET: generateGatewaySecret(),
   })
   await until(second, /"level":40.*"PUBLIC_URL: is not set/)
-  await until(second, /"level":40.*"OAUTH_SIGNING_KEY: is not set/)
   await until(second, /"level":40.*"platform":"sandbox","videos":1,.*not configured: add it to PLATFORMS/)
+  t.notMatch(second.output(), 'GATEWAY_SECRET')
   t.equal((await second.call('GET', `/v1/videos/${body.id}`)).status, 200)
   t.equal(await second.kill('SIGTERM'), 0)
+
+  const third = await startProcess(t, {
+    ...env,
+    OAUTH_CLIENTS: `cms:${hashSecret('secret').toString('hex')}`,
+  })
+  await until(third, /"level":40.*"GATEWAY_SECRET: is not set/)
+  t.equal(await third.kill('SIGTERM'), 0)
 })
