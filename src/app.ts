@@ -44,6 +44,7 @@ import { createRefreshes } from './publication/refresh.ts'
 import { startStrandedSweep, warnOfStrandedVideos } from './publication/stranded.ts'
 import { contentRoutes } from './routes/content.ts'
 import { registerDocs } from './routes/docs.ts'
+import { registerHome } from './routes/home.ts'
 import { oauthRoutes } from './routes/oauth.ts'
 import { operationsRoutes } from './routes/operations.ts'
 import { createPresenter } from './routes/presentation.ts'
@@ -176,7 +177,13 @@ export async function buildApp(config: Config, options: AppOptions = {}): Promis
   checkBodies(server)
   readJson(server)
   registerProblems(server)
-  await registerDocs(server)
+  await registerDocs(server, {
+    platforms: [...platforms.keys()],
+    hasClients: config.oauthClients.length > 0,
+    issuerUrl: config.externalIssuer?.issuerUrl,
+    publicUrl,
+  })
+  registerHome(server)
   const present = createPresenter(gateway, publicUrl)
   const requireScope = limitClients(server, createScopeGuard(authenticate), config.rateLimit)
   const routes = { gateway, present, requireScope }

@@ -79,7 +79,7 @@ function addField(
     throw invalidField(name, 'is not a field of this form; the video goes in the part `file`')
   if (fields.has(name)) throw invalidField(name, 'occurs more than once')
   if (value.length > maxFieldBytes) throw invalidField(name, `must have at most ${maxFieldBytes} bytes`)
-  fields.set(name, decodeField(headers, value, fields.get('_charset_')))
+  fields.set(name, decodeField(headers, value, fields.get('_charset_') || undefined))
 }
 
 /** @returns the bytes that the field `size` announces, null when there is no such field @throws GatewayError */

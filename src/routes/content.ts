@@ -8,11 +8,11 @@ import type { RouteOptions } from './options.ts'
 import { ContentBody, ContentForm, IdParams } from './schemas.ts'
 
 const common = {
-  tags: ['Content'],
+  tags: ['Uploads'],
   security: securedBy('videos:write'),
   params: IdParams,
   response: answers(
-    { 204: { type: 'null', description: 'The platform has the content' } },
+    { 204: { type: 'null', description: 'Content uploaded' } },
     'incomplete-upload',
     'video-not-found',
     'upload-timeout',
@@ -26,8 +26,6 @@ const common = {
     ...platformFailures,
   ),
 }
-const description =
-  'Streamed through to the platform. After a failed or cut upload the video is back at `awaiting-upload` and takes a new one.'
 
 /** The content of a video, raw or as a form. In a scope of its own: every body is a stream here. */
 export const contentRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (
@@ -45,8 +43,9 @@ export const contentRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (
       schema: {
         ...common,
         operationId: 'putContent',
-        summary: 'Upload the content',
-        description,
+        summary: 'Upload content',
+        description:
+          'Streams the MP4 to the platform and returns 204 when the platform has accepted every byte. After a failed upload the video is `awaiting-upload` again; upload from the first byte.',
         body: {
           content: {
             'video/mp4': { schema: ContentBody },
@@ -84,8 +83,8 @@ export const contentRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (
       schema: {
         ...common,
         operationId: 'postContent',
-        summary: 'Upload the content as a form',
-        description,
+        summary: 'Upload content as a form',
+        description: 'Same as `PUT`, with the MP4 in the part `file` of a `multipart/form-data` body.',
         body: { content: { 'multipart/form-data': { schema: ContentForm } } },
       },
     },

@@ -1,11 +1,12 @@
 import { Type } from '@fastify/type-provider-typebox'
 import { FormatRegistry } from '@sinclair/typebox'
 import { allScopes } from '../auth/credentials.ts'
+import { exampleOrigin } from './schemas.ts'
 
 // A hint for whoever shows the form; TypeBox refuses values of formats that it does not know.
 FormatRegistry.Set('password', () => true)
 
-const common = { tags: ['Authorization'], security: [] }
+const common = { tags: ['Access tokens'], security: [] }
 
 const oauthError = (description: string, error: string, errorDescription: string) =>
   Type.Object(
@@ -19,23 +20,25 @@ const oauthError = (description: string, error: string, errorDescription: string
 export const tokenSchema = {
   ...common,
   operationId: 'createAccessToken',
-  summary: 'Get an access token',
-  description: [
-    'The client credentials grant of RFC 6749 §4.4. The client authenticates by HTTP Basic',
-    '(`client_secret_basic`) or by `client_id` and `client_secret` in the form (`client_secret_post`), not by',
-    'both. The token goes into the header `Authorization: Bearer` of every other call; when it has expired, ask',
-    'for a new one.',
-  ].join(' '),
+  summary: 'Create an access token',
+  description:
+    'Implements the client credentials grant (RFC 6749 §4.4). Authenticate with HTTP Basic (`client_secret_basic`) or with `client_id` and `client_secret` in the form (`client_secret_post`), not with both. Send the token as `Authorization: Bearer TOKEN` until it expires, then create a new one.',
   consumes: ['application/x-www-form-urlencoded'],
   body: Type.Object(
     {
-      grant_type: Type.String({ description: 'Always `client_credentials`' }),
+      grant_type: Type.String({
+        description: 'Always `client_credentials`.',
+        examples: ['client_credentials'],
+      }),
       scope: Type.Optional(
-        Type.String({ description: 'Scopes separated by spaces; without it, all that the client may have' }),
+        Type.String({
+          description: 'Scopes separated by spaces; without it, all that the client may have.',
+          examples: ['videos:read videos:write'],
+        }),
       ),
-      client_id: Type.Optional(Type.String({ description: 'Only without HTTP Basic' })),
+      client_id: Type.Optional(Type.String({ description: 'Only without HTTP Basic.' })),
       client_secret: Type.Optional(
-        Type.String({ description: 'Only without HTTP Basic', format: 'password' }),
+        Type.String({ description: 'Only without HTTP Basic.', format: 'password' }),
       ),
     },
     { examples: [{ grant_type: 'client_credentials', scope: 'videos:read videos:write' }] },
@@ -81,8 +84,8 @@ export const tokenSchema = {
 export const metadataSchema = {
   ...common,
   operationId: 'getAuthorizationServerMetadata',
-  summary: 'Describe the authorization server',
-  description: 'Metadata of RFC 8414, by which a client library finds the token endpoint.',
+  summary: 'Retrieve the authorization server metadata',
+  description: 'Returns the RFC 8414 metadata from which client libraries find the token endpoint.',
   response: {
     200: Type.Object(
       {
@@ -99,14 +102,14 @@ export const metadataSchema = {
         description: 'The metadata',
         examples: [
           {
-            issuer: 'https://gateway.example',
-            token_endpoint: 'https://gateway.example/oauth2/token',
-            jwks_uri: 'https://gateway.example/.well-known/jwks.json',
+            issuer: exampleOrigin,
+            token_endpoint: `${exampleOrigin}/oauth2/token`,
+            jwks_uri: `${exampleOrigin}/.well-known/jwks.json`,
             scopes_supported: [...allScopes],
             response_types_supported: [],
             grant_types_supported: ['client_credentials'],
             token_endpoint_auth_methods_supported: ['client_secret_basic', 'client_secret_post'],
-            service_documentation: 'https://gateway.example/docs',
+            service_documentation: `${exampleOrigin}/docs`,
           },
         ],
       },
@@ -117,8 +120,8 @@ export const metadataSchema = {
 export const jwksSchema = {
   ...common,
   operationId: 'getJsonWebKeySet',
-  summary: 'List the public keys',
-  description: 'The JSON Web Key Set (RFC 7517) by which the access tokens of the gateway can be verified.',
+  summary: 'List the public signing keys',
+  description: 'Returns the JSON Web Key Set (RFC 7517) that verifies the gateway’s access tokens.',
   response: {
     200: Type.Object(
       {

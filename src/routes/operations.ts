@@ -14,7 +14,7 @@ const Unready = Type.Object(
   { status: Type.Literal('unavailable'), reason: Type.String() },
   { examples: [{ status: 'unavailable', reason: 'the process is shutting down' }] },
 )
-const common = { tags: ['Operations'], security: [] }
+const common = { tags: ['Health and metrics'], security: [] }
 
 /** For the orchestrator and the monitoring: probes and metrics. Open, so keep them off the public network. */
 export const operationsRoutes: FastifyPluginAsyncTypebox<OperationsOptions> = async (
@@ -27,8 +27,9 @@ export const operationsRoutes: FastifyPluginAsyncTypebox<OperationsOptions> = as
       schema: {
         ...common,
         operationId: 'isLive',
-        summary: 'Whether the process runs',
-        response: { 200: json('It does', Health), ...problemAnswers(['internal-error']) },
+        summary: 'Check liveness',
+        description: 'Returns 200 while the process responds.',
+        response: { 200: json('Process is running', Health), ...problemAnswers(['internal-error']) },
       },
     },
     async () => ({ status: 'ok' as const }),
@@ -40,11 +41,12 @@ export const operationsRoutes: FastifyPluginAsyncTypebox<OperationsOptions> = as
       schema: {
         ...common,
         operationId: 'isReady',
-        summary: 'Whether it takes requests',
-        description: '503 while the store is out of reach or the process drains.',
+        summary: 'Check readiness',
+        description:
+          'Returns 503 with a `reason` while the database is unavailable or the process is shutting down.',
         response: {
-          200: json('It does', Health),
-          503: json('It does not', Unready),
+          200: json('Ready for requests', Health),
+          503: json('Not ready; `reason` says why', Unready),
           ...problemAnswers(['internal-error']),
         },
       },
@@ -63,10 +65,11 @@ export const operationsRoutes: FastifyPluginAsyncTypebox<OperationsOptions> = as
       schema: {
         ...common,
         operationId: 'getMetrics',
-        summary: 'Metrics for Prometheus',
+        summary: 'Retrieve metrics',
+        description: 'Returns all metrics in the Prometheus text format.',
         response: {
           200: {
-            description: 'The exposition format',
+            description: 'The metrics',
             content: {
               'text/plain': { schema: Type.String({ examples: ['gateway_uploads_in_progress 0'] }) },
             },

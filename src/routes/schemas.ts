@@ -8,8 +8,12 @@ const isText = (text: string) => text.isWellFormed() && !/[\0\x80-\x9f\uFFFD]/.t
 FormatRegistry.Set('text', isText)
 // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what it is about
 FormatRegistry.Set('line', (text) => isText(text) && !/[\x00-\x1f\x7f]/.test(text))
+/** Formats that validation alone knows: the document describes them in words. */
+export const ownFormats = ['text', 'line']
 
 const id = '0192f0c1-7a3e-7c43-8f1d-3a5b6c7d8e9f'
+/** Stands for the gateway's own address in examples. */
+export const exampleOrigin = 'https://video-gateway.example'
 
 /** Field limits: what every platform takes. PeerTube is the strictest with a title of 3 to 120 characters. */
 const title = Type.String({
@@ -17,21 +21,26 @@ const title = Type.String({
   maxLength: 200,
   pattern: '\\S',
   format: 'line',
-  description: 'shown by the platform; one line, without control characters',
+  description: 'Title shown on the platform; one line, without control characters.',
   examples: ['Evening news'],
 })
-const description = Type.String({ maxLength: 5000, format: 'text', description: 'shown by the platform' })
+const description = Type.String({
+  maxLength: 5000,
+  format: 'text',
+  description: 'Description shown on the platform.',
+  examples: ['Of the day'],
+})
 const reference = Type.String({
   minLength: 1,
   maxLength: 200,
   format: 'line',
-  description: 'the caller’s own id of the publication; one line',
+  description: 'Your own id for this video; one line. Find the video with `?reference=`.',
   examples: ['cms-4711'],
 })
 const platform = Type.String({
   minLength: 1,
   maxLength: 50,
-  description: 'where to publish; the default platform if absent',
+  description: 'Platform to publish on; defaults to the gateway’s default platform.',
 })
 
 export const PublicationBody = Type.Object(
@@ -47,11 +56,11 @@ export const PublicationBody = Type.Object(
   },
 )
 
-/** The empty one comes first: Swagger UI fills a form's fields in with the first choice. */
 const size = Type.Optional(
-  Type.Union([Type.Literal(''), Type.Integer({ minimum: 1 })], {
+  Type.Integer({
+    minimum: 1,
     description:
-      'Length of the file in bytes, before the part `file`. Most clients need not send it; those that get 411 must. Empty counts as absent.',
+      'Length of the file in bytes, before the part `file`. Most clients need not send it; those that get 411 must.',
   }),
 )
 const file = Type.String({
@@ -61,40 +70,46 @@ const file = Type.String({
 /** For the document only: the form is read as a stream. */
 export const PublicationForm = Type.Object({ ...PublicationBody.properties, size, file })
 export const ContentForm = Type.Object({ size, file })
-export const ContentBody = Type.String({ format: 'binary', description: 'the mp4' })
+export const ContentBody = Type.String({ format: 'binary', description: 'The bytes of the MP4.' })
 
 const Status = Type.Union([Type.Literal('pending'), Type.Literal('ready'), Type.Literal('error')], {
-  description: 'the stable three',
+  description:
+    '`pending` until the video can be played, then `ready`; `error` if it never will be. Base your program on this field.',
 })
 const Stage = Type.Union(
   ['awaiting-upload', 'uploading', 'processing', 'ready', 'failed'].map((stage) => Type.Literal(stage)),
-  { description: 'the precise reason' },
+  { description: 'Detailed step behind `status`, for progress displays.' },
 )
 const Failure = nullable(
   Type.Object({ code: Type.String({ examples: ['platform-processing-failed'] }), message: Type.String() }),
 )
 const Upload = Type.Object({
-  url: Type.String({ format: 'uri', description: 'where the content goes, by `PUT` or as a form by `POST`' }),
-  bytesReceived: Type.Integer(),
-  bytesTotal: nullable(Type.Integer({ description: 'null while nobody knows' })),
+  url: Type.String({
+    format: 'uri',
+    description: 'URL that accepts the content, by `PUT` or as a form by `POST`.',
+  }),
+  bytesReceived: Type.Integer({ description: 'Bytes received so far.' }),
+  bytesTotal: nullable(Type.Integer({ description: 'Size in bytes; null while unknown.' })),
 })
 
 export const VideoResource = Type.Object(
   {
-    id: Type.String({ format: 'uuid', description: 'the gateway’s id (UUIDv7)' }),
+    id: Type.String({ format: 'uuid', description: 'The gateway’s id of the video (UUIDv7).' }),
     title: Type.String(),
     description: nullable(Type.String()),
     reference: nullable(Type.String()),
     platform: Type.Object({
       name: Type.String(),
-      videoId: nullable(Type.String({ description: 'the platform’s identifier, null until it gave one' })),
+      videoId: nullable(
+        Type.String({ description: 'Id on the platform; null until the platform assigns one.' }),
+      ),
     }),
     status: Status,
     stage: Stage,
     error: Failure,
     upload: Upload,
-    createdAt: time('when it was created'),
-    updatedAt: time('when it last changed'),
+    createdAt: time('Time of the creation.'),
+    updatedAt: time('Time of the last change.'),
   },
   {
     $id: 'Video',
@@ -108,7 +123,7 @@ export const VideoResource = Type.Object(
         status: 'pending',
         stage: 'awaiting-upload',
         error: null,
-        upload: { url: `http://localhost:3000/v1/videos/${id}/content`, bytesReceived: 0, bytesTotal: null },
+        upload: { url: `${exampleOrigin}/v1/videos/${id}/content`, bytesReceived: 0, bytesTotal: null },
         createdAt: '2026-11-24T08:00:00.000Z',
         updatedAt: '2026-11-24T08:00:00.000Z',
       },
@@ -118,7 +133,9 @@ export const VideoResource = Type.Object(
 
 export const VideoPage = Type.Object({
   items: Type.Array(Type.Ref('Video')),
-  nextCursor: nullable(Type.String({ description: 'for the next page; null on the last one' })),
+  nextCursor: nullable(
+    Type.String({ description: 'Pass it as `cursor` to get the next page; null on the last page.' }),
+  ),
 })
 
 export const VideoStatus = Type.Object(
@@ -128,8 +145,8 @@ export const VideoStatus = Type.Object(
     stage: Stage,
     error: Failure,
     upload: Upload,
-    checkedAt: nullable(time('when the platform was last asked')),
-    nextCheckAt: nullable(time('when it will be asked again')),
+    checkedAt: nullable(time('Time of the last check on the platform.')),
+    nextCheckAt: nullable(time('Time of the next check on the platform.')),
   },
   {
     examples: [
@@ -139,7 +156,7 @@ export const VideoStatus = Type.Object(
         stage: 'processing',
         error: null,
         upload: {
-          url: `http://localhost:3000/v1/videos/${id}/content`,
+          url: `${exampleOrigin}/v1/videos/${id}/content`,
           bytesReceived: 1048576,
           bytesTotal: 1048576,
         },
@@ -154,9 +171,9 @@ export const VideoInfoResource = Type.Object(
   {
     launchUrl: Type.String({ format: 'uri' }),
     mimeType: Type.Union([Type.Literal('video/mp4'), Type.Literal('application/vnd.apple.mpegurl')]),
-    width: Type.Integer({ description: 'pixels' }),
-    height: Type.Integer({ description: 'pixels' }),
-    duration: Type.Number({ description: 'seconds' }),
+    width: Type.Integer({ description: 'Pixels.' }),
+    height: Type.Integer({ description: 'Pixels.' }),
+    duration: Type.Number({ description: 'Seconds.' }),
   },
   {
     examples: [
@@ -175,8 +192,8 @@ export const ThumbnailResource = Type.Object(
   {
     url: Type.String({ format: 'uri' }),
     mimeType: Type.Union([Type.Literal('image/jpeg'), Type.Literal('image/png')]),
-    width: Type.Integer({ description: 'pixels' }),
-    height: Type.Integer({ description: 'pixels' }),
+    width: Type.Integer({ description: 'Pixels.' }),
+    height: Type.Integer({ description: 'Pixels.' }),
   },
   {
     examples: [
@@ -188,18 +205,20 @@ export const ThumbnailResource = Type.Object(
 /** RFC 9457, with a stable code. */
 export const ProblemDocument = Type.Object(
   {
-    type: Type.String({ description: '`/problems/{code}`: a page about it' }),
+    type: Type.String({ description: 'Path of a page that explains the error: `/problems/{code}`.' }),
     title: Type.String(),
     status: Type.Integer(),
     detail: Type.String(),
-    instance: Type.String({ description: 'the path that was called' }),
-    code: Type.String({ description: 'stable; what programs go by' }),
-    requestId: Type.String({ description: 'finds the request in the log' }),
+    instance: Type.String({ description: 'Request path.' }),
+    code: Type.String({ description: 'Stable error code; branch on it.' }),
+    requestId: Type.String({
+      description: 'Id of this request in the gateway’s log; send it to the operator.',
+    }),
     errors: Type.Optional(Type.Array(Type.Object({ path: Type.String(), message: Type.String() }))),
   },
   { $id: 'Problem' },
 )
 
 export const IdParams = Type.Object({
-  id: Type.String({ description: 'the gateway’s id', examples: [id] }),
+  id: Type.String({ description: 'The gateway’s id of the video.', examples: [id] }),
 })

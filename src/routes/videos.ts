@@ -17,12 +17,18 @@ import { IdParams, PublicationBody, PublicationForm, VideoPage } from './schemas
 const Query = Type.Object(
   {
     status: Type.Optional(
-      Type.Union([Type.Literal('pending'), Type.Literal('ready'), Type.Literal('error')]),
+      Type.Union([Type.Literal('pending'), Type.Literal('ready'), Type.Literal('error')], {
+        description: 'Only videos with this status.',
+      }),
     ),
-    platform: Type.Optional(Type.String({ maxLength: 50 })),
-    reference: Type.Optional(Type.String({ maxLength: 200, description: 'the caller’s own id' })),
-    limit: Type.Optional(Type.Integer({ minimum: 1, maximum: 200, default: 50 })),
-    cursor: Type.Optional(Type.String({ maxLength: 200, description: '`nextCursor` of the page before' })),
+    platform: Type.Optional(Type.String({ maxLength: 50, description: 'Only videos on this platform.' })),
+    reference: Type.Optional(
+      Type.String({ maxLength: 200, description: 'Only videos with this reference.' }),
+    ),
+    limit: Type.Optional(
+      Type.Integer({ minimum: 1, maximum: 200, default: 50, description: 'Videos per page.' }),
+    ),
+    cursor: Type.Optional(Type.String({ maxLength: 200, description: '`nextCursor` of the previous page.' })),
   },
   { additionalProperties: false },
 )
@@ -32,7 +38,8 @@ const CreateHeaders = Type.Object({
     Type.String({
       minLength: 1,
       maxLength: 255,
-      description: 'marks a request that may be sent again',
+      description:
+        'Unique key for this creation, up to 255 characters; makes the request safe to retry for 24 hours.',
     }),
   ),
 })
@@ -51,7 +58,7 @@ export const videoRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (
         operationId: 'createVideo',
         summary: 'Create a video',
         description:
-          'Provisions a slot on the platform. As a form, with the fields first and the part `file` last, the content is uploaded in the same call: all or nothing, a failed upload leaves no video behind.',
+          'Provisions a slot on the platform and returns the video. Upload its content next. Send an `Idempotency-Key` to make the request safe to retry.',
         tags: ['Videos'],
         security: securedBy('videos:write'),
         headers: CreateHeaders,
@@ -66,10 +73,10 @@ export const videoRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (
             201: {
               description: 'The video',
               headers: {
-                location: { type: 'string', format: 'uri-reference', description: 'its path' },
+                location: { type: 'string', format: 'uri-reference', description: 'Path of the new video.' },
                 'idempotency-replayed': {
                   type: 'string',
-                  description: '`true` when an earlier answer is given again',
+                  description: '`true` if this is the response to an earlier request with the same key.',
                 },
               },
               content: { 'application/json': { schema: Type.Ref('Video') } },
@@ -98,7 +105,8 @@ export const videoRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (
       const { fields, incoming } = await readForm(request, Object.keys(PublicationBody.properties))
       if (fields.title === undefined)
         throw invalidField('title', 'is required; put the fields before the part `file`, which is the last')
-      return created(reply, await publish(gateway, validate(PublicationBody, fields), { key, incoming }))
+      const publication = validate(PublicationBody, withoutEmptyOptions(fields))
+      return created(reply, await publish(gateway, publication, { key, incoming }))
     },
   )
 
@@ -108,7 +116,9 @@ export const videoRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (
       onRequest: requireScope('videos:read'),
       schema: {
         operationId: 'listVideos',
-        summary: 'List videos, newest first',
+        summary: 'List videos',
+        description:
+          'Returns videos, newest first, one page at a time. Pass `nextCursor` as `cursor` to get the next page.',
         tags: ['Videos'],
         security: securedBy('videos:read'),
         querystring: Query,
@@ -134,7 +144,8 @@ export const videoRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (
       onRequest: requireScope('videos:read'),
       schema: {
         operationId: 'getVideo',
-        summary: 'Look at a video',
+        summary: 'Retrieve a video',
+        description: 'Returns the video with its status, stage and upload URL.',
         tags: ['Videos'],
         security: securedBy('videos:read'),
         params: IdParams,
@@ -151,12 +162,13 @@ export const videoRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (
       schema: {
         operationId: 'deleteVideo',
         summary: 'Delete a video',
-        description: 'Removes it from the platform, an upload under way included. Deleting it again is fine.',
-        tags: ['Removal'],
+        description:
+          'Deletes the video here and on the platform, and aborts an upload in progress. Deleting a deleted video returns 204. If the platform fails, the call returns its error, the video stays deleted here, and the gateway retries in the background.',
+        tags: ['Videos'],
         security: securedBy('videos:delete'),
         params: IdParams,
         response: answers(
-          { 204: { type: 'null', description: 'It is gone' } },
+          { 204: { type: 'null', description: 'Video deleted' } },
           'video-not-found',
           ...platformFailures,
         ),
@@ -173,6 +185,13 @@ export const videoRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (
     if (replayed) reply.header('idempotency-replayed', 'true')
     return present.video(video)
   }
+}
+
+/** A form on a web page also sends the fields that were not filled in. Those that are optional count as absent. */
+function withoutEmptyOptions(fields: Record<string, string>): Record<string, string> {
+  const required: readonly string[] = PublicationBody.required ?? []
+  const given = ([name, value]: [string, string]) => value !== '' || required.includes(name)
+  return Object.fromEntries(Object.entries(fields).filter(given))
 }
 
 function idempotencyKey(request: FastifyRequest): IdempotencyKey | undefined {

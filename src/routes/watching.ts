@@ -27,14 +27,21 @@ export const watchingRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (
       schema: {
         ...common,
         operationId: 'getStatus',
-        summary: 'Where a video stands',
-        description: 'While the status is `pending`, `Retry-After` says when to ask again.',
-        tags: ['Monitoring'],
+        summary: 'Retrieve the status of a video',
+        description:
+          'Returns the processing status. While it is `pending`, wait `Retry-After` seconds before the next request.',
+        tags: ['Status'],
         response: answers(
           {
             200: {
               description: 'The status',
-              headers: { 'retry-after': { type: 'string', description: 'seconds, while pending' } },
+              headers: {
+                'retry-after': {
+                  type: 'string',
+                  description:
+                    'Seconds to wait before the next request; present while the status is `pending`.',
+                },
+              },
               content: { 'application/json': { schema: VideoStatus } },
             },
           },
@@ -59,8 +66,8 @@ export const watchingRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (
       schema: {
         ...common,
         operationId: 'getInfo',
-        summary: 'Launch URL, size and duration',
-        description: urlsChange,
+        summary: 'Retrieve the launch URL and metadata',
+        description: `Returns launch URL, MIME type, width, height and duration. Requires status \`ready\`. ${urlsChange}`,
         tags: ['Metadata'],
         response: answers(
           { 200: json('Video information', VideoInfoResource) },
@@ -85,8 +92,8 @@ export const watchingRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (
       schema: {
         ...common,
         operationId: 'getThumbnail',
-        summary: 'The thumbnail',
-        description: urlsChange,
+        summary: 'Retrieve the thumbnail',
+        description: `Returns URL, MIME type, width and height of the thumbnail. Requires status \`ready\`. ${urlsChange}`,
         tags: ['Metadata'],
         response: answers(
           { 200: json('Thumbnail information', ThumbnailResource) },

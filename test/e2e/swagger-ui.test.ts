@@ -1,9 +1,9 @@
-import { existsSync } from 'node:fs'
+import { existsSync, readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { type Browser, chromium, type Page } from 'playwright-core'
 import t, { type Test } from 'tap'
 import { hashSecret } from '../../src/auth/credentials.ts'
-import { key, startGateway } from '../support/gateway.ts'
+import { type Json, key, startGateway, type TestGateway } from '../support/gateway.ts'
 
 const chromiumPath = process.env.CHROMIUM ?? '/usr/bin/chromium'
 const skip = existsSync(chromiumPath)
@@ -76,16 +76,22 @@ async function life(t: Test, page: Page) {
   )
 }
 
-t.test('with an API key', { skip }, async (t) => {
-  const gateway = await startGateway(t)
-  const page = await browser.newPage({ viewport: { width: 1300, height: 1600 } })
+/** Opens the page with the test's key. @returns the page and what its browser complains of */
+async function openDocs({ url }: TestGateway, viewport = { width: 1300, height: 900 }) {
+  const page = await browser.newPage({ viewport })
   const errors: string[] = []
   page.on('console', (message) => message.type() === 'error' && errors.push(message.text()))
-  await page.goto(`${gateway.url}/docs`)
+  await page.goto(`${url}/docs`)
   await page.locator('.btn.authorize').first().click()
   await page.locator('.auth-container input').first().fill(key)
   await page.locator('.auth-container .auth.authorize').first().click()
   await page.locator('.auth-container .btn-done').first().click()
+  return { page, errors }
+}
+
+t.test('with an API key', { skip }, async (t) => {
+  const gateway = await startGateway(t)
+  const { page, errors } = await openDocs(gateway)
   await life(t, page)
   t.same(
     errors.filter((text) => !/status of 410/.test(text)),
@@ -95,10 +101,107 @@ t.test('with an API key', { skip }, async (t) => {
   await page.close()
 })
 
-t.test('with the client-credentials flow', { skip }, async (t) => {
-  const gateway = await startGateway(t, {
-    env: { OAUTH_CLIENTS: `cms:${hashSecret('s3cret').toString('hex')}` },
+const twoPlatforms = { PLATFORMS: 'sandbox,mux', MUX_TOKEN_ID: 'x', MUX_TOKEN_SECRET: 'x' }
+const clients = { OAUTH_CLIENTS: `cms:${hashSecret('s3cret').toString('hex')}` }
+
+t.test(
+  'every operation, in every media type, works with the values that the page proposes',
+  { skip },
+  async (t) => {
+    const gateway = await startGateway(t, { env: { ...twoPlatforms, ...clients } })
+    const { page, errors } = await openDocs(gateway)
+    const { body: document } = await gateway.call('GET', '/docs/json')
+    const operations: Json[] = Object.values<Json>(document.paths).flatMap((item) => Object.values(item))
+    t.equal(operations.length, 16)
+    for (const { operationId, requestBody, responses } of operations)
+      for (const type of Object.keys(requestBody?.content ?? { none: {} })) {
+        const id = await videoFor(gateway, operationId)
+        const { status, body } = await execute(page, operationId, async (operation) => {
+          if (type !== 'none') await operation.getByLabel('Request content type').selectOption(type)
+          const fields = [
+            ['input[placeholder="id"]', id],
+            ['[data-property-name="client_id"] input:not([type=checkbox])', 'cms'],
+            ['[data-property-name="client_secret"] input:not([type=checkbox])', 's3cret'],
+          ] as const
+          for (const [field, value] of fields)
+            if (await operation.locator(field).count()) await operation.locator(field).fill(value)
+          const file = operation.locator('input[type=file]')
+          if (await file.count()) await file.setInputFiles(sample)
+        })
+        const good = Object.keys(responses).find((code) => code.startsWith('2'))
+        t.equal(status, good, `${operationId} ${type}: ${JSON.stringify(body)}`)
+        if (operationId.startsWith('createVideo'))
+          t.match(body, { reference: 'cms-4711', description: 'Of the day', platform: { name: 'sandbox' } })
+      }
+    t.same(errors, [])
+    await page.close()
+  },
+)
+
+/** A video in the stage that the operation needs. */
+async function videoFor(gateway: TestGateway, operationId: string): Promise<string> {
+  const { id } = await gateway.create()
+  if (['getInfo', 'getThumbnail'].includes(operationId)) {
+    await gateway.put(id, readFileSync(sample))
+    await gateway.until(id, ({ status }) => status === 'ready')
+  }
+  return id
+}
+
+t.test('a form whose optional fields were cleared creates a video', { skip }, async (t) => {
+  const gateway = await startGateway(t)
+  const { page } = await openDocs(gateway)
+  const { status, body } = await execute(page, 'createVideoWithContent', async (operation) => {
+    for (const name of ['description', 'reference'])
+      await operation.locator(`[data-property-name="${name}"] input:not([type=checkbox])`).fill('')
+    await operation.locator('[data-property-name="platform"] select').selectOption('')
+    await operation.locator('input[type=file]').setInputFiles(sample)
   })
+  t.match({ status, body }, { status: '201', body: { description: null, reference: null } })
+  await page.close()
+})
+
+for (const [device, width] of [
+  ['desktop', 1300],
+  ['phone', 390],
+] as const)
+  t.test(`what the page shows on a ${device}`, { skip }, async (t) => {
+    const gateway = await startGateway(t, { env: { ...twoPlatforms, ...clients } })
+    const { page } = await openDocs(gateway, { width, height: 900 })
+    const { body: document } = await gateway.call('GET', '/docs/json')
+    for (const [path, item] of Object.entries<Json>(document.paths))
+      for (const [method, { operationId }] of Object.entries<Json>(item)) {
+        const operation = page.locator(`[id$="-${operationId}"]`)
+        await operation.locator('.opblock-summary-control').click()
+        await operation.locator('.execute').waitFor()
+        const { height = 0 } = (await operation.boundingBox()) ?? {}
+        if (device === 'desktop') t.ok(height > 0 && height < 1800, `${method} ${path}: ${height} pixels`)
+        const overflow = await page.evaluate('document.documentElement.scrollWidth - innerWidth')
+        t.equal(overflow, 0, `${method} ${path} needs no scrolling to the side`)
+      }
+    const text = await page.locator('body').innerText()
+    t.notMatch(text, /\(\$(line|text)\)|string \||Explore|Send empty value|No links/)
+    t.match(text, /five steps[\s\S]+npm run apikey/)
+    t.equal(await page.locator('.topbar').count(), 0)
+    t.equal(await page.title(), 'Video gateway')
+    const choices = page.locator('[id$="-createVideoWithContent"] [data-property-name="platform"] option')
+    t.strictSame(
+      (await choices.allInnerTexts()).filter((choice) => choice !== '--'),
+      ['sandbox', 'mux'],
+    )
+
+    const errors = page.locator('[id$="-createVideo"] .responses-table').last()
+    t.equal(await errors.getByText('application/problem+json').count(), 0)
+    await errors.getByRole('button', { name: 'invalid-request' }).click()
+    await errors.getByText('/problems/invalid-request').first().waitFor()
+    t.equal(await errors.locator('tr[data-code="400"] .response-control-examples option').count(), 2)
+    await errors.getByRole('button', { name: 'invalid-request' }).click()
+    t.equal(await errors.getByText('/problems/invalid-request').count(), 0)
+    await page.close()
+  })
+
+t.test('with the client-credentials flow', { skip }, async (t) => {
+  const gateway = await startGateway(t, { env: clients })
   const page = await browser.newPage({ viewport: { width: 1300, height: 1600 } })
   await page.goto(`${gateway.url}/docs`)
   await page.locator('.btn.authorize').first().click()

@@ -6,7 +6,7 @@ export type ClientOptions = {
 
 export type Video = {
     /**
-     * the gateway’s id (UUIDv7)
+     * The gateway’s id of the video (UUIDv7).
      */
     id: string;
     title: string;
@@ -17,11 +17,11 @@ export type Video = {
         videoId: string | null;
     };
     /**
-     * the stable three
+     * `pending` until the video can be played, then `ready`; `error` if it never will be. Base your program on this field.
      */
     status: 'pending' | 'ready' | 'error';
     /**
-     * the precise reason
+     * Detailed step behind `status`, for progress displays.
      */
     stage: 'awaiting-upload' | 'uploading' | 'processing' | 'ready' | 'failed';
     error: {
@@ -30,40 +30,43 @@ export type Video = {
     } | null;
     upload: {
         /**
-         * where the content goes, by `PUT` or as a form by `POST`
+         * URL that accepts the content, by `PUT` or as a form by `POST`.
          */
         url: string;
+        /**
+         * Bytes received so far.
+         */
         bytesReceived: number;
         bytesTotal: number | null;
     };
     /**
-     * when it was created
+     * Time of the creation.
      */
     createdAt: string;
     /**
-     * when it last changed
+     * Time of the last change.
      */
     updatedAt: string;
 };
 
 export type Problem = {
     /**
-     * `/problems/{code}`: a page about it
+     * Path of a page that explains the error: `/problems/{code}`.
      */
     type: string;
     title: string;
     status: number;
     detail: string;
     /**
-     * the path that was called
+     * Request path.
      */
     instance: string;
     /**
-     * stable; what programs go by
+     * Stable error code; branch on it.
      */
     code: string;
     /**
-     * finds the request in the log
+     * Id of this request in the gateway’s log; send it to the operator.
      */
     requestId: string;
     errors?: Array<{
@@ -76,15 +79,24 @@ export type ListVideosData = {
     body?: never;
     path?: never;
     query?: {
+        /**
+         * Only videos with this status.
+         */
         status?: 'pending' | 'ready' | 'error';
+        /**
+         * Only videos on this platform.
+         */
         platform?: string;
         /**
-         * the caller’s own id
+         * Only videos with this reference.
          */
         reference?: string;
+        /**
+         * Videos per page.
+         */
         limit?: number;
         /**
-         * `nextCursor` of the page before
+         * `nextCursor` of the previous page.
          */
         cursor?: string;
     };
@@ -139,25 +151,25 @@ export type ListVideosResponse = ListVideosResponses[keyof ListVideosResponses];
 export type CreateVideoData = {
     body: {
         /**
-         * shown by the platform; one line, without control characters
+         * Title shown on the platform; one line, without control characters.
          */
         title: string;
         /**
-         * shown by the platform
+         * Description shown on the platform.
          */
         description?: string;
         /**
-         * the caller’s own id of the publication; one line
+         * Your own id for this video; one line. Find the video with `?reference=`.
          */
         reference?: string;
         /**
-         * where to publish; the default platform if absent
+         * Platform to publish on; defaults to the gateway’s default platform.
          */
         platform?: string;
     };
     headers?: {
         /**
-         * marks a request that may be sent again
+         * Unique key for this creation, up to 255 characters; makes the request safe to retry for 24 hours.
          */
         'idempotency-key'?: string;
     };
@@ -240,11 +252,123 @@ export type CreateVideoResponses = {
 
 export type CreateVideoResponse = CreateVideoResponses[keyof CreateVideoResponses];
 
+export type CreateVideoWithContentData = {
+    body: {
+        /**
+         * Title shown on the platform; one line, without control characters.
+         */
+        title: string;
+        /**
+         * Description shown on the platform.
+         */
+        description?: string;
+        /**
+         * Your own id for this video; one line. Find the video with `?reference=`.
+         */
+        reference?: string;
+        /**
+         * Platform to publish on; defaults to the gateway’s default platform.
+         */
+        platform?: string;
+        /**
+         * Length of the file in bytes, before the part `file`. Most clients need not send it; those that get 411 must.
+         */
+        size?: number;
+        /**
+         * The MP4, as `video/mp4` or `application/octet-stream`; the last part of the form.
+         */
+        file: Blob | File;
+    };
+    headers?: {
+        /**
+         * Unique key for this creation, up to 255 characters; makes the request safe to retry for 24 hours.
+         */
+        'idempotency-key'?: string;
+    };
+    path?: never;
+    query?: never;
+    url: '/v1/videos#form';
+};
+
+export type CreateVideoWithContentErrors = {
+    /**
+     * `invalid-request`, `incomplete-upload`
+     */
+    400: Problem;
+    /**
+     * `unauthorized`
+     */
+    401: Problem;
+    /**
+     * `insufficient-scope`
+     */
+    403: Problem;
+    /**
+     * `request-timeout`, `upload-timeout`
+     */
+    408: Problem;
+    /**
+     * `idempotency-key-in-progress`
+     */
+    409: Problem;
+    /**
+     * `video-deleted`
+     */
+    410: Problem;
+    /**
+     * `length-required`
+     */
+    411: Problem;
+    /**
+     * `content-too-large`
+     */
+    413: Problem;
+    /**
+     * `unsupported-media-type`
+     */
+    415: Problem;
+    /**
+     * `idempotency-key-reused`, `platform-rejected`
+     */
+    422: Problem;
+    /**
+     * `too-many-requests`
+     */
+    429: Problem;
+    /**
+     * `internal-error`
+     */
+    500: Problem;
+    /**
+     * `platform-protocol-error`, `platform-unauthorized`
+     */
+    502: Problem;
+    /**
+     * `store-unavailable`, `issuer-unavailable`, `shutting-down`, `platform-throttled`, `platform-unavailable`
+     */
+    503: Problem;
+    /**
+     * `platform-timeout`
+     */
+    504: Problem;
+};
+
+export type CreateVideoWithContentError = CreateVideoWithContentErrors[keyof CreateVideoWithContentErrors];
+
+export type CreateVideoWithContentResponses = {
+    /**
+     * The video
+     */
+    201: Video;
+};
+
+export type CreateVideoWithContentResponse = CreateVideoWithContentResponses[keyof CreateVideoWithContentResponses];
+
 export type DeleteVideoData = {
     body?: never;
     path: {
         /**
-         * the gateway’s id
+         * The gateway’s id of the video.
          */
         id: string;
     };
@@ -303,7 +427,7 @@ export type DeleteVideoError = DeleteVideoErrors[keyof DeleteVideoErrors];
 
 export type DeleteVideoResponses = {
     /**
-     * It is gone
+     * Video deleted
      */
     204: void;
 };
@@ -314,7 +438,7 @@ export type GetVideoData = {
     body?: never;
     path: {
         /**
-         * the gateway’s id
+         * The gateway’s id of the video.
          */
         id: string;
     };
@@ -375,9 +499,9 @@ export type GetVideoResponse = GetVideoResponses[keyof GetVideoResponses];
 export type PostContentData = {
     body: {
         /**
-         * Length of the file in bytes, before the part `file`. Most clients need not send it; those that get 411 must. Empty counts as absent.
+         * Length of the file in bytes, before the part `file`. Most clients need not send it; those that get 411 must.
          */
-        size?: '' | number;
+        size?: number;
         /**
          * The MP4, as `video/mp4` or `application/octet-stream`; the last part of the form.
          */
@@ -385,7 +509,7 @@ export type PostContentData = {
     };
     path: {
         /**
-         * the gateway’s id
+         * The gateway’s id of the video.
          */
         id: string;
     };
@@ -464,7 +588,7 @@ export type PostContentError = PostContentErrors[keyof PostContentErrors];
 
 export type PostContentResponses = {
     /**
-     * The platform has the content
+     * Content uploaded
      */
     204: void;
 };
@@ -473,12 +597,12 @@ export type PostContentResponse = PostContentResponses[keyof PostContentResponse
 
 export type PutContentData = {
     /**
-     * the mp4
+     * The bytes of the MP4.
      */
     body: Blob | File;
     path: {
         /**
-         * the gateway’s id
+         * The gateway’s id of the video.
          */
         id: string;
     };
@@ -557,7 +681,7 @@ export type PutContentError = PutContentErrors[keyof PutContentErrors];
 
 export type PutContentResponses = {
     /**
-     * The platform has the content
+     * Content uploaded
      */
     204: void;
 };
@@ -568,7 +692,7 @@ export type GetStatusData = {
     body?: never;
     path: {
         /**
-         * the gateway’s id
+         * The gateway’s id of the video.
          */
         id: string;
     };
@@ -624,11 +748,11 @@ export type GetStatusResponses = {
     200: {
         id: string;
         /**
-         * the stable three
+         * `pending` until the video can be played, then `ready`; `error` if it never will be. Base your program on this field.
          */
         status: 'pending' | 'ready' | 'error';
         /**
-         * the precise reason
+         * Detailed step behind `status`, for progress displays.
          */
         stage: 'awaiting-upload' | 'uploading' | 'processing' | 'ready' | 'failed';
         error: {
@@ -637,9 +761,12 @@ export type GetStatusResponses = {
         } | null;
         upload: {
             /**
-             * where the content goes, by `PUT` or as a form by `POST`
+             * URL that accepts the content, by `PUT` or as a form by `POST`.
              */
             url: string;
+            /**
+             * Bytes received so far.
+             */
             bytesReceived: number;
             bytesTotal: number | null;
         };
@@ -654,7 +781,7 @@ export type GetInfoData = {
     body?: never;
     path: {
         /**
-         * the gateway’s id
+         * The gateway’s id of the video.
          */
         id: string;
     };
@@ -715,15 +842,15 @@ export type GetInfoResponses = {
         launchUrl: string;
         mimeType: 'video/mp4' | 'application/vnd.apple.mpegurl';
         /**
-         * pixels
+         * Pixels.
          */
         width: number;
         /**
-         * pixels
+         * Pixels.
          */
         height: number;
         /**
-         * seconds
+         * Seconds.
          */
         duration: number;
     };
@@ -735,7 +862,7 @@ export type GetThumbnailData = {
     body?: never;
     path: {
         /**
-         * the gateway’s id
+         * The gateway’s id of the video.
          */
         id: string;
     };
@@ -796,11 +923,11 @@ export type GetThumbnailResponses = {
         url: string;
         mimeType: 'image/jpeg' | 'image/png';
         /**
-         * pixels
+         * Pixels.
          */
         width: number;
         /**
-         * pixels
+         * Pixels.
          */
         height: number;
     };
@@ -871,19 +998,19 @@ export type GetJsonWebKeySetResponse = GetJsonWebKeySetResponses[keyof GetJsonWe
 export type CreateAccessTokenData = {
     body: {
         /**
-         * Always `client_credentials`
+         * Always `client_credentials`.
          */
         grant_type: string;
         /**
-         * Scopes separated by spaces; without it, all that the client may have
+         * Scopes separated by spaces; without it, all that the client may have.
          */
         scope?: string;
         /**
-         * Only without HTTP Basic
+         * Only without HTTP Basic.
          */
         client_id?: string;
         /**
-         * Only without HTTP Basic
+         * Only without HTTP Basic.
          */
         client_secret?: string;
     };
@@ -977,7 +1104,7 @@ export type IsLiveError = IsLiveErrors[keyof IsLiveErrors];
 
 export type IsLiveResponses = {
     /**
-     * It does
+     * Process is running
      */
     200: {
         status: 'ok';
@@ -999,7 +1126,7 @@ export type IsReadyErrors = {
      */
     500: Problem;
     /**
-     * It does not
+     * Not ready; `reason` says why
      */
     503: {
         status: 'unavailable';
@@ -1011,7 +1138,7 @@ export type IsReadyError = IsReadyErrors[keyof IsReadyErrors];
 
 export type IsReadyResponses = {
     /**
-     * It does
+     * Ready for requests
      */
     200: {
         status: 'ok';
@@ -1038,7 +1165,7 @@ export type GetMetricsError = GetMetricsErrors[keyof GetMetricsErrors];
 
 export type GetMetricsResponses = {
     /**
-     * The exposition format
+     * The metrics
      */
     200: string;
 };
