@@ -12,6 +12,7 @@ import { createTokenIssuer } from './auth/access-tokens.ts'
 import { createAuthenticator } from './auth/authenticate.ts'
 import { createExternalIssuer } from './auth/external-issuer.ts'
 import type { Config } from './config/config.ts'
+import { version } from './config/version.ts'
 import { warningsOf } from './config/warnings.ts'
 import { GatewayError } from './errors.ts'
 import { checkBodies } from './http/bodies.ts'
@@ -50,13 +51,13 @@ import { operationsRoutes } from './routes/operations.ts'
 import { createPresenter } from './routes/presentation.ts'
 import { videoRoutes } from './routes/videos.ts'
 import { watchingRoutes } from './routes/watching.ts'
-import { openStore } from './store/sqlite.ts'
+import { describeStore, openStore } from './store/sqlite.ts'
 import { watchStore } from './store/watch.ts'
 
 export interface App {
   server: FastifyInstance
   gateway: Gateway
-  /** Logs what the configuration lacks, and begins to check the platforms' credentials. Returns at once. */
+  /** Logs what runs here (version, platforms, store) and what the configuration lacks, and begins to check the platforms' credentials. Returns at once. */
   inspect(): void
   /**
    * Turns readiness off, waits for the requests in progress for at most `SHUTDOWN_TIMEOUT`, or until `cut` fires, then
@@ -111,7 +112,11 @@ export async function buildApp(config: Config, options: AppOptions = {}): Promis
   const abort = new AbortController()
   const endCleanup = new AbortController()
   const uploads: Gateway['uploads'] = new Map()
-  const metrics = createMetrics({ store, uploadsUnderWay: () => uploads.size })
+  const metrics = createMetrics({
+    store,
+    uploadsUnderWay: () => uploads.size,
+    platforms: config.platforms.map(({ definition }) => definition.name),
+  })
   const log = withTraceId(server.log)
   let poller: Poller | undefined
   let leftovers: LeftoverSearch | undefined
@@ -232,6 +237,11 @@ export async function buildApp(config: Config, options: AppOptions = {}): Promis
   })
 
   function inspect(): void {
+    const names = [...platforms.keys()]
+    log.info(
+      { version, platforms: names, store: describeStore(config.databaseUrl) },
+      'the gateway has started',
+    )
     for (const warning of warningsOf(config)) log.warn({}, warning)
     warnOfStrandedVideos(gateway)
     const { signal } = abort

@@ -79,7 +79,10 @@ async function listen({ server }: App, { host, port }: Config): Promise<void> {
   })
 }
 
-/** Outside production a gateway without a platform gets the embedded sandbox. */
+/**
+ * Outside production a gateway without a platform gets the embedded sandbox. Its videos end with it, so the store does
+ * too, unless one is configured.
+ */
 async function ensurePlatform(): Promise<(() => void) | undefined> {
   const { NODE_ENV, PLATFORM, PLATFORMS } = process.env
   if (PLATFORM || PLATFORMS || NODE_ENV === 'production') return undefined
@@ -87,6 +90,13 @@ async function ensurePlatform(): Promise<(() => void) | undefined> {
   const sandbox = await startEmbeddedSandbox()
   Object.assign(process.env, sandbox.env)
   console.log(`No PLATFORM is configured: publishing on the embedded sandbox platform at ${sandbox.url}`)
+  const { DATABASE_URL } = process.env
+  process.env.DATABASE_URL = DATABASE_URL || 'memory:'
+  console.log(
+    process.env.DATABASE_URL === 'memory:'
+      ? 'The sandbox forgets its videos when it ends, so the store is in memory and ends with it too.'
+      : 'The sandbox forgets its videos when it ends, but DATABASE_URL is configured: after a restart they turn `error`.',
+  )
   return sandbox.stop
 }
 

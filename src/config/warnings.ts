@@ -7,6 +7,8 @@ export function warningsOf(config: Config): string[] {
     warnings.push(
       'PUBLIC_URL: is not set, so upload URLs and the issuer of tokens have the address of the listener, which is wrong behind a proxy',
     )
+  if (config.production && config.databaseUrl === 'memory:')
+    warnings.push('DATABASE_URL: is memory:, so a restart forgets every video')
   if (config.oauthClients.length > 0 && config.oauthSigningKey === undefined && config.secrets.length === 0)
     warnings.push(
       'GATEWAY_SECRET: is not set, so access tokens end with this process, and other processes do not accept them',

@@ -1,4 +1,5 @@
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client'
+import { version } from '../config/version.ts'
 import type { PlatformObserver } from '../platform/tools.ts'
 import type { PublicationObserver } from '../publication/gateway.ts'
 import { transitions } from '../publication/lifecycle.ts'
@@ -16,8 +17,16 @@ export interface Metrics extends PlatformObserver, PublicationObserver {
   expose(): Promise<{ contentType: string; text: string }>
 }
 
-/** @param state what is read when somebody scrapes, for figures that the store or the process already has */
-export function createMetrics(state: { store: VideoStore; uploadsUnderWay: () => number }): Metrics {
+export interface MetricsSources {
+  /** Sampled at scrape time. */
+  store: VideoStore
+  /** Sampled at scrape time. */
+  uploadsUnderWay: () => number
+  /** Names of the configured platforms: their series exist from the start, at 0. */
+  platforms: readonly string[]
+}
+
+export function createMetrics(state: MetricsSources): Metrics {
   const registry = new Registry()
   const registers = [registry]
   collectDefaultMetrics({ register: registry })
@@ -88,7 +97,7 @@ export function createMetrics(state: { store: VideoStore; uploadsUnderWay: () =>
   })
   const credentials = new Gauge({
     name: 'gateway_platform_credentials_valid',
-    help: 'Whether the platform accepts the configured credentials: 1 or 0; none while it is not known',
+    help: 'Whether the platform accepts the configured credentials: 1 or 0; no value while unknown',
     labelNames: ['platform'] as const,
     registers,
   })
@@ -104,6 +113,12 @@ export function createMetrics(state: { store: VideoStore; uploadsUnderWay: () =>
     labelNames: ['platform'] as const,
     registers,
   })
+  new Gauge({
+    name: 'gateway_build_info',
+    help: 'Version of the gateway, as a label; the value is always 1',
+    labelNames: ['version'] as const,
+    registers,
+  }).set({ version }, 1)
   new Gauge({
     name: 'gateway_uploads_in_progress',
     help: 'Uploads under way in this process',
@@ -131,6 +146,13 @@ export function createMetrics(state: { store: VideoStore; uploadsUnderWay: () =>
       for (const { stage, count } of counts) this.inc({ stage }, count)
     },
   })
+
+  // Queries and alerts can then tell "nothing happened" from "not measured", and `increase` sees the first event.
+  for (const platform of state.platforms) {
+    circuit.set({ platform }, 0)
+    for (const counter of [uploadBytes, leftovers, orphans]) counter.inc({ platform }, 0)
+    for (const outcome of ['ok', 'failed']) tokens.inc({ platform, outcome }, 0)
+  }
 
   return {
     request: ({ method, route, status, seconds }) => requests.observe({ method, route, status }, seconds),

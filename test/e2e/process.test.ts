@@ -1,6 +1,6 @@
 import { spawnSync } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdir, rm, writeFile } from 'node:fs/promises'
+import { mkdir, readdir, rm, writeFile } from 'node:fs/promises'
 import { type AddressInfo, createServer } from 'node:net'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -182,6 +182,29 @@ t.test('without a platform and a key, a try-out has both', async (t) => {
   t.match(gateway.output(), /embedded sandbox platform at http/)
   while (!/key works until the process ends: vgk_/.test(gateway.output())) await sleep(10)
   t.equal(await gateway.kill('SIGTERM'), 0)
+})
+
+t.test('a try-out keeps no database, since its videos end with the sandbox', async (t) => {
+  const cwd = await temporaryDirectory(t)
+  const chdir = `data:text/javascript,process.chdir(${JSON.stringify(cwd)})`
+  const server = fileURLToPath(new URL('../../src/server.ts', import.meta.url))
+  const start = (env: Record<string, string>) =>
+    startProcess(t, { PLATFORM: '', ...env }, '--import', chdir, server)
+  for (const [env, said, kept] of [
+    [{}, /the store is in memory and ends with it/, []],
+    [{ DATABASE_URL: '' }, /the store is in memory and ends with it/, []],
+    [
+      { DATABASE_URL: 'sqlite:own.db' },
+      /DATABASE_URL is configured: after a restart they turn `error`/,
+      ['own.db'],
+    ],
+  ] as const) {
+    const gateway = await start(env)
+    t.equal((await gateway.call('POST', '/v1/videos', { title: 'x' })).status, 201)
+    t.equal(await gateway.kill('SIGTERM'), 0)
+    t.match(gateway.output(), said)
+    t.strictSame(await readdir(cwd), kept)
+  }
 })
 
 t.test('what is meant for the gateway does not reach the embedded sandbox', async (t) => {
