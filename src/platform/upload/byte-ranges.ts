@@ -1,5 +1,6 @@
 import { GatewayError } from '../../errors.ts'
-import type { PlatformAnswer, PlatformHttp } from '../http/http.ts'
+import type { PlatformHttp } from '../http/http.ts'
+import type { PlatformAnswer } from '../http/request.ts'
 import type { Content } from '../platform.ts'
 import { type ChunkedUpload, uploadInChunks } from './chunked-upload.ts'
 
