@@ -137,7 +137,7 @@ export async function buildApp(config: Config, options: AppOptions = {}): Promis
     observer: metrics,
     signal: abort.signal,
     // What the poller does later is no part of the request that woke it.
-    wakePoller: AsyncLocalStorage.bind((platform: string, at: number) => poller?.wake(platform, at)),
+    wakePoller: AsyncLocalStorage.bind((platform: string, ms: number) => poller?.wake(platform, ms)),
   }
 
   const publicUrl = () =>
@@ -178,7 +178,7 @@ export async function buildApp(config: Config, options: AppOptions = {}): Promis
   await server.register(oauthRoutes, { issuer, clients: config.oauthClients, publicUrl })
   await server.register(operationsRoutes, { metrics, notReady })
 
-  function notReady(): string | undefined {
+  async function notReady(): Promise<string | undefined> {
     return drain.started() ? 'the process is shutting down' : storeWatch.problem()
   }
 
@@ -212,12 +212,12 @@ export async function buildApp(config: Config, options: AppOptions = {}): Promis
     external?.close()
     await Promise.all([...platforms.values()].map((platform) => platform.close()))
     storeWatch.stop()
-    store.close()
+    await store.close()
   })
 
   function inspect(): void {
     for (const warning of warningsOf(config)) log.warn({}, warning)
-    warnOfStrandedVideos(gateway)
+    void warnOfStrandedVideos(gateway)
     const { signal } = abort
     watchCredentials({ platforms: platforms.values(), log, changed: metrics.credentials, signal })
   }

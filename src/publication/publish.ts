@@ -11,7 +11,7 @@ import { undo } from './remove.ts'
 import type { IdempotencyRecord } from './store.ts'
 import { storeResult } from './store-retry.ts'
 import { type Incoming, open, type StartedUpload, startUpload, transfer } from './upload.ts'
-import { isDeleted, type Publication, type Video } from './video.ts'
+import { firstEpoch, isDeleted, type Publication, type Video } from './video.ts'
 
 /** Between two tries of a repetition whose first request is under way. Milliseconds. */
 const longestWait = 10_000
@@ -39,7 +39,7 @@ export async function publish(
   { key, incoming }: { key?: IdempotencyKey | undefined; incoming?: Incoming | undefined } = {},
 ): Promise<Published> {
   const claim = key && { ...key, fingerprint: fingerprintOf(asked, incoming !== undefined) }
-  const record = claim && gateway.store.findKey(claim.client, claim.key)
+  const record = claim && (await gateway.store.findKey(claim.client, claim.key))
   if (record && record.fingerprint.split(':')[0] !== claim.fingerprint)
     throw new GatewayError('idempotency-key-reused')
   if (record?.response) return replay(gateway, record, record.response, incoming)
@@ -140,16 +140,15 @@ async function claimAndProvision(...[gateway, asked, options]: Parameters<typeof
  * @returns its video, or undefined when there is none any more: then the key is free again
  */
 async function abandonedVideo(gateway: Gateway, record: IdempotencyRecord): Promise<Video | undefined> {
-  let video = gateway.store.find(record.videoId)
-  const unsettled = video?.stage === 'provisioning' || video?.stage === 'uploading'
-  if (video && unsettled) {
+  let video = await gateway.store.find(record.videoId)
+  if (video && mayBeUnderWay(video)) {
     const taken = await takeExpired(gateway, video.id)
     if (!taken) {
       const retryAfter = Math.max(1, secondsToWait(gateway, record, video))
       throw new GatewayError('idempotency-key-in-progress', undefined, { retryAfter })
     }
     await check(gateway, taken)
-    video = gateway.store.find(record.videoId)
+    video = await gateway.store.find(record.videoId)
   }
   if (video?.stage === 'provisioning' || video?.stage === 'uploading') {
     throw new GatewayError('idempotency-key-in-progress', 'what the first request led to is not known yet', {
@@ -161,6 +160,13 @@ async function abandonedVideo(gateway: Gateway, record: IdempotencyRecord): Prom
     return undefined
   }
   return video
+}
+
+/** Whether somebody may hold a creation that is not answered: whether one does is for its hold to tell. */
+function mayBeUnderWay({ stage, undoAt, epoch }: Video): boolean {
+  // Its creator is about to upload: nobody has taken hold of it since.
+  const provisioned = stage === 'awaiting-upload' && undoAt !== null && epoch === firstEpoch
+  return stage === 'provisioning' || stage === 'uploading' || provisioned
 }
 
 /**
@@ -181,7 +187,6 @@ function secondsToWait(gateway: Gateway, { createdAt }: IdempotencyRecord, { nex
 async function takeBack(gateway: Gateway, started: Video): Promise<void> {
   try {
     await undo(gateway, started)
-    await storeResult(gateway, () => gateway.store.releaseKey(started.id))
   } catch (error) {
     gateway.log.warn({ video: started.id, err: error }, 'the slot of a failed upload will be removed later')
   }

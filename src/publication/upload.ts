@@ -1,4 +1,5 @@
 import type { Readable } from 'node:stream'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { GatewayError } from '../errors.ts'
 import { isRefusal } from '../platform/platform.ts'
 import { advance, begin } from './advance.ts'
@@ -6,7 +7,7 @@ import { callFor } from './call.ts'
 import { check } from './check.ts'
 import { type IncomingContent, openContent } from './content.ts'
 import { type Gateway, platformOf, visibleVideo } from './gateway.ts'
-import { type Hold, holding, holdLost, isHeld, takeExpired } from './hold.ts'
+import { beginWork, type Hold, holding, holdLost, isHeld, takeExpired } from './hold.ts'
 import { removeUnnamed } from './leftovers.ts'
 import { transition } from './lifecycle.ts'
 import { lookForLateContent, reconcileUpload } from './reconcile.ts'
@@ -91,18 +92,23 @@ export async function startUpload(
   content: IncomingContent,
 ): Promise<StartedUpload> {
   const { promise: done, resolve: end } = Promise.withResolvers<void>()
-  const take = () => {
-    const nextCheckAt = Date.now() + gateway.policy.uploadLease
-    const changes = { bytesReceived: 0, bytesTotal: content.size, nextCheckAt }
-    const video = begin(gateway, id, 'upload-started', changes) as Video
-    gateway.uploads.set(id, { content, done })
-    return video
-  }
+  const changes = (now: number) => ({
+    bytesReceived: 0,
+    bytesTotal: content.size,
+    nextCheckAt: now + gateway.policy.uploadLease,
+  })
+  // Before the row says it: a deletion that comes in between ends it, and finds nothing on the platform.
+  const starting = beginWork(gateway, id)
   try {
-    return { video: await askStore(gateway, take), content, end }
+    const video = await askStore(gateway, () => begin(gateway, id, 'upload-started', changes))
+    starting.end.signal.throwIfAborted()
+    gateway.uploads.set(id, { content, done })
+    return { video: video as Video, content, end }
   } catch (error) {
     content.stream.destroy()
     throw error
+  } finally {
+    gateway.works.delete(starting)
   }
 }
 
@@ -114,7 +120,8 @@ export async function transfer(gateway: Gateway, { video, content, end }: Starte
   const { id, epoch } = video
   const begun = performance.now()
   const hold = { id, epoch, signal: AbortSignal.any([content.signal, gateway.signal]) }
-  const renewal = setInterval(() => renew(gateway, hold, content), gateway.policy.uploadLease / 3)
+  const over = new AbortController()
+  void keepHeld(gateway, hold, content, over.signal)
   let outcome = 'ok'
   try {
     await platformOf(gateway, video).upload(video.slot, video, content, callFor(gateway, hold))
@@ -130,7 +137,7 @@ export async function transfer(gateway: Gateway, { video, content, end }: Starte
     outcome = 'ok'
     return arrived
   } finally {
-    clearInterval(renewal)
+    over.abort()
     content.stream.destroy()
     if (gateway.uploads.get(id)?.content === content) gateway.uploads.delete(id)
     end()
@@ -140,12 +147,17 @@ export async function transfer(gateway: Gateway, { video, content, end }: Starte
 }
 
 /** The platform has it all. @throws GatewayError when the hold was lost meanwhile */
-function complete(gateway: Gateway, hold: Hold, content: IncomingContent): Video {
+async function complete(gateway: Gateway, hold: Hold, content: IncomingContent): Promise<Video> {
   const bytes = content.received()
-  const nextCheckAt = Date.now() + gateway.policy.backoff.initial
-  const changes = { bytesReceived: bytes, bytesTotal: bytes, nextCheckAt, mayArrive: null, undoAt: null }
-  const video = advance(gateway, hold, 'upload-completed', changes)
-  if (!video) throw holdLost(gateway.store.find(hold.id))
+  const changes = (now: number) => ({
+    bytesReceived: bytes,
+    bytesTotal: bytes,
+    nextCheckAt: now + gateway.policy.backoff.initial,
+    mayArrive: null,
+    undoAt: null,
+  })
+  const video = await advance(gateway, hold, 'upload-completed', changes)
+  if (!video) throw holdLost(await gateway.store.find(hold.id))
   return video
 }
 
@@ -162,7 +174,7 @@ async function settle(
 ): Promise<Video | undefined> {
   const { store } = gateway
   try {
-    const video = store.find(hold.id)
+    const video = await store.find(hold.id)
     if (video && isDeleted(video)) await clearDeleted(gateway, video, hold)
     // What it created and could not keep is looked for soon.
     const soon = Date.now() + gateway.policy.backoff.initial
@@ -171,7 +183,7 @@ async function settle(
     const sent = content.complete()
     if (sent && gateway.signal.aborted) {
       // This process is ending: the one that runs next asks the platform.
-      store.plan(hold.id, (row) => (isHeld(hold, row) ? { ...row, nextCheckAt: Date.now() } : row))
+      await store.plan(hold.id, (row, now) => (isHeld(hold, row) ? { ...row, nextCheckAt: now } : row))
       return undefined
     }
     if (sent && !isRefusal(reason)) {
@@ -204,19 +216,31 @@ async function clearDeleted(gateway: Gateway, video: Video, { id, epoch }: Hold)
   }
 }
 
+/** Renews the hold of an upload, again and again, until the upload is over. */
+async function keepHeld(
+  gateway: Gateway,
+  hold: Hold,
+  content: IncomingContent,
+  over: AbortSignal,
+): Promise<void> {
+  const pause = () => sleep(gateway.policy.uploadLease / 3, undefined, { signal: over }).catch(() => {})
+  for (await pause(); !over.aborted; await pause()) await renew(gateway, hold, content)
+}
+
 /** Keeps the hold and the count of bytes in sight of other processes; stops an upload that lost its hold. */
 async function renew(gateway: Gateway, hold: Hold, content: IncomingContent): Promise<void> {
   try {
-    const renewed = (video: Video) => ({
+    const renewed = (video: Video, now: number) => ({
       ...video,
-      nextCheckAt: Date.now() + gateway.policy.uploadLease,
+      nextCheckAt: now + gateway.policy.uploadLease,
       bytesReceived: content.received(),
-      updatedAt: Date.now(),
+      updatedAt: now,
     })
-    const current = await askStore(gateway, () =>
-      gateway.store.plan(hold.id, (video) => (isHeld(hold, video) ? renewed(video) : video)),
-    )
     // The upload may have ended while the store was held.
+    const isUploading = (video: Video) => isHeld(hold, video) && video.stage === 'uploading'
+    const current = await askStore(gateway, () =>
+      gateway.store.plan(hold.id, (video, now) => (isUploading(video) ? renewed(video, now) : video)),
+    )
     const live = gateway.uploads.get(hold.id)?.content === content
     if (live && !isHeld(hold, current)) content.fail(holdLost(current))
   } catch (error) {
@@ -229,12 +253,12 @@ async function renew(gateway: Gateway, hold: Hold, content: IncomingContent): Pr
  * asked, is settled first.
  */
 async function acceptingVideo(gateway: Gateway, id: string): Promise<Video> {
-  const video = visibleVideo(gateway, id)
+  const video = await visibleVideo(gateway, id)
   const dead = video.stage === 'uploading' && (await takeExpired(gateway, id))
   if (dead) await check(gateway, dead)
   const late = !dead && video.mayArrive !== null
   if (late) await lookForLateContent(gateway, id)
-  const current = dead || late ? visibleVideo(gateway, id) : video
+  const current = dead || late ? await visibleVideo(gateway, id) : video
   transition(current, 'upload-started', Date.now()) // throws what the caller has to hear
   return current
 }

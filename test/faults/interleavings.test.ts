@@ -93,7 +93,7 @@ async function setUp(t: Test, seed: number) {
 }
 
 function makeFlaky({ gateway }: TestGateway['app'], isAway: () => boolean): void {
-  const store = gateway.store as unknown as Record<string, (...args: unknown[]) => unknown>
+  const store = gateway.store as unknown as Record<string, (...args: unknown[]) => Promise<unknown>>
   for (const name of [
     'insert',
     'find',
@@ -109,7 +109,7 @@ function makeFlaky({ gateway }: TestGateway['app'], isAway: () => boolean): void
     'planLeftover',
   ]) {
     const method = store[name]!
-    store[name] = (...args) => {
+    store[name] = async (...args) => {
       if (isAway()) throw new GatewayError('store-unavailable')
       return method(...args)
     }
