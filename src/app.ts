@@ -39,6 +39,7 @@ import { startHousekeeping } from './publication/housekeeping.ts'
 import { type LeftoverSearch, startLeftoverSearch } from './publication/leftovers.ts'
 import { type Poller, startPoller } from './publication/poller.ts'
 import { createRefreshes } from './publication/refresh.ts'
+import type { VideoStore } from './publication/store.ts'
 import { startStrandedSweep, warnOfStrandedVideos } from './publication/stranded.ts'
 import { contentRoutes } from './routes/content.ts'
 import { registerDocs } from './routes/docs.ts'
@@ -74,6 +75,8 @@ export interface AppOptions {
   tools?: Partial<PlatformTools>
   /** Instead of passing on what the caller sent. */
   traceOf?: TraceOf
+  /** For tests: what stands in front of the store. */
+  wrapStore?: (store: VideoStore) => VideoStore
   /** For tests that cannot wait. */
   connectionLimits?: Partial<ConnectionLimits>
 }
@@ -102,7 +105,8 @@ export async function buildApp(config: Config, options: AppOptions = {}): Promis
     ),
   }).withTypeProvider<TypeBoxTypeProvider>()
 
-  const store = openStore(config.databaseUrl)
+  const opened = openStore(config.databaseUrl)
+  const store = options.wrapStore?.(opened) ?? opened
   const abort = new AbortController()
   const uploads: Gateway['uploads'] = new Map()
   const metrics = createMetrics({ store, uploadsUnderWay: () => uploads.size })
