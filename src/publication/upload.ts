@@ -1,5 +1,4 @@
 import type { Readable } from 'node:stream'
-import { setTimeout as sleep } from 'node:timers/promises'
 import { GatewayError } from '../errors.ts'
 import { isRefusal } from '../platform/platform.ts'
 import { advance, begin } from './advance.ts'
@@ -12,6 +11,7 @@ import { removeUnnamed } from './leftovers.ts'
 import { transition } from './lifecycle.ts'
 import { lookForLateContent, reconcileUpload } from './reconcile.ts'
 import { removeFromPlatform } from './remove.ts'
+import { keepHeld } from './renewal.ts'
 import { askStore, storeResult } from './store-retry.ts'
 import { isDeleted, type Video } from './video.ts'
 
@@ -130,12 +130,10 @@ export async function transfer(gateway: Gateway, { video, content, end }: Starte
       throw new GatewayError('platform-protocol-error', 'the platform did not take the whole file')
     return await storeResult(gateway, () => complete(gateway, hold, content))
   } catch (error) {
-    const reason = content.signal.reason ?? error
+    const { arrived, reason } = await settle(gateway, hold, content, content.signal.reason ?? error)
+    if (arrived) return arrived
     outcome = reason instanceof GatewayError ? reason.code : 'internal-error'
-    const arrived = await settle(gateway, hold, content, reason)
-    if (!arrived) throw reason
-    outcome = 'ok'
-    return arrived
+    throw reason
   } finally {
     over.abort()
     content.stream.destroy()
@@ -161,36 +159,46 @@ async function complete(gateway: Gateway, hold: Hold, content: IncomingContent):
   return video
 }
 
+/** How a failed upload ended: the row if the content has arrived after all, else the reason that the caller hears. */
+interface Ending {
+  arrived?: Video | undefined
+  reason?: unknown
+}
+
 /**
  * After a failure: frees the slot for another upload. Where every byte was sent and the answer is unknown, the platform
  * is asked whether it has the content; a rejection is an answer.
- * @returns the row if the content has arrived: then it was an upload after all
  */
 async function settle(
   gateway: Gateway,
   hold: Hold,
   content: IncomingContent,
   reason: unknown,
-): Promise<Video | undefined> {
+): Promise<Ending> {
   const { store } = gateway
+  const ending: Ending = { reason }
   try {
     const video = await store.find(hold.id)
-    if (video && isDeleted(video)) await clearDeleted(gateway, video, hold)
+    if (video && isDeleted(video)) {
+      // Whatever a platform says of a video that another process has removed from it.
+      ending.reason = holdLost(video)
+      await clearDeleted(gateway, video, hold)
+    }
     // What it created and could not keep is looked for soon.
     const soon = Date.now() + gateway.policy.backoff.initial
     await storeResult(gateway, () => store.planLeftover(hold.id, hold.epoch, 0, soon))
-    if (!isHeld(hold, video)) return undefined
+    if (!isHeld(hold, video)) return ending
     const sent = content.complete()
     if (sent && gateway.signal.aborted) {
       // This process is ending: the one that runs next asks the platform.
       await store.plan(hold.id, (row, now) => (isHeld(hold, row) ? { ...row, nextCheckAt: now } : row))
-      return undefined
+      return ending
     }
     if (sent && !isRefusal(reason)) {
       const reconcile = (asking: Hold) => reconcileUpload(gateway, video, asking, content.received())
       const arrived = await holding(gateway, video, reconcile)
       // Where an earlier upload may have arrived, nobody knows which of the two the platform has.
-      return video.mayArrive === null ? arrived : undefined
+      return video.mayArrive === null ? { ...ending, arrived } : ending
     }
     const changes = { bytesReceived: 0, bytesTotal: null, nextCheckAt: video.undoAt }
     await storeResult(gateway, () => advance(gateway, hold, 'upload-cut', changes))
@@ -198,7 +206,7 @@ async function settle(
     // The hold expires, and the poller checks the row then.
     gateway.log.warn({ video: hold.id, err: error }, 'a failed upload could not be settled yet')
   }
-  return undefined
+  return ending
 }
 
 /** Removes what an upload made for a video that was deleted meanwhile; what is not removed now is looked for later. */
@@ -213,38 +221,6 @@ async function clearDeleted(gateway: Gateway, video: Video, { id, epoch }: Hold)
     const soon = Date.now() + gateway.policy.backoff.initial
     await storeResult(gateway, () => gateway.store.expectLeftover(id, epoch, soon))
     throw error
-  }
-}
-
-/** Renews the hold of an upload, again and again, until the upload is over. */
-async function keepHeld(
-  gateway: Gateway,
-  hold: Hold,
-  content: IncomingContent,
-  over: AbortSignal,
-): Promise<void> {
-  const pause = () => sleep(gateway.policy.uploadLease / 3, undefined, { signal: over }).catch(() => {})
-  for (await pause(); !over.aborted; await pause()) await renew(gateway, hold, content)
-}
-
-/** Keeps the hold and the count of bytes in sight of other processes; stops an upload that lost its hold. */
-async function renew(gateway: Gateway, hold: Hold, content: IncomingContent): Promise<void> {
-  try {
-    const renewed = (video: Video, now: number) => ({
-      ...video,
-      nextCheckAt: now + gateway.policy.uploadLease,
-      bytesReceived: content.received(),
-      updatedAt: now,
-    })
-    // The upload may have ended while the store was held.
-    const isUploading = (video: Video) => isHeld(hold, video) && video.stage === 'uploading'
-    const current = await askStore(gateway, () =>
-      gateway.store.plan(hold.id, (video, now) => (isUploading(video) ? renewed(video, now) : video)),
-    )
-    const live = gateway.uploads.get(hold.id)?.content === content
-    if (live && !isHeld(hold, current)) content.fail(holdLost(current))
-  } catch (error) {
-    gateway.log.warn({ video: hold.id, err: error }, 'the hold of an upload could not be renewed')
   }
 }
 

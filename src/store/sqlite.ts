@@ -114,7 +114,7 @@ function createStore(db: DatabaseSync, expectFiles: () => void): VideoStore {
   const writeAlong = (id: string, { leftover, freesKey }: Along): true => {
     if (leftover?.searchIn === null) statements.settleLeftover.run(id, leftover.epoch)
     else if (leftover) statements.planLeftover.run(0, Date.now() + leftover.searchIn, id, leftover.epoch)
-    if (freesKey) statements.freeKey.run(id)
+    if (freesKey) statements.releaseKey.run(id)
     return true
   }
   const probeWrite = () => lock.probe(() => statements.probe.run(probeBytes))

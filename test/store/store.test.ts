@@ -61,6 +61,27 @@ for (const [kind, url] of [
     await store.close()
   })
 
+  t.test(`${kind}: what goes with a row is written with it or not at all`, async (t) => {
+    const store = openStore(url())
+    const video = aVideo()
+    const key = { client: 'cms', key: 'k', fingerprint: 'f', videoId: video.id, response: null, createdAt: 5 }
+    await store.insert(video, key)
+    await store.expectLeftover(video.id, 1, 0)
+    const along = { leftover: { epoch: 1, searchIn: null }, freesKey: true }
+    await store.update(video.id, (current) => current, along)
+    t.ok(await store.findKey('cms', 'k'), 'no change, nothing with it')
+    t.match(await store.claimLeftover(1, 2), { videoId: video.id, epoch: 1 })
+    await store.update(video.id, (current) => ({ ...current, checks: 1 }), {
+      leftover: { epoch: 1, searchIn: 0 },
+    })
+    const now = Date.now()
+    t.match(await store.claimLeftover(now, now), { videoId: video.id, looks: 0 }, 'due again')
+    await store.update(video.id, (current) => ({ ...current, checks: 2 }), along)
+    t.equal(await store.findKey('cms', 'k'), undefined)
+    t.equal(await store.claimLeftover(now, now), undefined)
+    await store.close()
+  })
+
   t.test(`${kind}: lists newest first, by filter and page`, async (t) => {
     const store = openStore(url())
     const videos = Array.from({ length: 7 }, (_, index) =>
@@ -158,11 +179,16 @@ for (const [kind, url] of [
       undefined,
       'keys belong to a client',
     )
-    await store.answerKey(first.id, 'f:digest', '{"a":1}')
-    t.match(await store.findKey('cms', 'k'), { fingerprint: 'f:digest', response: '{"a":1}' })
     await store.releaseKey(first.id)
     t.equal(await store.findKey('cms', 'k'), undefined)
-    t.equal(await store.expireKeys(6, 10), 1)
+    const third = aVideo()
+    await store.insert(third, record(third))
+    await store.answerKey(third.id, 'f:digest', '{"a":1}')
+    t.match(await store.findKey('cms', 'k'), { fingerprint: 'f:digest', response: '{"a":1}' })
+    await store.releaseKey(third.id)
+    t.ok(await store.findKey('cms', 'k'), 'an answer is kept')
+    t.equal(await store.expireKeys(6, 10), 2)
+    t.equal(await store.findKey('cms', 'k'), undefined)
     t.equal(await store.findKey('other', 'k'), undefined)
     await store.close()
   })
