@@ -42,6 +42,7 @@ import { startHousekeeping } from './publication/housekeeping.ts'
 import { type LeftoverSearch, startLeftoverSearch } from './publication/leftovers.ts'
 import { type Poller, startPoller } from './publication/poller.ts'
 import { createRefreshes } from './publication/refresh.ts'
+import type { VideoStore } from './publication/store.ts'
 import { startStrandedSweep, warnOfStrandedVideos } from './publication/stranded.ts'
 import { contentRoutes } from './routes/content.ts'
 import { registerDocs } from './routes/docs.ts'
@@ -80,6 +81,8 @@ export interface AppOptions {
   tools?: Partial<PlatformTools>
   /** Instead of passing on what the caller sent. */
   traceOf?: TraceOf
+  /** For tests: what stands in front of the store. */
+  wrapStore?: (store: VideoStore) => VideoStore
   /** For tests that cannot wait. */
   connectionLimits?: Partial<ConnectionLimits>
 }
@@ -108,7 +111,8 @@ export async function buildApp(config: Config, options: AppOptions = {}): Promis
     ),
   }).withTypeProvider<TypeBoxTypeProvider>()
 
-  const store = openStore(config.databaseUrl)
+  const opened = openStore(config.databaseUrl)
+  const store = options.wrapStore?.(opened) ?? opened
   const abort = new AbortController()
   const endCleanup = new AbortController()
   const uploads: Gateway['uploads'] = new Map()
@@ -149,7 +153,7 @@ export async function buildApp(config: Config, options: AppOptions = {}): Promis
     signal: abort.signal,
     cleanupSignal: endCleanup.signal,
     // What the poller does later is no part of the request that woke it.
-    wakePoller: AsyncLocalStorage.bind((platform: string, at: number) => poller?.wake(platform, at)),
+    wakePoller: AsyncLocalStorage.bind((platform: string, ms: number) => poller?.wake(platform, ms)),
   }
 
   const publicUrl = () =>
@@ -198,7 +202,7 @@ export async function buildApp(config: Config, options: AppOptions = {}): Promis
   await server.register(oauthRoutes, { issuer, clients: config.oauthClients, publicUrl })
   await server.register(operationsRoutes, { metrics, notReady })
 
-  function notReady(): string | undefined {
+  async function notReady(): Promise<string | undefined> {
     return drain.started() ? 'the process is shutting down' : storeWatch.problem()
   }
 
@@ -233,7 +237,7 @@ export async function buildApp(config: Config, options: AppOptions = {}): Promis
     external?.close()
     await Promise.all([...platforms.values()].map((platform) => platform.close()))
     storeWatch.stop()
-    store.close()
+    await store.close()
   })
 
   function inspect(): void {
@@ -243,7 +247,7 @@ export async function buildApp(config: Config, options: AppOptions = {}): Promis
       'the gateway has started',
     )
     for (const warning of warningsOf(config)) log.warn({}, warning)
-    warnOfStrandedVideos(gateway)
+    void warnOfStrandedVideos(gateway)
     const { signal } = abort
     watchCredentials({ platforms: platforms.values(), log, changed: metrics.credentials, signal })
   }

@@ -11,7 +11,7 @@ const answer = JSON.parse(process.env.ANSWER as string)
 const store = process.env.DATABASE_URL ? openStore(process.env.DATABASE_URL) : undefined
 const app = fastify()
 app.get<{ Params: { id: string } }>('/v1/videos/:id/status', async ({ params }, reply) => {
-  store?.find(params.id)
+  await store?.find(params.id)
   reply.header('retry-after', '2')
   return answer
 })

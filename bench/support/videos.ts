@@ -23,9 +23,9 @@ export function pendingVideo(index: number, changes: Partial<Video> = {}): Video
 }
 
 /** A database with these videos. @returns its `DATABASE_URL` */
-export function seed(videos: Iterable<Video>): string {
+export async function seed(videos: Iterable<Video>): Promise<string> {
   const url = `sqlite:${freshPath('seeded.db')}`
-  openStore(url).close()
+  await openStore(url).close()
   const db = new DatabaseSync(url.replace('sqlite:', ''))
   // One transaction for all: the store's own would be flushed to disk row by row.
   const insert = db.prepare('INSERT INTO videos (id, document) VALUES (?, ?)')

@@ -76,7 +76,7 @@ async function watchMany(videos: number, seconds: number): Promise<Watched> {
   const rows = Array.from({ length: videos }, (_, index) =>
     pendingVideo(index, { nextCheckAt: index === 0 ? 1 : Math.round(begin + (index / videos) * cycle) }),
   )
-  const url = seed(rows)
+  const url = await seed(rows)
   const started = Date.now()
   const gateway = await startGateway(platform, {
     DATABASE_URL: url,

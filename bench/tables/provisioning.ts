@@ -24,7 +24,7 @@ export async function provisioningTable({ quick }: Scale): Promise<Table[]> {
     const inserts: number[] = []
     const created: Awaited<ReturnType<typeof create>>[] = []
     for (let round = 0; round < (quick ? 1 : 3); round++) {
-      inserts.push(insertsPerSecond(seconds))
+      inserts.push(await insertsPerSecond(seconds))
       created.push(await create())
     }
     const perSecond = median(created.map((run) => run.perSecond))
@@ -54,11 +54,11 @@ export async function provisioningTable({ quick }: Scale): Promise<Table[]> {
 }
 
 /** The store's own insert, one after the other, each flushed. */
-function insertsPerSecond(seconds: number): number {
+async function insertsPerSecond(seconds: number): Promise<number> {
   const store = openStore(`sqlite:${freshPath('inserts.db')}`)
   const started = performance.now()
   let count = 0
-  for (; performance.now() - started < seconds * 1000; count++) store.insert(pendingVideo(count))
-  store.close()
+  for (; performance.now() - started < seconds * 1000; count++) await store.insert(pendingVideo(count))
+  await store.close()
   return count / seconds
 }

@@ -13,7 +13,7 @@ export async function readsTable({ quick }: Scale): Promise<Table[]> {
   const seconds = quick ? 2 : 3
   const videos = Array.from({ length: rows }, (_, index) => pendingVideo(index, { stage: 'ready' }))
   const platform = await startServer('platform')
-  const database = seed(videos)
+  const database = await seed(videos)
   const gateway = await startGateway(platform, {
     DATABASE_URL: database,
     PUBLIC_URL: 'https://gateway.example',

@@ -25,10 +25,10 @@ const few = 500
 export async function rowsTable({ quick }: Scale): Promise<Table[]> {
   const many = quick ? 100_000 : 1_000_000
   const servers = await Promise.all(
-    [few, many].map((rows) =>
+    [few, many].map(async (rows) =>
       startGateway(
         { url: 'http://127.0.0.1:9' },
-        { DATABASE_URL: seedRows(rows), RATE_LIMIT: '1000000', POLL_INITIAL_DELAY: '1h' },
+        { DATABASE_URL: await seedRows(rows), RATE_LIMIT: '1000000', POLL_INITIAL_DELAY: '1h' },
       ),
     ),
   )
@@ -95,9 +95,9 @@ const idOf = (index: number) =>
     .padStart(4, '0')}-7000-8000-${index.toString(16).padStart(12, '0')}`
 
 /** Made by SQLite itself from one document, which takes a tenth of the time that a million `INSERT`s would. */
-function seedRows(count: number): string {
+async function seedRows(count: number): Promise<string> {
   const url = `sqlite:${freshPath('rows.db')}`
-  openStore(url).close()
+  await openStore(url).close()
   const db = new DatabaseSync(url.replace('sqlite:', ''))
   const video: Video = pendingVideo(0, { stage: 'ready', reference: null })
   db.prepare(`

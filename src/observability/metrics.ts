@@ -132,16 +132,17 @@ export function createMetrics(state: MetricsSources): Metrics {
     help: 'Videos by stage; none while the store cannot be used',
     labelNames: ['stage'] as const,
     registers,
-    collect() {
-      this.reset()
-      let counts: VideoCount[]
+    async collect() {
+      let counts: VideoCount[] | undefined
       try {
-        state.store.ping()
-        counts = state.store.counts()
+        await state.store.ping()
+        counts = await state.store.counts()
       } catch {
         // What the process itself knows is told all the same.
-        return
       }
+      // All at once: two scrapes may overlap.
+      this.reset()
+      if (!counts) return
       for (const stage of stages) this.set({ stage }, 0)
       for (const { stage, count } of counts) this.inc({ stage }, count)
     },

@@ -1,38 +1,55 @@
 import type { Gateway } from './gateway.ts'
 import { type Hold, isHeld } from './hold.ts'
-import { type TransitionName, transition } from './lifecycle.ts'
+import { type TransitionName, transition, transitions } from './lifecycle.ts'
+import type { Along } from './store.ts'
 import type { Video } from './video.ts'
 
+/** What a transition changes beside the stage: by itself, or by the time of the store. */
+type Changes = Partial<Video> | ((now: number) => Partial<Video>)
+
 /**
- * Moves a video along the lifecycle under a hold, as a compare-and-set, with one log line.
+ * Moves a video along the lifecycle under a hold, as a compare-and-set, with one log line. May be repeated when it is not
+ * known whether it had its effect: what this hold has done already is done.
  * @returns the row after it; undefined when the hold was lost meanwhile
  * @throws GatewayError when the lifecycle does not allow it
  */
-export function advance(
+export async function advance(
   gateway: Gateway,
   hold: Pick<Hold, 'id' | 'epoch'>,
   name: TransitionName,
-  changes: Partial<Video> = {},
-): Video | undefined {
-  return begin(gateway, hold.id, name, changes, (current) => isHeld(hold, current))
+  changes: Changes = {},
+  along?: Along,
+): Promise<Video | undefined> {
+  let done: Video | undefined
+  const isToDo = (current: Video) => {
+    const held = isHeld(hold, current)
+    done = held && current.stage === transitions[name].to ? current : undefined
+    return held && !done
+  }
+  return (await begin(gateway, hold.id, name, changes, isToDo, along)) ?? done
 }
 
 /**
  * The same without a hold, for the transitions that take one.
  * @param guard when it rejects the current row, nothing happens
  */
-export function begin(
+export async function begin(
   gateway: Gateway,
   id: string,
   name: TransitionName,
-  changes: Partial<Video> = {},
+  changes: Changes = {},
   guard: (current: Video) => boolean = () => true,
-): Video | undefined {
+  along?: Along,
+): Promise<Video | undefined> {
   let before: Video | undefined
-  const after = gateway.store.update(id, (current) => {
+  let storeTime = 0
+  const change = (current: Video, now: number) => {
+    storeTime = now
     before = guard(current) ? current : undefined
-    return before ? transition(current, name, Date.now(), changes) : current
-  })
+    if (!before) return current
+    return transition(current, name, now, typeof changes === 'function' ? changes(now) : changes)
+  }
+  const after = await gateway.store.update(id, change, along)
   if (!before || !after) return undefined
   const { stage: from, stageSince } = before
   const { stage: to, platform, slot, error } = after
@@ -43,6 +60,6 @@ export function begin(
   // Not below zero, should the clock have been set back.
   const seconds = Math.max(0, after.stageSince - stageSince) / 1000
   gateway.observer.stageChanged({ video: after, from, seconds })
-  if (after.nextCheckAt !== null) gateway.wakePoller(platform, after.nextCheckAt)
+  if (after.nextCheckAt !== null) gateway.wakePoller(platform, after.nextCheckAt - storeTime)
   return after
 }

@@ -11,11 +11,11 @@ export function callFor(gateway: Gateway, hold: Hold): Call {
     creating: () =>
       askStore(gateway, () => store.expectLeftover(hold.id, hold.epoch, Date.now() + policy.claim)),
     async keep(slot) {
+      const along = { leftover: { epoch: hold.epoch, searchIn: null } }
       const current = await storeResult(gateway, () =>
-        store.update(hold.id, (row) => (isHeld(hold, row) ? { ...row, slot } : row)),
+        store.update(hold.id, (row) => (isHeld(hold, row) ? { ...row, slot } : row), along),
       )
       if (!isHeld(hold, current)) throw holdLost(current)
-      await storeResult(gateway, () => store.settleLeftover(hold.id, hold.epoch))
     },
   }
 }

@@ -38,7 +38,7 @@ export async function check(gateway: Gateway, video: Video): Promise<void> {
     outcome = { failure }
   }
   try {
-    if (gateway.signal.aborted) return giveBack(gateway, video)
+    if (gateway.signal.aborted) return await giveBack(gateway, video)
     if (outcome.failure === undefined) reportSuccess(gateway, video.platform)
     else reportFailure(gateway, video, outcome.failure, 'check failed')
     await storeResult(gateway, () => reschedule(gateway, video, outcome))
@@ -105,7 +105,7 @@ async function examine(gateway: Gateway, video: Video, hold: Hold): Promise<Exam
     if (status.state === 'awaiting-upload') return { finding: { says: 'content-lost' } }
     if (status.state === 'processing') return { finding: { says: 'processing' } }
     ready = true
-    const { slot } = gateway.store.find(video.id) ?? video
+    const { slot } = (await gateway.store.find(video.id)) ?? video
     const info = await platform.info(slot, call)
     const thumbnail = await platform.thumbnail(slot, call)
     return { finding: { says: 'ready' }, metadata: { info, thumbnail } }
@@ -121,19 +121,18 @@ async function examine(gateway: Gateway, video: Video, hold: Hold): Promise<Exam
 }
 
 /** Plans the next check of a row that is still held. */
-function reschedule(gateway: Gateway, video: Video, { evidence, failure }: Outcome): void {
-  const now = Date.now()
+async function reschedule(gateway: Gateway, video: Video, { evidence, failure }: Outcome): Promise<void> {
   const retryAfter = failure instanceof GatewayError ? failure.retryAfter : undefined
   // While the circuit is open nobody was asked.
   const asked = !(failure instanceof CircuitOpenError)
   const wait = retryAfter === undefined ? 0 : Math.min(retryAfter * 1000, longestRetryAfter)
   const checks = asked ? video.checks + 1 : video.checks
-  const checkedAt = asked ? now : video.checkedAt
   const delay = Math.max(backoffDelay(gateway.policy.backoff, checks), wait)
-  gateway.store.plan(video.id, (current) => {
+  await gateway.store.plan(video.id, (current, now) => {
     if (!isHeld(video, current) || current.stage !== video.stage || current.nextCheckAt === null)
       return current
     const nextCheckAt = current.stage === 'awaiting-upload' ? undoCheckAt(current, now) : now + delay
+    const checkedAt = asked ? now : video.checkedAt
     return { ...current, checks, checkedAt, nextCheckAt, evidence: evidence ?? current.evidence }
   })
 }
@@ -149,10 +148,10 @@ function undoCheckAt({ undoAt }: Video, now: number): number | null {
 }
 
 /** The process is ending: another one may check the row at once. */
-function giveBack(gateway: Gateway, video: Video): void {
-  gateway.store.plan(video.id, (current) =>
+async function giveBack(gateway: Gateway, video: Video): Promise<void> {
+  await gateway.store.plan(video.id, (current, now) =>
     isHeld(video, current) && current.stage === video.stage && current.nextCheckAt !== null
-      ? { ...current, nextCheckAt: Date.now() }
+      ? { ...current, nextCheckAt: now }
       : current,
   )
 }

@@ -79,13 +79,13 @@ export interface Gateway {
   signal: AbortSignal
   /** Aborted shortly after `signal`: until then, what was given up is removed from the platforms. */
   cleanupSignal: AbortSignal
-  /** Tells the poller that a row of the platform is due at this time (ms since the epoch), perhaps earlier than planned. */
-  wakePoller(platform: string, at: number): void
+  /** Tells the poller that a row of the platform is due in so many ms, perhaps earlier than planned. */
+  wakePoller(platform: string, ms: number): void
 }
 
 /** @throws GatewayError when there is no such video, or no more */
-export function visibleVideo(gateway: Gateway, id: string): Video {
-  const video = gateway.store.find(id)
+export async function visibleVideo(gateway: Gateway, id: string): Promise<Video> {
+  const video = await gateway.store.find(id)
   if (!video || video.stage === 'provisioning') throw new GatewayError('video-not-found')
   if (isDeleted(video)) throw new GatewayError('video-deleted')
   return video

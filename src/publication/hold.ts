@@ -37,13 +37,12 @@ export async function holding<T>(
   work: (hold: Hold) => Promise<T>,
   stopped = gateway.signal,
 ): Promise<T> {
-  const end = new AbortController()
+  const current = beginWork(gateway, id)
+  const { end } = current
   const limit = gateway.policy.claim * workShare
   const timer = setTimeout(() => end.abort(tooLong(limit)), limit)
   const signal = AbortSignal.any([stopped, end.signal])
   const { promise: ended, reject } = Promise.withResolvers<never>()
-  const current: Work = { video: id, end }
-  gateway.works.add(current)
   try {
     signal.throwIfAborted()
     signal.addEventListener('abort', () => reject(signal.reason), { once: true })
@@ -52,6 +51,13 @@ export async function holding<T>(
     clearTimeout(timer)
     gateway.works.delete(current)
   }
+}
+
+/** Registers work on a video, so that its deletion can end it; whoever registers it takes it off again. */
+export function beginWork(gateway: Gateway, video: string): Work {
+  const work = { video, end: new AbortController() }
+  gateway.works.add(work)
+  return work
 }
 
 /** Ends the work on a video that was deleted. */
@@ -67,8 +73,7 @@ function tooLong(ms: number): GatewayError {
 /** Takes hold of a row whose holder is gone. @returns the row, or undefined while somebody works on it */
 export async function takeExpired(gateway: Gateway, id: string): Promise<Video | undefined> {
   let taken = false
-  const take = (current: Video) => {
-    const now = Date.now()
+  const take = (current: Video, now: number) => {
     taken = current.nextCheckAt !== null && current.nextCheckAt <= now
     return taken ? { ...current, epoch: current.epoch + 1, nextCheckAt: now + gateway.policy.claim } : current
   }

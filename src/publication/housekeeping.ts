@@ -22,7 +22,8 @@ export function startHousekeeping(gateway: Gateway): () => void {
     running = true
     try {
       const before = Date.now() - keyLifetimeMs
-      while (!stopped && gateway.store.expireKeys(before, batchSize) === batchSize) await sleep(pauseMs)
+      while (!stopped && (await gateway.store.expireKeys(before, batchSize)) === batchSize)
+        await sleep(pauseMs)
     } catch (error) {
       gateway.log.warn({ err: error }, 'old idempotency keys are kept for another hour')
     } finally {

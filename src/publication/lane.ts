@@ -1,4 +1,5 @@
 import type { CircuitState } from '../platform/tools.ts'
+import { createAlarm } from './alarm.ts'
 import { check, longestRetryAfter } from './check.ts'
 import type { Gateway } from './gateway.ts'
 import { StoreBusyError } from './store.ts'
@@ -14,8 +15,8 @@ export interface LeaseWatch {
 
 /** The poller's work on one platform. */
 export interface Lane {
-  /** A row is due at this time (ms since the epoch), which may be earlier than the next look. */
-  wake(at: number): void
+  /** A row is due in so many ms, which may be earlier than the next look. */
+  wake(ms: number): void
   circuit(state: CircuitState): void
   /** Claims no more rows and waits for the checks in progress. */
   stop(): Promise<void>
@@ -27,6 +28,10 @@ const longestSleep = 1_000
 const shortestSleep = 20
 /** Part of the places that ready videos may take. */
 const readyShare = 0.25
+/** Part of the places that have to be free before more is claimed at once. */
+const refillShare = 0.25
+/** Until a check ends or the circuit changes. */
+const untilWoken = Number.POSITIVE_INFINITY
 
 /**
  * Checks the videos of one platform. There is no queue beside the store: rows that are due are claimed there, at most
@@ -45,26 +50,26 @@ export function startLane(gateway: Gateway, platform: string, leases: LeaseWatch
   /** Next time for ready videos, on the monotonic clock. */
   let readyAt = 0
   let circuit: CircuitState = 'closed'
-  let timer: NodeJS.Timeout | undefined
-  let plannedAt = 0
-  /** More rows were due than there were places. */
+  const alarm = createAlarm()
+  /** More rows may be due than there were places. */
   let full = false
-  let stopped = false
 
-  function look(): void {
+  async function run(): Promise<void> {
+    while (await alarm.rings()) alarm.setIn(await look())
+  }
+
+  /** Claims what is due and starts its checks; one look at a time. @returns ms until the next look */
+  async function look(): Promise<number> {
     // The circuit wakes the lane when a trial may go through.
-    if (stopped || circuit === 'open') return
+    if (circuit === 'open') return untilWoken
     const now = Date.now()
-    if (!leases.areTrusted(now)) {
-      plan(now + longestSleep)
-      return
-    }
+    if (!leases.areTrusted(now)) return longestSleep
     // In a half-open circuit one check is the trial.
     const free = (circuit === 'half-open' ? 1 : pollConcurrency) - running.size
-    full = free <= 0
-    if (full) return
+    full = free <= 0 || (full && circuit === 'closed' && !canRefill())
+    if (full) return untilWoken
     try {
-      const due = gateway.store.claimDue({
+      const due = await gateway.store.claimDue({
         platform,
         ready: false,
         now,
@@ -78,37 +83,29 @@ export function startLane(gateway: Gateway, platform: string, leases: LeaseWatch
         start(video)
       }
       full = due.length === free
-      if (full) return
-      lookAtReady(now, free - due.length)
-      plan(gateway.store.nextDueAt(platform) ?? Number.POSITIVE_INFINITY)
+      // Checks may have ended while these were claimed.
+      if (full) return circuit === 'closed' && canRefill() ? 0 : untilWoken
+      await lookAtReady(now, free - due.length)
+      return sleepUntil(await gateway.store.nextDueAt(platform))
     } catch (error) {
       if (error instanceof StoreBusyError) {
         const held = performance.now() - error.since
         leases.storeWasHeld(held)
-        plan(now + held)
-        return
+        return clamp(held)
       }
       gateway.log.error({ err: error, platform }, 'the poller cannot use the store')
-      plan(now + longestSleep)
+      return longestSleep
     }
   }
 
-  function lookAtReady(now: number, free: number): void {
+  async function lookAtReady(now: number, free: number): Promise<void> {
     const elapsed = performance.now()
     const limit = Math.min(free, recheck.perSecond, readyPlaces - readyRunning)
     if (elapsed < readyAt || limit <= 0 || circuit !== 'closed') return
     readyAt = elapsed + longestSleep * 0.9
     const until = now + claim
     const due = { platform, ready: true, now, until, horizon: now + readyHorizon, limit }
-    for (const video of gateway.store.claimDue(due)) start(video)
-  }
-
-  function plan(at: number): void {
-    if (stopped) return
-    clearTimeout(timer)
-    const sleep = Math.min(Math.max(at - Date.now(), shortestSleep), longestSleep)
-    plannedAt = Date.now() + sleep
-    timer = setTimeout(look, sleep)
+    for (const video of await gateway.store.claimDue(due)) start(video)
   }
 
   function start(video: Video): void {
@@ -119,26 +116,37 @@ export function startLane(gateway: Gateway, platform: string, leases: LeaseWatch
       readyRunning -= ready
       if (!full) return
       // A trial that decided nothing is not repeated at once.
-      if (circuit === 'half-open') plan(Date.now() + longestSleep)
-      // Places are refilled by the quarter: a claim is one transaction however many rows it takes.
-      else if (pollConcurrency - running.size >= pollConcurrency / 4) look()
+      if (circuit === 'half-open') alarm.setIn(longestSleep)
+      else if (canRefill()) alarm.setIn(0)
     })
     running.add(run)
   }
 
-  plan(0)
+  /** A claim is one transaction however many rows it takes, so places are refilled by the quarter. */
+  function canRefill(): boolean {
+    return pollConcurrency - running.size >= pollConcurrency * refillShare
+  }
+
+  alarm.setIn(shortestSleep)
+  const looking = run()
   return {
-    wake(at) {
-      if (at < plannedAt) plan(at)
-    },
+    wake: (ms) => alarm.setIn(clamp(ms)),
     circuit(state) {
       circuit = state
-      if (state !== 'open') plan(0)
+      if (state !== 'open') alarm.setIn(shortestSleep)
     },
     async stop() {
-      stopped = true
-      clearTimeout(timer)
+      alarm.stop()
+      await looking
       await Promise.all(running)
     },
   }
+}
+
+function sleepUntil(at: number | undefined): number {
+  return clamp((at ?? Number.POSITIVE_INFINITY) - Date.now())
+}
+
+function clamp(ms: number): number {
+  return Math.min(Math.max(ms, shortestSleep), longestSleep)
 }

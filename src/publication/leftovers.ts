@@ -29,7 +29,7 @@ export function startLeftoverSearch(gateway: Gateway): LeftoverSearch {
 
   async function run(): Promise<void> {
     while (!signal.aborted) {
-      const due = claimNext(gateway)
+      const due = await claimNext(gateway)
       if (due) await search(gateway, due, signal)
       else await sleep(pauseMs, undefined, { signal, ref: false }).catch(() => {})
     }
@@ -43,10 +43,10 @@ export function startLeftoverSearch(gateway: Gateway): LeftoverSearch {
   }
 }
 
-function claimNext(gateway: Gateway): Leftover | undefined {
+async function claimNext(gateway: Gateway): Promise<Leftover | undefined> {
   const now = Date.now()
   try {
-    return gateway.store.claimLeftover(now, now + gateway.policy.claim)
+    return await gateway.store.claimLeftover(now, now + gateway.policy.claim)
   } catch (error) {
     gateway.log.error({ err: error }, 'leftovers cannot be looked for in the store')
     return undefined
@@ -58,25 +58,30 @@ async function search(gateway: Gateway, leftover: Leftover, signal: AbortSignal)
   const { store, log, observer } = gateway
   const { videoId, epoch, looks, createdAt } = leftover
   try {
-    const video = store.find(videoId)
-    if (!video) return store.settleLeftover(videoId, epoch)
+    const video = await store.find(videoId)
+    if (!video) return await store.settleLeftover(videoId, epoch)
     const platform = gateway.platforms.get(video.platform)
     // Who works on the video may create something this moment, and whose upload is not settled may have done so.
     if (!platform || isBusy(video))
-      return store.planLeftover(videoId, epoch, looks, laterBy(platform?.settles[0] ?? busyPauseMs))
+      return await store.planLeftover(videoId, epoch, looks, laterBy(platform?.settles[0] ?? busyPauseMs))
     try {
       await removeUnnamed(gateway, platform, video, signal)
       const pause = platform.settles[looks]
-      if (pause === undefined) store.settleLeftover(videoId, epoch)
-      else store.planLeftover(videoId, epoch, looks + 1, laterBy(pause))
+      if (pause === undefined) await store.settleLeftover(videoId, epoch)
+      else await store.planLeftover(videoId, epoch, looks + 1, laterBy(pause))
     } catch (error) {
-      if (signal.aborted) return store.planLeftover(videoId, epoch, looks, Date.now())
+      if (signal.aborted) return await store.planLeftover(videoId, epoch, looks, Date.now())
       log.warn({ video: videoId, platform: video.platform, err: error }, 'leftovers could not be looked for')
       if (Date.now() - createdAt < patienceMs)
-        return store.planLeftover(videoId, epoch, looks, laterBy(platform.settles[looks] ?? busyPauseMs))
+        return await store.planLeftover(
+          videoId,
+          epoch,
+          looks,
+          laterBy(platform.settles[looks] ?? busyPauseMs),
+        )
       log.error({ video: videoId, platform: video.platform, title: video.title }, 'a slot may be left')
       observer.orphaned(video.platform)
-      store.settleLeftover(videoId, epoch)
+      await store.settleLeftover(videoId, epoch)
     }
   } catch (error) {
     // Its claim expires, so it is not forgotten.
@@ -93,7 +98,7 @@ export async function removeUnnamed(
 ): Promise<void> {
   const call = { signal, async keep() {}, async creating() {} }
   const found = (await platform.find?.(video, call)) ?? []
-  const current = store.find(video.id)
+  const current = await store.find(video.id)
   // Whoever took hold of the video since may have created what was found.
   if (!isHeld(video, current)) throw new Error('the video is being worked on')
   for (const slot of found.filter((slot) => !names(platform, current, slot))) {

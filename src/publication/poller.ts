@@ -3,8 +3,8 @@ import type { Gateway } from './gateway.ts'
 import { type LeaseWatch, startLane } from './lane.ts'
 
 export interface Poller {
-  /** A row of the platform is due at this time (ms since the epoch). */
-  wake(platform: string, at: number): void
+  /** A row of the platform is due in so many ms. */
+  wake(platform: string, ms: number): void
   /** The circuit of the platform changed. */
   circuit(platform: string, state: CircuitState): void
   /** Claims no more rows and waits for the checks in progress. */
@@ -21,7 +21,7 @@ export function startPoller(gateway: Gateway): Poller {
     [...gateway.platforms.keys()].map((platform) => [platform, startLane(gateway, platform, leases)]),
   )
   return {
-    wake: (platform, at) => lanes.get(platform)?.wake(at),
+    wake: (platform, ms) => lanes.get(platform)?.wake(ms),
     circuit: (platform, state) => lanes.get(platform)?.circuit(state),
     stop: async () => void (await Promise.all([...lanes.values()].map((lane) => lane.stop()))),
   }

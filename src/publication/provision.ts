@@ -51,10 +51,9 @@ async function createSlot(
   const slot = await platform.provision(video, call)
   const provisioned = await storeSlot(gateway, platform, video, hold, slot)
   // Another one took this creation for dead: the slot is the video's only if that one has found and adopted it.
-  const current = provisioned ?? gateway.store.find(video.id)
+  const current = provisioned ?? (await gateway.store.find(video.id))
   const adopted = current && !isDeleted(current) && names(platform, current, slot)
   if (!current || !(provisioned || adopted)) throw new GatewayError('platform-timeout')
-  await storeResult(gateway, () => gateway.store.settleLeftover(video.id, hold.epoch))
   return current
 }
 
@@ -66,11 +65,15 @@ async function storeSlot(
   hold: Hold,
   slot: Slot,
 ): Promise<Video | undefined> {
-  // Should this process end before the content arrives, the poller undoes the creation.
-  const nextCheckAt = video.undoAt === null ? null : Date.now() + gateway.policy.claim
+  const changes = (now: number) => ({
+    slot,
+    account: platform.account,
+    // Should this process end before the content arrives, the poller undoes the creation.
+    nextCheckAt: video.undoAt === null ? null : now + gateway.policy.claim,
+  })
+  const along = { leftover: { epoch: hold.epoch, searchIn: null } }
   try {
-    const changes = { slot, account: platform.account, nextCheckAt }
-    return await storeResult(gateway, () => advance(gateway, hold, 'provisioned', changes))
+    return await storeResult(gateway, () => advance(gateway, hold, 'provisioned', changes, along))
   } catch (error) {
     const call = { signal: hold.signal, async keep() {}, async creating() {} }
     await platform.remove(slot, call).catch((failure) => {
@@ -90,16 +93,10 @@ export function choosePlatform(gateway: Gateway, asked: Publication): VideoPlatf
 
 /** Forgets a video whose creation failed. Unless it is certain that there is no slot, one is looked for. */
 async function withdraw(gateway: Gateway, video: Video, hold: Hold, error: unknown): Promise<void> {
-  const { store, policy } = gateway
-  const forget = () => {
-    if (isRefusal(error)) store.settleLeftover(video.id, hold.epoch)
-    else store.planLeftover(video.id, hold.epoch, 0, Date.now() + policy.backoff.initial)
-    advance(gateway, hold, 'provision-refused')
-    const current = store.find(video.id)
-    if (!current || isDeleted(current)) store.releaseKey(video.id)
-  }
+  const searchIn = isRefusal(error) ? null : gateway.policy.backoff.initial
+  const along = { leftover: { epoch: hold.epoch, searchIn }, freesKey: true }
   try {
-    await storeResult(gateway, forget)
+    await storeResult(gateway, () => advance(gateway, hold, 'provision-refused', {}, along))
   } catch (failure) {
     gateway.log.warn({ video: video.id, err: failure }, 'a failed creation is cleaned up later')
   }
@@ -116,5 +113,5 @@ export async function recoverProvisioning(gateway: Gateway, video: Video, hold: 
   const slot = found?.[0]
   const changes = slot && { slot, account: platform.account, nextCheckAt: video.undoAt }
   const name = slot ? 'provisioned' : 'provision-refused'
-  await storeResult(gateway, () => advance(gateway, hold, name, changes))
+  await storeResult(gateway, () => advance(gateway, hold, name, changes, { freesKey: !slot }))
 }

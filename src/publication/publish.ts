@@ -1,20 +1,20 @@
 import { createHash } from 'node:crypto'
 import { finished } from 'node:stream/promises'
-import { GatewayError } from '../errors.ts'
-import { check } from './check.ts'
+import { GatewayError, type ProblemCode } from '../errors.ts'
+import { abandonedVideo, keyInProgress } from './abandoned.ts'
 import type { IncomingContent } from './content.ts'
 import type { Gateway } from './gateway.ts'
-import { takeExpired } from './hold.ts'
 import { keyLifetimeMs } from './housekeeping.ts'
 import { choosePlatform, type IdempotencyClaim, KeyTaken, provision } from './provision.ts'
 import { undo } from './remove.ts'
 import type { IdempotencyRecord } from './store.ts'
 import { storeResult } from './store-retry.ts'
 import { type Incoming, open, type StartedUpload, startUpload, transfer } from './upload.ts'
-import { isDeleted, type Publication, type Video } from './video.ts'
+import type { Publication, Video } from './video.ts'
 
-/** Between two tries of a repetition whose first request is under way. Milliseconds. */
-const longestWait = 10_000
+/** What an upload hears of a video that is not free any more. */
+const takenCodes: ProblemCode[] = ['video-deleted', 'upload-in-progress', 'content-already-uploaded']
+
 /** Which caller marked the request with which `Idempotency-Key`. */
 export interface IdempotencyKey {
   /** The principal's key, see `auth/credentials.ts`. */
@@ -39,7 +39,7 @@ export async function publish(
   { key, incoming }: { key?: IdempotencyKey | undefined; incoming?: Incoming | undefined } = {},
 ): Promise<Published> {
   const claim = key && { ...key, fingerprint: fingerprintOf(asked, incoming !== undefined) }
-  const record = claim && gateway.store.findKey(claim.client, claim.key)
+  const record = claim && (await gateway.store.findKey(claim.client, claim.key))
   if (record && record.fingerprint.split(':')[0] !== claim.fingerprint)
     throw new GatewayError('idempotency-key-reused')
   if (record?.response) return replay(gateway, record, record.response, incoming)
@@ -114,7 +114,9 @@ async function claimAndStart(
     return await startUpload(gateway, video.id, content)
   } catch (error) {
     content.stream.destroy()
-    throw error
+    // Another repetition was faster, or whoever left it has undone it meanwhile.
+    const isTaken = abandoned && error instanceof GatewayError && takenCodes.includes(error.code)
+    throw isTaken ? keyInProgress(1) : error
   }
 }
 
@@ -129,59 +131,14 @@ async function claimAndProvision(...[gateway, asked, options]: Parameters<typeof
     return await provision(gateway, asked, options)
   } catch (error) {
     // Another request took the key since we looked.
-    if (error instanceof KeyTaken)
-      throw new GatewayError('idempotency-key-in-progress', undefined, { retryAfter: 1 })
-    throw error
+    throw error instanceof KeyTaken ? keyInProgress(1) : error
   }
-}
-
-/**
- * What a request led to that has not answered: it is under way, or its process died.
- * @returns its video, or undefined when there is none any more: then the key is free again
- */
-async function abandonedVideo(gateway: Gateway, record: IdempotencyRecord): Promise<Video | undefined> {
-  let video = gateway.store.find(record.videoId)
-  const unsettled = video?.stage === 'provisioning' || video?.stage === 'uploading'
-  if (video && unsettled) {
-    const taken = await takeExpired(gateway, video.id)
-    if (!taken) {
-      const retryAfter = Math.max(1, secondsToWait(gateway, record, video))
-      throw new GatewayError('idempotency-key-in-progress', undefined, { retryAfter })
-    }
-    await check(gateway, taken)
-    video = gateway.store.find(record.videoId)
-  }
-  if (video?.stage === 'provisioning' || video?.stage === 'uploading') {
-    throw new GatewayError('idempotency-key-in-progress', 'what the first request led to is not known yet', {
-      retryAfter: 5,
-    })
-  }
-  if (!video || isDeleted(video)) {
-    await storeResult(gateway, () => gateway.store.releaseKey(record.videoId))
-    return undefined
-  }
-  return video
-}
-
-/**
- * When a repetition is worth another try: after as long as the first request has taken so far, so soon for a quick one
- * and seldom for a long upload; at the latest when its claim ends, since then nobody works on it any more.
- * @returns 0 once the claim has ended
- */
-function secondsToWait(gateway: Gateway, { createdAt }: IdempotencyRecord, { nextCheckAt }: Video): number {
-  const now = Date.now()
-  // A claim that ends later was made before the clock was set back.
-  const left = Math.min((nextCheckAt ?? 0) - now, gateway.policy.claim)
-  if (left <= 0) return 0
-  const elapsed = Math.min(Math.max(now - createdAt, 0), longestWait)
-  return Math.max(1, Math.ceil(Math.min(elapsed, left) / 1000))
 }
 
 /** Undoes a creation whose upload failed. What the platform does not give up now, the poller removes later. */
 async function takeBack(gateway: Gateway, started: Video): Promise<void> {
   try {
     await undo(gateway, started)
-    await storeResult(gateway, () => gateway.store.releaseKey(started.id))
   } catch (error) {
     gateway.log.warn({ video: started.id, err: error }, 'the slot of a failed upload will be removed later')
   }

@@ -30,22 +30,20 @@ export async function recheck(gateway: Gateway, video: Video): Promise<void> {
   }
 }
 
-function miss(gateway: Gateway, video: Video): void {
+async function miss(gateway: Gateway, video: Video): Promise<void> {
   const { checks, delay } = gateway.policy.recheck.missing
   const missed = video.checks + 1
   if (missed < checks) {
-    schedule(gateway, video, delay * 2 ** video.checks, missed)
-    return
+    return schedule(gateway, video, delay * 2 ** video.checks, missed)
   }
   const error = { code: 'platform-video-missing', message: 'The platform no longer has the video.' }
-  const changes = { error, info: null, thumbnail: null, checkedAt: Date.now() }
-  begin(gateway, video.id, 'vanished', changes, (current) => isUnchanged(current, video))
+  const changes = (now: number) => ({ error, info: null, thumbnail: null, checkedAt: now })
+  await begin(gateway, video.id, 'vanished', changes, (current) => isUnchanged(current, video))
 }
 
-function schedule(gateway: Gateway, video: Video, delay: number, checks = video.checks): void {
-  const nextCheckAt = Date.now() + delay
-  gateway.store.plan(video.id, (current) =>
-    isUnchanged(current, video) ? { ...current, checks, nextCheckAt } : current,
+async function schedule(gateway: Gateway, video: Video, delay: number, checks = video.checks): Promise<void> {
+  await gateway.store.plan(video.id, (current, now) =>
+    isUnchanged(current, video) ? { ...current, checks, nextCheckAt: now + delay } : current,
   )
 }
 

@@ -24,18 +24,17 @@ export async function reconcileUpload(
     return undefined
   }
   const undoAt = bytes === undefined ? video.undoAt : null
-  return storeResult(gateway, () => {
-    const nextCheckAt = Date.now()
-    const changes = { bytesReceived: size, bytesTotal: size, mayArrive: null, undoAt, nextCheckAt }
-    return advance(gateway, hold, 'upload-completed', changes)
-  })
+  const changes = { bytesReceived: size, bytesTotal: size, mayArrive: null, undoAt }
+  return storeResult(gateway, () =>
+    advance(gateway, hold, 'upload-completed', (now) => ({ ...changes, nextCheckAt: now })),
+  )
 }
 
 /** Looks, before another upload starts, whether the one before it has arrived after all. */
 export async function lookForLateContent(gateway: Gateway, id: string): Promise<void> {
-  const nextCheckAt = Date.now() + gateway.policy.claim
+  const claim = (now: number) => ({ nextCheckAt: now + gateway.policy.claim })
   const waiting = ({ stage, mayArrive }: Video) => stage === 'awaiting-upload' && mayArrive !== null
-  const take = () => begin(gateway, id, 'upload-started', { nextCheckAt }, waiting)
+  const take = () => begin(gateway, id, 'upload-started', claim, waiting)
   const video = await askStore(gateway, take)
   if (!video) return
   const earlier = { ...video, bytesTotal: video.mayArrive }

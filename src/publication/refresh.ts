@@ -46,13 +46,13 @@ export function createRefreshes(limit: number): Refreshes {
  * @throws GatewayError when there is no such video, or no more
  */
 export async function freshVideo(gateway: Gateway, id: string): Promise<Video> {
-  const video = visibleVideo(gateway, id)
+  const video = await visibleVideo(gateway, id)
   if (!isOutdated(gateway, video)) return video
   const places = gateway.refreshes.places(video.platform)
   const { started, done } = gateway.refreshes.running.get(id) ?? startRefresh(gateway, video, places)
   // Counted from the start: those who come to a platform that hangs do not wait each for themselves.
   await within(started + gateway.policy.metadataWait - performance.now(), done)
-  return visibleVideo(gateway, id)
+  return await visibleVideo(gateway, id)
 }
 
 /** Whether the platform has to be asked before the metadata is used. A look a moment ago counts, failed or not. */
@@ -73,8 +73,8 @@ export function startRefresh(gateway: Gateway, video: Video, places: Places = (w
   const { running } = gateway.refreshes
   const run = () => holding(gateway, video, (hold) => fetchMetadata(gateway, video, hold))
   const done = places(run)
-    .catch((error) => {
-      noteFailure(gateway, video, error)
+    .catch(async (error) => {
+      await noteFailure(gateway, video, error)
       throw error
     })
     .finally(() => running.delete(video.id))
@@ -98,7 +98,7 @@ async function fetchMetadata(gateway: Gateway, video: Video, hold: Hold): Promis
     failure = error
   })
   signal.throwIfAborted()
-  const outcome = await storeResult(gateway, () => {
+  const outcome = await storeResult(gateway, async () => {
     signal.throwIfAborted()
     return save(gateway, id, info, thumbnail ?? undefined)
   })
@@ -113,13 +113,13 @@ async function fetchMetadata(gateway: Gateway, video: Video, hold: Hold): Promis
   reportSuccess(gateway, name)
 }
 
-function save(gateway: Gateway, id: string, info: VideoInfo, thumbnail: Thumbnail | undefined) {
+async function save(gateway: Gateway, id: string, info: VideoInfo, thumbnail: Thumbnail | undefined) {
   const { store, policy } = gateway
-  const now = Date.now()
-  const complete = thumbnail && { fetchedAt: now, nextCheckAt: now + spread(policy.recheck.interval) }
+  const interval = spread(policy.recheck.interval)
   let changed = false
-  const change = (current: Video): Video => {
+  const change = (current: Video, now: number): Video => {
     if (current.stage !== 'ready') return current
+    const complete = thumbnail && { fetchedAt: now, nextCheckAt: now + interval }
     const next = {
       ...current,
       info,
@@ -132,9 +132,9 @@ function save(gateway: Gateway, id: string, info: VideoInfo, thumbnail: Thumbnai
     return changed ? { ...next, updatedAt: now } : next
   }
   // That nothing changed is worth no flush to the disk.
-  const before = store.find(id)
-  const same = before && change(before) !== before && !changed
-  const after = same ? store.plan(id, change) : store.update(id, change)
+  const before = await store.find(id)
+  const same = before && change(before, 0) !== before && !changed
+  const after = await (same ? store.plan(id, change) : store.update(id, change))
   if (changed && after)
     gateway.log.info({ video: id, platform: after.platform }, 'metadata of a ready video changed')
   return changed ? 'changed' : 'unchanged'
@@ -151,7 +151,7 @@ export function shownMetadata({ info, thumbnail }: Video) {
 }
 
 /** Keeps readers from asking again at once. That a video is missing is for the poller to find out. */
-function noteFailure(gateway: Gateway, video: Video, error: unknown): void {
+async function noteFailure(gateway: Gateway, video: Video, error: unknown): Promise<void> {
   if (gateway.signal.aborted) return
   // An open circuit answers at once, and there was no question.
   if (error instanceof CircuitOpenError) return
@@ -159,11 +159,11 @@ function noteFailure(gateway: Gateway, video: Video, error: unknown): void {
   const outcome = missing ? 'missing' : error instanceof GatewayError ? error.code : 'internal-error'
   gateway.observer.refreshed({ platform: video.platform, outcome })
   reportFailure(gateway, video, error, 'metadata could not be fetched again')
-  const now = Date.now()
-  const soon = now + gateway.policy.recheck.missing.delay
+  const { delay } = gateway.policy.recheck.missing
   try {
-    gateway.store.plan(video.id, (current) => {
+    await gateway.store.plan(video.id, (current, now) => {
       if (current.stage !== 'ready') return current
+      const soon = now + delay
       const nextCheckAt = missing ? Math.min(current.nextCheckAt ?? soon, soon) : current.nextCheckAt
       return { ...current, checkedAt: now, nextCheckAt }
     })

@@ -19,14 +19,13 @@ import type { Video } from './video.ts'
  * @throws GatewayError when there never was such a video, or with the platform's failure
  */
 export async function remove(gateway: Gateway, id: string): Promise<void> {
-  let video = gateway.store.find(id)
+  let video = await gateway.store.find(id)
   if (!video || video.stage === 'provisioning') throw new GatewayError('video-not-found')
   if (video.stage === 'deleted') return
   if (video.stage !== 'deleting') {
-    const nextCheckAt = Date.now() + gateway.policy.claim
     const living = (current: Video) => current.stage !== 'deleting' && current.stage !== 'deleted'
-    const request = () => begin(gateway, id, 'removal-requested', { nextCheckAt }, living)
-    video = (await askStore(gateway, request)) ?? gateway.store.find(id)
+    const request = () => requestRemoval(gateway, id, living)
+    video = (await askStore(gateway, request)) ?? (await gateway.store.find(id))
     endWork(gateway, id)
   }
   const upload = gateway.uploads.get(id)
@@ -42,9 +41,8 @@ export async function remove(gateway: Gateway, id: string): Promise<void> {
  * @throws GatewayError with the platform's failure; then the poller goes on trying
  */
 export async function undo(gateway: Gateway, started: Video): Promise<void> {
-  const nextCheckAt = Date.now() + gateway.policy.claim
   const video = await storeResult(gateway, () =>
-    begin(gateway, started.id, 'removal-requested', { nextCheckAt }, (row) => isHeld(started, row)),
+    requestRemoval(gateway, started.id, (row) => isHeld(started, row)),
   )
   if (video) await carryOut(gateway, video)
 }
@@ -63,9 +61,15 @@ async function carryOut(gateway: Gateway, video: Video): Promise<void> {
   }
 }
 
+/** From here on the video is gone for the back office, and its request may be repeated, unless it was answered. */
+function requestRemoval(gateway: Gateway, id: string, guard: (current: Video) => boolean) {
+  const claim = (now: number) => ({ nextCheckAt: now + gateway.policy.claim })
+  return begin(gateway, id, 'removal-requested', claim, guard, { freesKey: true })
+}
+
 /** Carries out a requested removal, by DELETE or by the poller. Several may do it side by side. */
 export async function finishRemoval(gateway: Gateway, hold: Hold): Promise<void> {
-  const video = gateway.store.find(hold.id)
+  const video = await gateway.store.find(hold.id)
   if (video?.stage !== 'deleting') return
   await removeFromPlatform(gateway, video, hold)
   const deleting = (current: Video) => current.stage === 'deleting'

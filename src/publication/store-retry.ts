@@ -20,7 +20,7 @@ const longestDelayMs = 50
  * processes write all the time, it waits for its turn, up to ten seconds.
  * @throws StoreBusyError
  */
-export function askStore<T>(gateway: Gateway, work: () => T): Promise<T> {
+export function askStore<T>(gateway: Gateway, work: () => Promise<T>): Promise<T> {
   const deadline = performance.now() + callerPatienceMs
   return retry(gateway, work, (error) =>
     error instanceof StoreBusyError ? Math.min(error.since + heldPatienceMs, deadline) : 0,
@@ -33,7 +33,7 @@ export function askStore<T>(gateway: Gateway, work: () => T): Promise<T> {
  * @throws GatewayError `store-unavailable` after 30 seconds, or 3 where the store fails; and when the process gives up
  * what is still under way
  */
-export function storeResult<T>(gateway: Gateway, work: () => T): Promise<T> {
+export function storeResult<T>(gateway: Gateway, work: () => Promise<T>): Promise<T> {
   const begun = performance.now()
   return retry(
     gateway,
@@ -44,12 +44,12 @@ export function storeResult<T>(gateway: Gateway, work: () => T): Promise<T> {
 
 async function retry<T>(
   { signal }: Gateway,
-  work: () => T,
+  work: () => Promise<T>,
   deadlineOf: (error: GatewayError) => number,
 ): Promise<T> {
   for (let delay = firstDelayMs; ; delay = Math.min(delay * 2, longestDelayMs)) {
     try {
-      return work()
+      return await work()
     } catch (error) {
       const isAway = error instanceof GatewayError && error.code === 'store-unavailable'
       if (!isAway || signal.aborted) throw error

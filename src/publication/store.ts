@@ -62,9 +62,20 @@ export interface Leftover {
   createdAt: number
 }
 
+/** What is written with a row, in the same transaction: only if the row is written. */
+export interface Along {
+  /** The expectation of this epoch is settled, or searched for in so many ms. */
+  leftover?: { epoch: number; searchIn: number | null }
+  /** Frees the key of the request that made the video, unless it was answered. */
+  freesKey?: boolean
+}
+
 /**
- * Where publications live. All methods are synchronous: nothing can come between a read and the write that
- * rests on it. They throw GatewayError `store-unavailable` when the store is out of reach, and StoreBusyError, which
+ * Where publications live. Between two calls anything may happen, here or in another process, so nothing rests on what
+ * an earlier call returned: a row is changed in one transaction, by a function of the row as it is then. A call that
+ * failed may have had its effect all the same.
+ *
+ * All methods reject with GatewayError `store-unavailable` when the store is out of reach, and with StoreBusyError, which
  * is one, when another process holds it.
  */
 export interface VideoStore {
@@ -72,63 +83,66 @@ export interface VideoStore {
    * Adds a video, and the idempotency record that led to it, in one transaction.
    * @returns the record that already holds the key, in which case nothing was added
    */
-  insert(video: Video, record?: IdempotencyRecord): IdempotencyRecord | undefined
+  insert(video: Video, record?: IdempotencyRecord): Promise<IdempotencyRecord | undefined>
 
   /**
    * Stores that something is about to be created for a video under the hold with this epoch. Unless it is settled, it is
    * due for a search at `searchAt` (ms since the epoch). A second expectation under the same hold changes only that time.
    */
-  expectLeftover(videoId: string, epoch: number, searchAt: number): void
+  expectLeftover(videoId: string, epoch: number, searchAt: number): Promise<void>
   /** Forgets an expectation: the slot is kept, or there is none. */
-  settleLeftover(videoId: string, epoch: number): void
+  settleLeftover(videoId: string, epoch: number): Promise<void>
   /** Takes the expectation that is due the longest, and moves its next search to `until`. */
-  claimLeftover(now: number, until: number): Leftover | undefined
+  claimLeftover(now: number, until: number): Promise<Leftover | undefined>
   /** Plans the next search. */
-  planLeftover(videoId: string, epoch: number, looks: number, searchAt: number): void
+  planLeftover(videoId: string, epoch: number, looks: number, searchAt: number): Promise<void>
 
-  find(id: string): Video | undefined
+  find(id: string): Promise<Video | undefined>
 
   /** The cost depends on the limit and the number of platforms, not on the number of videos. */
-  list(query: VideoQuery): Video[]
+  list(query: VideoQuery): Promise<Video[]>
 
   /**
-   * Compare-and-set: reads the row, applies `change` and writes the result, again if another process was faster.
-   * `change` must be pure; what it throws passes through and nothing is written, nor when it returns its argument.
+   * Compare-and-set: reads the row, applies `change` and writes the result, again if somebody else was faster.
+   * `change` must be pure; what it throws passes through and nothing is written, nor when it returns its argument. Its
+   * `now` is the time by the store's clock, in ms since the epoch.
    * @returns the video as stored, or undefined when there is no such row
    */
-  update(id: string, change: (current: Video) => Video): Video | undefined
+  update(id: string, change: Change, along?: Along): Promise<Video | undefined>
 
   /**
    * As `update`, without waiting for the disk: loss of power may undo it, a crash of the process does not.
    * For what only says when to look again. A flush to disk takes milliseconds, and every look makes a plan.
    */
-  plan(id: string, change: (current: Video) => Video): Video | undefined
+  plan(id: string, change: Change): Promise<Video | undefined>
 
   /**
    * Takes hold of up to `limit` rows whose check is due: moves their next check to `until`, so that no other process
    * claims them meanwhile and a crash brings them back. Does not wait for the disk, as `plan`.
    * @returns the rows as they were before the claim but for their epoch, the longest due first
    */
-  claimDue(query: DueQuery): Video[]
+  claimDue(query: DueQuery): Promise<Video[]>
 
   /** When the earliest check of a video of the platform that is not ready is due, in ms since the epoch. */
-  nextDueAt(platform: string): number | undefined
+  nextDueAt(platform: string): Promise<number | undefined>
 
   /** The number of videos by platform and stage, without zeros. The store keeps these counts: it does not scan rows. */
-  counts(): VideoCount[]
+  counts(): Promise<VideoCount[]>
 
-  findKey(client: string, key: string): IdempotencyRecord | undefined
+  findKey(client: string, key: string): Promise<IdempotencyRecord | undefined>
   /** Keeps the answer to the request that made the video, and all that is known of the request by now. */
-  answerKey(videoId: string, fingerprint: string, response: string): void
-  /** Frees the key of the request that made the video; nothing happens when it has none. */
-  releaseKey(videoId: string): void
+  answerKey(videoId: string, fingerprint: string, response: string): Promise<void>
+  /** Frees the key of the request that made the video, unless it was answered; nothing happens when it has none. */
+  releaseKey(videoId: string): Promise<void>
   /**
    * Deletes up to `limit` keys that are older than `before` (ms since the epoch). Does not wait for the disk, as `plan`.
    * @returns the number of deleted keys
    */
-  expireKeys(before: number, limit: number): number
+  expireKeys(before: number, limit: number): Promise<number>
 
-  /** Throws when the store cannot be read or, after a write failed, when it cannot be written. */
-  ping(): void
-  close(): void
+  /** Rejects when the store cannot be read or, after a write failed, when it cannot be written. */
+  ping(): Promise<void>
+  close(): Promise<void>
 }
+
+export type Change = (current: Video, now: number) => Video

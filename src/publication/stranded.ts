@@ -10,9 +10,9 @@ const batchSize = 100
  * Warns of videos whose platform is not configured any more: the gateway can neither check nor delete them.
  * Asks the store for counts only.
  */
-export function warnOfStrandedVideos(gateway: Gateway): void {
+export async function warnOfStrandedVideos(gateway: Gateway): Promise<void> {
   try {
-    for (const [platform, videos] of strandedVideos(gateway))
+    for (const [platform, videos] of await strandedVideos(gateway))
       gateway.log.warn(
         { platform, videos },
         'videos of a platform that is not configured: add it to PLATFORMS',
@@ -36,11 +36,11 @@ export function startStrandedSweep(gateway: Gateway): () => void {
 export async function sweepStrandedVideos(gateway: Gateway): Promise<void> {
   const { store, policy, log } = gateway
   try {
-    for (const platform of strandedVideos(gateway).keys()) {
+    for (const platform of (await strandedVideos(gateway)).keys()) {
       const now = Date.now()
       // No horizon: these rows are not planned for a certain time.
       const due = { platform, ready: false, now, until: now + policy.claim, horizon: Number.MAX_SAFE_INTEGER }
-      for (const video of store.claimDue({ ...due, limit: batchSize })) await check(gateway, video)
+      for (const video of await store.claimDue({ ...due, limit: batchSize })) await check(gateway, video)
     }
   } catch (error) {
     log.warn({ err: error }, 'the videos of platforms that are not configured could not be looked after')
@@ -48,9 +48,9 @@ export async function sweepStrandedVideos(gateway: Gateway): Promise<void> {
 }
 
 /** The number of videos of each platform that is not configured. */
-function strandedVideos({ store, platforms }: Gateway): Map<string, number> {
+async function strandedVideos({ store, platforms }: Gateway): Promise<Map<string, number>> {
   const stranded = new Map<string, number>()
-  for (const { platform, stage, count } of store.counts())
+  for (const { platform, stage, count } of await store.counts())
     if (!platforms.has(platform) && stage !== 'deleted')
       stranded.set(platform, (stranded.get(platform) ?? 0) + count)
   return stranded

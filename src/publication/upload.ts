@@ -7,11 +7,12 @@ import { check } from './check.ts'
 import { type IncomingContent, openContent } from './content.ts'
 import { type IncomingSize, sizeFor } from './content-size.ts'
 import { type Gateway, platformOf, visibleVideo } from './gateway.ts'
-import { type Hold, holding, holdLost, isHeld, takeExpired } from './hold.ts'
+import { beginWork, type Hold, holding, holdLost, isHeld, takeExpired } from './hold.ts'
 import { removeUnnamed } from './leftovers.ts'
 import { transition } from './lifecycle.ts'
 import { lookForLateContent, reconcileUpload } from './reconcile.ts'
 import { removeFromPlatform } from './remove.ts'
+import { keepHeld } from './renewal.ts'
 import { askStore, storeResult } from './store-retry.ts'
 import { isDeleted, type Video } from './video.ts'
 
@@ -61,18 +62,23 @@ export async function startUpload(
   content: IncomingContent,
 ): Promise<StartedUpload> {
   const { promise: done, resolve: end } = Promise.withResolvers<void>()
-  const take = () => {
-    const nextCheckAt = Date.now() + gateway.policy.uploadLease
-    const changes = { bytesReceived: 0, bytesTotal: content.size, nextCheckAt }
-    const video = begin(gateway, id, 'upload-started', changes) as Video
-    gateway.uploads.set(id, { content, done })
-    return video
-  }
+  const changes = (now: number) => ({
+    bytesReceived: 0,
+    bytesTotal: content.size,
+    nextCheckAt: now + gateway.policy.uploadLease,
+  })
+  // Before the row says it: a deletion that comes in between ends it, and finds nothing on the platform.
+  const starting = beginWork(gateway, id)
   try {
-    return { video: await askStore(gateway, take), content, end }
+    const video = await askStore(gateway, () => begin(gateway, id, 'upload-started', changes))
+    starting.end.signal.throwIfAborted()
+    gateway.uploads.set(id, { content, done })
+    return { video: video as Video, content, end }
   } catch (error) {
     content.stream.destroy()
     throw error
+  } finally {
+    gateway.works.delete(starting)
   }
 }
 
@@ -84,7 +90,8 @@ export async function transfer(gateway: Gateway, { video, content, end }: Starte
   const { id, epoch } = video
   const begun = performance.now()
   const hold = { id, epoch, signal: AbortSignal.any([content.signal, gateway.signal]) }
-  const renewal = setInterval(() => renew(gateway, hold, content), gateway.policy.uploadLease / 3)
+  const over = new AbortController()
+  void keepHeld(gateway, hold, content, over.signal)
   let outcome = 'ok'
   try {
     await platformOf(gateway, video).upload(video.slot, video, content, callFor(gateway, hold))
@@ -93,14 +100,12 @@ export async function transfer(gateway: Gateway, { video, content, end }: Starte
       throw new GatewayError('platform-protocol-error', 'the platform did not take the whole file')
     return await storeResult(gateway, () => complete(gateway, hold, content))
   } catch (error) {
-    const reason = content.signal.reason ?? error
+    const { arrived, reason } = await settle(gateway, hold, content, content.signal.reason ?? error)
+    if (arrived) return arrived
     outcome = reason instanceof GatewayError ? reason.code : 'internal-error'
-    const arrived = await settle(gateway, hold, content, reason)
-    if (!arrived) throw reason
-    outcome = 'ok'
-    return arrived
+    throw reason
   } finally {
-    clearInterval(renewal)
+    over.abort()
     content.stream.destroy()
     if (gateway.uploads.get(id)?.content === content) gateway.uploads.delete(id)
     end()
@@ -110,45 +115,60 @@ export async function transfer(gateway: Gateway, { video, content, end }: Starte
 }
 
 /** The platform has it all. @throws GatewayError when the hold was lost meanwhile */
-function complete(gateway: Gateway, hold: Hold, content: IncomingContent): Video {
+async function complete(gateway: Gateway, hold: Hold, content: IncomingContent): Promise<Video> {
   const bytes = content.received()
-  const nextCheckAt = Date.now() + gateway.policy.backoff.initial
-  const changes = { bytesReceived: bytes, bytesTotal: bytes, nextCheckAt, mayArrive: null, undoAt: null }
-  const video = advance(gateway, hold, 'upload-completed', changes)
-  if (!video) throw holdLost(gateway.store.find(hold.id))
+  const changes = (now: number) => ({
+    bytesReceived: bytes,
+    bytesTotal: bytes,
+    nextCheckAt: now + gateway.policy.backoff.initial,
+    mayArrive: null,
+    undoAt: null,
+  })
+  const video = await advance(gateway, hold, 'upload-completed', changes)
+  if (!video) throw holdLost(await gateway.store.find(hold.id))
   return video
+}
+
+/** How a failed upload ended: the row if the content has arrived after all, else the reason that the caller hears. */
+interface Ending {
+  arrived?: Video | undefined
+  reason?: unknown
 }
 
 /**
  * After a failure: frees the slot for another upload. Where every byte was sent and the answer is unknown, the platform
  * is asked whether it has the content; a rejection is an answer.
- * @returns the row if the content has arrived: then it was an upload after all
  */
 async function settle(
   gateway: Gateway,
   hold: Hold,
   content: IncomingContent,
   reason: unknown,
-): Promise<Video | undefined> {
+): Promise<Ending> {
   const { store } = gateway
+  const ending: Ending = { reason }
   try {
-    const video = store.find(hold.id)
-    if (video && isDeleted(video)) await clearDeleted(gateway, video, hold)
+    const video = await store.find(hold.id)
+    if (video && isDeleted(video)) {
+      // Whatever a platform says of a video that another process has removed from it.
+      ending.reason = holdLost(video)
+      await clearDeleted(gateway, video, hold)
+    }
     // What it created and could not keep is looked for soon.
     const soon = Date.now() + gateway.policy.backoff.initial
     await storeResult(gateway, () => store.planLeftover(hold.id, hold.epoch, 0, soon))
-    if (!isHeld(hold, video)) return undefined
+    if (!isHeld(hold, video)) return ending
     const sent = content.complete()
     if (sent && gateway.signal.aborted) {
       // This process is ending: the one that runs next asks the platform.
-      store.plan(hold.id, (row) => (isHeld(hold, row) ? { ...row, nextCheckAt: Date.now() } : row))
-      return undefined
+      await store.plan(hold.id, (row, now) => (isHeld(hold, row) ? { ...row, nextCheckAt: now } : row))
+      return ending
     }
     if (sent && !isRefusal(reason)) {
       const reconcile = (asking: Hold) => reconcileUpload(gateway, video, asking, content.received())
       const arrived = await holding(gateway, video, reconcile)
       // Where an earlier upload may have arrived, nobody knows which of the two the platform has.
-      return video.mayArrive === null ? arrived : undefined
+      return video.mayArrive === null ? { ...ending, arrived } : ending
     }
     const changes = { bytesReceived: 0, bytesTotal: null, nextCheckAt: video.undoAt }
     await storeResult(gateway, () => advance(gateway, hold, 'upload-cut', changes))
@@ -156,7 +176,7 @@ async function settle(
     // The hold expires, and the poller checks the row then.
     gateway.log.warn({ video: hold.id, err: error }, 'a failed upload could not be settled yet')
   }
-  return undefined
+  return ending
 }
 
 /** Removes what an upload made for a video that was deleted meanwhile; what is not removed now is looked for later. */
@@ -175,37 +195,17 @@ async function clearDeleted(gateway: Gateway, video: Video, { id, epoch }: Hold)
   }
 }
 
-/** Keeps the hold and the count of bytes in sight of other processes; stops an upload that lost its hold. */
-async function renew(gateway: Gateway, hold: Hold, content: IncomingContent): Promise<void> {
-  try {
-    const renewed = (video: Video) => ({
-      ...video,
-      nextCheckAt: Date.now() + gateway.policy.uploadLease,
-      bytesReceived: content.received(),
-      updatedAt: Date.now(),
-    })
-    const current = await askStore(gateway, () =>
-      gateway.store.plan(hold.id, (video) => (isHeld(hold, video) ? renewed(video) : video)),
-    )
-    // The upload may have ended while the store was held.
-    const live = gateway.uploads.get(hold.id)?.content === content
-    if (live && !isHeld(hold, current)) content.fail(holdLost(current))
-  } catch (error) {
-    gateway.log.warn({ video: hold.id, err: error }, 'the hold of an upload could not be renewed')
-  }
-}
-
 /**
  * The video, if it takes content now. An upload that died without a word, or that was not there when the platform was
  * asked, is settled first.
  */
 async function acceptingVideo(gateway: Gateway, id: string): Promise<Video> {
-  const video = visibleVideo(gateway, id)
+  const video = await visibleVideo(gateway, id)
   const dead = video.stage === 'uploading' && (await takeExpired(gateway, id))
   if (dead) await check(gateway, dead)
   const late = !dead && video.mayArrive !== null
   if (late) await lookForLateContent(gateway, id)
-  const current = dead || late ? visibleVideo(gateway, id) : video
+  const current = dead || late ? await visibleVideo(gateway, id) : video
   transition(current, 'upload-started', Date.now()) // throws what the caller has to hear
   return current
 }

@@ -69,6 +69,9 @@ export interface Video {
   version: number
 }
 
+/** The epoch of whoever creates a video. */
+export const firstEpoch = 1
+
 /**
  * A publication as it begins, before the platform is asked. Its id is a UUIDv7: ids sort by their age (RFC 9562 §5.7).
  * Whoever makes it holds it.
@@ -90,7 +93,7 @@ export function newVideo(asked: Publication, platform: string, claim: number): V
     bytesReceived: 0,
     bytesTotal: null,
     mayArrive: null,
-    epoch: 1,
+    epoch: firstEpoch,
     undoAt: null,
     info: null,
     thumbnail: null,

@@ -6,7 +6,7 @@ import { json, problemAnswers } from './answers.ts'
 export interface OperationsOptions {
   metrics: Metrics
   /** Undefined when all is well, else what is missing. */
-  notReady: () => string | undefined
+  notReady: () => Promise<string | undefined>
 }
 
 const Health = Type.Object({ status: Type.Literal('ok') }, { examples: [{ status: 'ok' }] })
@@ -52,7 +52,7 @@ export const operationsRoutes: FastifyPluginAsyncTypebox<OperationsOptions> = as
       },
     },
     async (_request, reply) => {
-      const reason = notReady()
+      const reason = await notReady()
       return reason === undefined
         ? { status: 'ok' as const }
         : reply.code(503).send({ status: 'unavailable' as const, reason })

@@ -14,7 +14,8 @@ export function createPresenter(gateway: Gateway, publicUrl: () => string): Pres
   const url = (id: string) => `${publicUrl()}/v1/videos/${id}`
 
   function common(video: Video) {
-    // The row knows what the last renewal of the lease wrote; the upload itself, if it runs here, knows better.
+    // The row knows what the last renewal of the lease wrote, and so much is known of an upload in another process. The
+    // upload itself, if it runs here, knows better.
     const live = video.stage === 'uploading' ? gateway.uploads.get(video.id)?.content.received() : undefined
     return {
       id: video.id,

@@ -129,7 +129,7 @@ export const videoRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (
       const { status, platform, reference, limit = 50 } = query
       if (platform !== undefined) expectKnownPlatform(platform)
       const before = query.cursor === undefined ? undefined : decodeCursor(query.cursor)
-      const videos = gateway.store.list({ status, platform, reference, before, limit: limit + 1 })
+      const videos = await gateway.store.list({ status, platform, reference, before, limit: limit + 1 })
       const page = videos.slice(0, limit)
       return {
         items: page.map(present.video),
@@ -152,7 +152,7 @@ export const videoRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (
         response: answers({ 200: json('The video', Type.Ref('Video')) }, 'video-not-found', 'video-deleted'),
       },
     },
-    async ({ params }) => present.video(visibleVideo(gateway, params.id)),
+    async ({ params }) => present.video(await visibleVideo(gateway, params.id)),
   )
 
   app.delete(

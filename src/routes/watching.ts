@@ -51,7 +51,7 @@ export const watchingRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (
       },
     },
     async ({ params }, reply) => {
-      const video = visibleVideo(gateway, params.id)
+      const video = await visibleVideo(gateway, params.id)
       if (video.stage !== 'ready' && video.stage !== 'failed') {
         reply.header('retry-after', String(Math.max(1, Math.ceil(waitFor(gateway, video) / 1000))))
       }

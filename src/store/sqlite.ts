@@ -3,6 +3,8 @@ import { dirname, resolve } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import { GatewayError } from '../errors.ts'
 import {
+  type Along,
+  type Change,
   type IdempotencyRecord,
   type Leftover,
   StoreBusyError,
@@ -76,20 +78,11 @@ function createStore(db: DatabaseSync, expectFiles: () => void): VideoStore {
     statements.findKey.get(client, key) as IdempotencyRecord | undefined
   const find = (id: string) => parse(statements.find.get(id))
   const counts = () => statements.counts.all() as unknown as VideoCount[]
+  const list = createList(db, counts)
   /** Every write passes here. */
   const write = <T>(work: () => T): T => {
     expectFiles()
     return lock.write(work)
-  }
-  const update: VideoStore['update'] = (id, change) => {
-    for (;;) {
-      const current = find(id)
-      if (!current) return undefined
-      const changed = change(current)
-      if (changed === current) return current
-      const next = { ...changed, version: current.version + 1 }
-      if (write(() => statements.update.run(JSON.stringify(next), id, current.version)).changes) return next
-    }
   }
   const transaction = <T>(work: () => T): T =>
     write(() => {
@@ -112,11 +105,28 @@ function createStore(db: DatabaseSync, expectFiles: () => void): VideoStore {
       db.exec('PRAGMA synchronous = FULL')
     }
   }
+  const update = (id: string, change: Change, along?: Along): Video | undefined => {
+    for (;;) {
+      const current = find(id)
+      if (!current) return undefined
+      const changed = change(current, Date.now())
+      if (changed === current) return current
+      const next = { ...changed, version: current.version + 1 }
+      const set = () => statements.update.run(JSON.stringify(next), id, current.version).changes > 0
+      if (along ? transaction(() => set() && writeAlong(id, along)) : write(set)) return next
+    }
+  }
+  const writeAlong = (id: string, { leftover, freesKey }: Along): true => {
+    if (leftover?.searchIn === null) statements.settleLeftover.run(id, leftover.epoch)
+    else if (leftover) statements.planLeftover.run(0, Date.now() + leftover.searchIn, id, leftover.epoch)
+    if (freesKey) statements.releaseKey.run(id)
+    return true
+  }
   const probeWrite = () => lock.probe(() => statements.probe.run(probeBytes))
 
   return guarded(
     {
-      insert: (video, record) =>
+      insert: async (video, record) =>
         transaction(() => {
           const holder = record && findKey(record.client, record.key)
           if (holder) return holder
@@ -125,15 +135,16 @@ function createStore(db: DatabaseSync, expectFiles: () => void): VideoStore {
             statements.insertKey.run(client, key, fingerprint, videoId, response, createdAt)
           }
           statements.insert.run(video.id, JSON.stringify(video))
+          return undefined
         }),
 
-      find,
-      list: createList(db, counts),
+      find: async (id) => find(id),
+      list: async (query) => list(query),
 
-      update,
-      plan: (id, change) => relaxed(() => update(id, change)),
+      update: async (id, change, along) => update(id, change, along),
+      plan: async (id, change) => relaxed(() => update(id, change)),
 
-      claimDue({ platform, ready, now, until, horizon, limit }) {
+      async claimDue({ platform, ready, now, until, horizon, limit }) {
         const select = ready ? statements.readyDue : statements.due
         if (select.all(platform, now, horizon, 1).length === 0) return []
         const claim = () => {
@@ -143,30 +154,32 @@ function createStore(db: DatabaseSync, expectFiles: () => void): VideoStore {
         }
         return relaxed(() => transaction(claim))
       },
-      nextDueAt: (platform) => (statements.nextDue.get(platform) as { at: number | null }).at ?? undefined,
-      counts,
+      nextDueAt: async (platform) =>
+        (statements.nextDue.get(platform) as { at: number | null }).at ?? undefined,
+      counts: async () => counts(),
 
-      expectLeftover: (videoId, epoch, searchAt) =>
+      expectLeftover: async (videoId, epoch, searchAt) =>
         void write(() => statements.expectLeftover.run(videoId, epoch, Date.now(), searchAt)),
-      settleLeftover: (videoId, epoch) => void write(() => statements.settleLeftover.run(videoId, epoch)),
-      claimLeftover: (now, until) =>
+      settleLeftover: async (videoId, epoch) =>
+        void write(() => statements.settleLeftover.run(videoId, epoch)),
+      claimLeftover: async (now, until) =>
         statements.leftoverDue.get(now)
           ? (write(() => statements.claimLeftover.get(now, until)) as Leftover | undefined)
           : undefined,
-      planLeftover: (videoId, epoch, looks, searchAt) =>
+      planLeftover: async (videoId, epoch, looks, searchAt) =>
         void write(() => statements.planLeftover.run(looks, searchAt, videoId, epoch)),
 
-      findKey,
-      answerKey: (videoId, fingerprint, response) =>
+      findKey: async (client, key) => findKey(client, key),
+      answerKey: async (videoId, fingerprint, response) =>
         void write(() => statements.answerKey.run(fingerprint, response, videoId)),
-      releaseKey: (videoId) => void write(() => statements.releaseKey.run(videoId)),
-      expireKeys: (before, limit) =>
+      releaseKey: async (videoId) => void write(() => statements.releaseKey.run(videoId)),
+      expireKeys: async (before, limit) =>
         relaxed(() => Number(write(() => statements.expireKeys.run(before, limit)).changes)),
-      ping() {
+      async ping() {
         expectFiles()
         statements.ping.get()
       },
-      close: () => db.close(),
+      close: async () => db.close(),
     },
     lock,
     probeWrite,
@@ -191,9 +204,9 @@ function guarded(store: VideoStore, lock: Lock, probeWrite: () => void): VideoSt
   let failing = false
   const entries = Object.entries(store).map(([name, method]) => [
     name,
-    (...args: unknown[]) => {
+    async (...args: unknown[]) => {
       try {
-        const result = (method as (...args: unknown[]) => unknown)(...args)
+        const result = await (method as (...args: unknown[]) => Promise<unknown>)(...args)
         if (name === 'ping' && (failing || lock.heldFor() > 0)) {
           probeWrite()
           failing = false

@@ -21,7 +21,7 @@ export function prepareStatements(db: DatabaseSync) {
     insertKey: db.prepare('INSERT INTO idempotency_keys VALUES (?, ?, ?, ?, ?, ?)'),
     findKey: db.prepare('SELECT * FROM idempotency_keys WHERE client = ? AND key = ?'),
     answerKey: db.prepare('UPDATE idempotency_keys SET fingerprint = ?, response = ? WHERE videoId = ?'),
-    releaseKey: db.prepare('DELETE FROM idempotency_keys WHERE videoId = ?'),
+    releaseKey: db.prepare('DELETE FROM idempotency_keys WHERE videoId = ? AND response IS NULL'),
     expireKeys: db.prepare(
       `DELETE FROM idempotency_keys WHERE (client, key) IN
        (SELECT client, key FROM idempotency_keys WHERE createdAt < ? ORDER BY createdAt LIMIT ?)`,

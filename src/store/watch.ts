@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises'
 import type { Log } from '../platform/tools.ts'
 import type { VideoStore } from '../publication/store.ts'
 
@@ -6,29 +7,35 @@ const intervalMs = 1_000
 
 export interface StoreWatch {
   /** Looks now. @returns what is wrong, in words for an operator, or undefined */
-  problem(): string | undefined
+  problem(): Promise<string | undefined>
   stop(): void
 }
 
 /** Looks whether the store can be used, every second and on demand. Writes one log line when that changes. */
 export function watchStore(store: VideoStore, log: Log): StoreWatch {
+  const stopped = new AbortController()
   let last: string | undefined
 
-  function problem(): string | undefined {
-    const now = problemOf(store)
+  async function problem(): Promise<string | undefined> {
+    const now = await problemOf(store)
     if (now !== last && now) log.error({ reason: now }, 'the store cannot be used')
     if (now !== last && !now) log.info({}, 'the store can be used again')
     last = now
     return now
   }
 
-  const timer = setInterval(problem, intervalMs).unref()
-  return { problem, stop: () => clearInterval(timer) }
+  async function watch({ signal }: AbortController): Promise<void> {
+    const pause = () => sleep(intervalMs, undefined, { signal, ref: false }).catch(() => {})
+    for (await pause(); !signal.aborted; await pause()) await problem()
+  }
+
+  void watch(stopped)
+  return { problem, stop: () => stopped.abort() }
 }
 
-function problemOf(store: VideoStore): string | undefined {
+async function problemOf(store: VideoStore): Promise<string | undefined> {
   try {
-    store.ping()
+    await store.ping()
   } catch (error) {
     // The cause speaks of the database; it has no path.
     const { cause, message } = error as Error

@@ -83,13 +83,16 @@ t.test('Retry-After grows with the first request, and ends with its claim', asyn
   const { store } = gateway.app.gateway
   const json = { title: 'news' }
   await gateway.call('POST', '/v1/videos', { json, headers })
-  const { client, fingerprint } = store.findKey('test', headers['idempotency-key']) as IdempotencyRecord
+  const { client, fingerprint } = (await store.findKey(
+    'test',
+    headers['idempotency-key'],
+  )) as IdempotencyRecord
   /** What is stored while a request is under way, or after its process died: seconds since it began, and to go. */
   const begun = (key: string, age: number, left: number) => {
     const now = Date.now()
     const video = { ...newVideo(json, 'sandbox', 0), nextCheckAt: now + left * 1000 }
     const record = { client, key, fingerprint, videoId: video.id, response: null }
-    store.insert(video, { ...record, createdAt: now - age * 1000 })
+    return store.insert(video, { ...record, createdAt: now - age * 1000 })
   }
   for (const [age, left, expected] of [
     [0, 60, '1'],
@@ -100,14 +103,14 @@ t.test('Retry-After grows with the first request, and ends with its claim', asyn
     [30, 300, '10'],
   ] as const) {
     const key = `begun ${age} s ago, claimed for ${left} s more`
-    begun(key, age, left)
+    await begun(key, age, left)
     const answer = await gateway.call('POST', '/v1/videos', { json, headers: { 'idempotency-key': key } })
     t.match(answer, { status: 409, body: { code: 'idempotency-key-in-progress' } }, key)
     t.equal(answer.headers.get('retry-after'), expected, key)
   }
   for (const age of [60, 600]) {
     const key = `begun ${age} s ago, claimed no more`
-    begun(key, age, 0)
+    await begun(key, age, 0)
     const repeat = () => gateway.call('POST', '/v1/videos', { json, headers: { 'idempotency-key': key } })
     let answer = await repeat()
     for (; answer.status === 409; answer = await repeat()) await sleep(20)

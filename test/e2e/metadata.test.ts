@@ -25,7 +25,7 @@ async function publish(gateway: TestGateway) {
   const { id } = await gateway.create()
   await gateway.put(id, fakeMp4(1000))
   await gateway.until(id, ({ stage }) => stage === 'ready')
-  const row = () => gateway.app.gateway.store.find(id)!
+  const row = async () => (await gateway.app.gateway.store.find(id))!
   const read = (what: 'info' | 'thumbnail' | '') =>
     gateway.call('GET', `/v1/videos/${id}${what && `/${what}`}`)
   /** Reads the URL of the thumbnail and follows it: a dead one is not 200. */
@@ -49,17 +49,17 @@ async function readsKnown(t: Test, read: (what: 'info' | 'thumbnail') => Promise
 
 t.test('a renamed playlist and image: the new URLs are read and stored, and updatedAt moves', async (t) => {
   const { gateway, read, follow, later, row } = await setUp(t)
-  const before = row()
+  const before = await row()
   t.equal(await follow(), 200)
   await later()
-  const { updatedAt } = row()
+  const { updatedAt } = await row()
   t.equal(updatedAt, before.updatedAt, 'the same metadata again is no change')
   gateway.sandbox.knobs.rename = 'v2_'
   t.match((await read('info')).body.launchUrl, /\/v2_playlist\.m3u8$/)
   t.equal(await follow(), 200)
-  t.match(row(), { stage: 'ready', info: { launchUrl: /v2_/ }, thumbnail: { url: /v2_/ } })
-  t.ok(row().updatedAt > updatedAt)
-  t.equal((await read('')).body.updatedAt, new Date(row().updatedAt).toISOString())
+  t.match(await row(), { stage: 'ready', info: { launchUrl: /v2_/ }, thumbnail: { url: /v2_/ } })
+  t.ok((await row()).updatedAt > updatedAt)
+  t.equal((await read('')).body.updatedAt, new Date((await row()).updatedAt).toISOString())
 })
 
 t.test('until METADATA_MAX_AGE the platform is not asked', async (t) => {
@@ -68,9 +68,17 @@ t.test('until METADATA_MAX_AGE the platform is not asked', async (t) => {
   const before = asked()
   for (let count = 0; count < 5; count++) await read('info')
   t.equal(asked(), before)
-  for (const fetchedAt of [row().fetchedAt! - 3_600_000, row().fetchedAt! + 3_600_000, null, undefined]) {
+  for (const fetchedAt of [
+    (await row()).fetchedAt! - 3_600_000,
+    (await row()).fetchedAt! + 3_600_000,
+    null,
+    undefined,
+  ]) {
     const calls = asked()
-    gateway.app.gateway.store.update(row().id, (current) => ({ ...current, fetchedAt: fetchedAt as null }))
+    await gateway.app.gateway.store.update((await row()).id, (current) => ({
+      ...current,
+      fetchedAt: fetchedAt as null,
+    }))
     await sleep(policy.metadataWait + 20)
     t.equal((await read('info')).status, 200)
     t.equal(asked(), calls + 1, `fetched at ${fetchedAt}: older, from a clock that was ahead, or never told`)
@@ -81,7 +89,10 @@ t.test('a signed URL that expires is replaced before its end, however young it i
   const { gateway, read, follow, later } = await setUp(t, { maxAge: '24d' })
   const asked = () => gateway.sandbox.stats().calls.poster
   gateway.sandbox.knobs.url_lifetime_s = 61
-  gateway.app.gateway.store.update((await read('')).body.id, (current) => ({ ...current, fetchedAt: 0 }))
+  await gateway.app.gateway.store.update((await read('')).body.id, (current) => ({
+    ...current,
+    fetchedAt: 0,
+  }))
   const { body } = await read('thumbnail')
   t.match(body.url, /signature=/)
   t.notOk('validUntil' in body, 'its end is no part of the API')
@@ -100,7 +111,7 @@ t.test('a signed URL that expires is replaced before its end, however young it i
 t.test('fifty readers at once cause one call; all of them get the new URL', async (t) => {
   // Time enough for a slow machine.
   const { gateway, id, read, later } = await setUp(t, { policy: { ...policy, metadataWait: 20_000 } })
-  gateway.app.gateway.store.plan(id, (current) => ({ ...current, checkedAt: 0 }))
+  await gateway.app.gateway.store.plan(id, (current) => ({ ...current, checkedAt: 0 }))
   const { calls } = gateway.sandbox.stats()
   gateway.sandbox.knobs.rename = 'v2_'
   gateway.sandbox.knobs.hold = ['media']
@@ -141,7 +152,7 @@ for (const operation of ['media', 'poster'] as const) {
       const known = await readsKnown(t, read, name)
       gateway.sandbox.knobs.rename = `r${round++}_`
       await later()
-      t.equal(row().stage, 'ready', name)
+      t.equal((await row()).stage, 'ready', name)
       const stale = await readsKnown(t, read, name)
       t.equal(stale[operation === 'media' ? 0 : 1], known[operation === 'media' ? 0 : 1], `${name}: as known`)
       gateway.sandbox.knobs.faults = []
@@ -149,7 +160,7 @@ for (const operation of ['media', 'poster'] as const) {
       for (let tries = 0; (await follow()) !== 200 && tries < 200; tries++) await sleep(50)
       t.equal(await follow(), 200, `${name}: and back`)
     }
-    t.equal(row().error, null)
+    t.equal((await row()).error, null)
   })
 }
 
@@ -175,7 +186,7 @@ t.test('a slow platform keeps no reader for longer than the bound, and is asked 
   }
   t.equal(gateway.sandbox.stats().calls.media, calls + 1)
   gateway.sandbox.knobs.hold = []
-  for (let tries = 0; tries < 200 && !/v2_/.test(row().info!.launchUrl); tries++) await sleep(20)
+  for (let tries = 0; tries < 200 && !/v2_/.test((await row()).info!.launchUrl); tries++) await sleep(20)
   t.match((await read('info')).body.launchUrl, /v2_/, 'what came late is used')
 })
 
@@ -183,25 +194,25 @@ t.test(
   'deleted during a refresh: 204 at once, the reader hears 410, the late answer changes nothing',
   async (t) => {
     const { gateway, id, read, row } = await setUp(t, { policy: { ...policy, metadataWait: 20_000 } })
-    gateway.app.gateway.store.plan(id, (current) => ({ ...current, checkedAt: 0 }))
+    await gateway.app.gateway.store.plan(id, (current) => ({ ...current, checkedAt: 0 }))
     gateway.sandbox.knobs.hold = ['media']
     const reading = read('info')
     while (gateway.sandbox.stats().held_answers === 0) await sleep(5)
     t.equal((await gateway.call('DELETE', `/v1/videos/${id}`)).status, 204)
     t.match(await reading, { status: 410, body: { code: 'video-deleted' } })
-    const tombstone = row()
+    const tombstone = await row()
     t.match(tombstone, { stage: 'deleted', nextCheckAt: null })
     gateway.sandbox.knobs.hold = []
     await sleep(100)
-    t.strictSame(row(), tombstone)
+    t.strictSame(await row(), tombstone)
   },
 )
 
 t.test('a platform that is not configured any more: what is known is read', async (t) => {
   const { gateway } = await setUp(t)
-  const { info, thumbnail } = gateway.app.gateway.store.list({ status: 'ready', limit: 1 })[0]!
+  const { info, thumbnail } = (await gateway.app.gateway.store.list({ status: 'ready', limit: 1 }))[0]!
   const other = aVideo({ stage: 'ready', platform: 'mux', info, thumbnail })
-  gateway.app.gateway.store.insert(other)
+  await gateway.app.gateway.store.insert(other)
   t.equal((await gateway.call('GET', `/v1/videos/${other.id}/info`)).status, 200)
 })
 
@@ -218,9 +229,9 @@ t.test('many old videos read at once: no more than POLL_CONCURRENCY calls, and a
     await sleep(10)
     return info.apply(platform, args).finally(() => now--)
   }
-  const { slot, info: known, thumbnail } = row()
+  const { slot, info: known, thumbnail } = await row()
   const videos = Array.from({ length: 30 }, () => aVideo({ stage: 'ready', slot, info: known, thumbnail }))
-  for (const video of videos) gateway.app.gateway.store.insert(video)
+  for (const video of videos) await gateway.app.gateway.store.insert(video)
   gateway.sandbox.knobs.rename = 'v2_'
   const answers = await Promise.all(videos.map(({ id }) => gateway.call('GET', `/v1/videos/${id}/info`)))
   for (const { status, body } of answers)
@@ -231,23 +242,23 @@ t.test('many old videos read at once: no more than POLL_CONCURRENCY calls, and a
 t.test('the poller finds out what nobody reads', async (t) => {
   const often = { ...recheck, perSecond: 4, interval: 200 }
   const { gateway, id, row } = await setUp(t, { policy: { ...policy, recheck: often } })
-  const wait = async (done: () => boolean) => {
-    for (const deadline = Date.now() + 20_000; !done(); await sleep(10))
-      if (Date.now() > deadline) throw new Error(`still ${JSON.stringify(row())}`)
+  const wait = async (done: () => boolean | Promise<boolean>) => {
+    for (const deadline = Date.now() + 20_000; !(await done()); await sleep(10))
+      if (Date.now() > deadline) throw new Error(`still ${JSON.stringify(await row())}`)
   }
 
   await t.test('new URLs, also of rows that are older than this check', async (t) => {
-    gateway.app.gateway.store.update(id, ({ fetchedAt: _, ...old }) => ({ ...old, nextCheckAt: null }))
+    await gateway.app.gateway.store.update(id, ({ fetchedAt: _, ...old }) => ({ ...old, nextCheckAt: null }))
     gateway.sandbox.knobs.rename = 'v2_'
-    await wait(() => /v2_/.test(row().info!.launchUrl))
-    t.match(row(), { stage: 'ready', checks: 0, thumbnail: { url: /v2_/ } })
+    await wait(async () => /v2_/.test((await row()).info!.launchUrl))
+    t.match(await row(), { stage: 'ready', checks: 0, thumbnail: { url: /v2_/ } })
   })
 
   await t.test('missed for a while, then back: still ready', async (t) => {
     gateway.sandbox.knobs.faults = [{ operation: 'media', times: 3, status: 404 }]
-    await wait(() => row().checks === 3)
-    t.equal(row().stage, 'ready', 'three answers are not four')
-    await wait(() => row().checks === 0)
+    await wait(async () => (await row()).checks === 3)
+    t.equal((await row()).stage, 'ready', 'three answers are not four')
+    await wait(async () => (await row()).checks === 0)
     t.equal((await gateway.call('GET', `/v1/videos/${id}/info`)).status, 200)
   })
 
@@ -256,21 +267,21 @@ t.test('the poller finds out what nobody reads', async (t) => {
     for (let round = 0; round < 10; round++, await sleep(5))
       t.equal((await gateway.call('GET', `/v1/videos/${id}/info`)).status, 200)
     gateway.sandbox.knobs.faults = []
-    await wait(() => row().checks === 0)
-    t.equal(row().stage, 'ready')
+    await wait(async () => (await row()).checks === 0)
+    t.equal((await row()).stage, 'ready')
   })
 
   await t.test('an outage says nothing about the video', async (t) => {
     gateway.sandbox.knobs.faults = [{ operation: 'media', times: 6, status: 500 }]
     await wait(() => gateway.sandbox.knobs.faults.length === 0)
-    t.match(row(), { stage: 'ready', checks: 0 })
+    t.match(await row(), { stage: 'ready', checks: 0 })
   })
 
   await t.test('gone over there: an error, with its code', async (t) => {
     await gateway.sandbox.reset()
     const status = await gateway.until(id, ({ stage }) => stage !== 'ready')
     t.match(status, { status: 'error', stage: 'failed', error: { code: 'platform-video-missing' } })
-    t.match(row(), { info: null, thumbnail: null, nextCheckAt: null })
+    t.match(await row(), { info: null, thumbnail: null, nextCheckAt: null })
     t.match(await gateway.call('GET', `/v1/videos/${id}/info`), {
       status: 409,
       body: { code: 'video-not-ready' },
@@ -285,9 +296,9 @@ t.test('the poller finds out what nobody reads', async (t) => {
 t.test('a mountain of ready videos is checked at a bounded rate, and pending ones come first', async (t) => {
   const gateway = await startGateway(t, { policy: { ...policy, recheck: { ...recheck, perSecond: 4 } } })
   Object.assign(gateway.sandbox.knobs, { discard: true })
-  const { slot, info, thumbnail } = (await publish(gateway)).row()
+  const { slot, info, thumbnail } = await (await publish(gateway)).row()
   for (let count = 0; count < 2_000; count++)
-    gateway.app.gateway.store.insert(aVideo({ stage: 'ready', slot, info, thumbnail }))
+    await gateway.app.gateway.store.insert(aVideo({ stage: 'ready', slot, info, thumbnail }))
   const started = performance.now()
   const before = gateway.sandbox.stats().calls.media
   await sleep(2_500)

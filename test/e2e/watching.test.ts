@@ -32,8 +32,8 @@ t.test('a first look that is planned late is not taken sooner, while others are 
   // Each is done once the poller has looked: whatever was due before it was seen then.
   for (const videoId of ['one', 'two']) {
     const other = aVideo({ stage: 'deleting', slot: { videoId, handle: null }, nextCheckAt: Date.now() })
-    store.insert(other)
-    while (store.find(other.id)?.stage !== 'deleted') await sleep(10)
+    await store.insert(other)
+    while ((await store.find(other.id))?.stage !== 'deleted') await sleep(10)
   }
   const { body } = await gateway.call('GET', `/v1/videos/${video.id}/status`)
   t.match(body, { stage: 'processing', checkedAt: null })

@@ -198,7 +198,7 @@ t.test('a platform that stops reading in the last piece ends the upload', async 
   const { port } = stuck.address() as AddressInfo
   for (const leaves of [false, true]) {
     const { id } = await gateway.create()
-    const { videoId } = gateway.app.gateway.store.find(id)!.slot
+    const { videoId } = (await gateway.app.gateway.store.find(id))!.slot
     const ingest = {
       clip_id: videoId,
       state: 'empty',
@@ -228,7 +228,7 @@ for (const [name, awayMs, heard] of [
     const put = gateway.put(id, fakeMp4(5_000))
     await until('every byte is there', () => gateway.sandbox.stats().held_answers === 1)
     let backAt: number | undefined
-    store.update = () => {
+    store.update = async () => {
       backAt ??= performance.now() + awayMs
       if (awayMs > 0 && performance.now() > backAt) store.update = update
       if (awayMs === 0) store.update = update
@@ -273,7 +273,7 @@ t.test('all or nothing holds when the store is away at the end', async (t) => {
   const gateway = await startGateway(t, { policy: { uploadLease: 500, claim: 500 } })
   const { store } = gateway.app.gateway
   const { update, plan } = store
-  const away = () => {
+  const away = async () => {
     throw new GatewayError('store-unavailable')
   }
   gateway.sandbox.knobs.hold = ['ingest']
@@ -304,10 +304,10 @@ t.test('a platform that is not configured any more does not keep its videos pend
       nextCheckAt: Date.now() - 1,
     }),
   )
-  for (const row of rows) store.insert(row)
+  for (const row of rows) await store.insert(row)
   t.equal(policy.patience.silence, 3 * day)
   await sweepStrandedVideos(gateway.app.gateway)
-  const [recent, old] = rows.map(({ id }) => store.find(id))
+  const [recent, old] = await Promise.all(rows.map(({ id }) => store.find(id)))
   t.match(recent, { stage: 'processing' })
   t.ok((recent?.nextCheckAt ?? 0) > Date.now() + 500_000, 'it is not tried each minute')
   t.match(old, { stage: 'failed', error: { code: 'platform-unreachable' } })

@@ -1,10 +1,7 @@
-import { DatabaseSync } from 'node:sqlite'
 import { setTimeout as sleep } from 'node:timers/promises'
 import t, { type Test } from 'tap'
 import type { FaultRule, Operation } from '../../sandbox/knobs.ts'
-import { type Sandbox, startSandbox } from '../../sandbox/server.ts'
-import { GatewayError } from '../../src/errors.ts'
-import type { Video } from '../../src/publication/video.ts'
+import { startSandbox } from '../../sandbox/server.ts'
 import {
   type Answer,
   fakeMp4,
@@ -13,11 +10,13 @@ import {
   type TestGateway,
   temporaryDirectory,
 } from '../support/gateway.ts'
+import { clipsOf, mismatches, noMismatches, settled } from '../support/settled.ts'
+import { type Failure, yieldingStore } from '../support/yielding-store.ts'
 
 /**
  * Random interleavings: two gateways on one database, callers that go to either and repeat what failed, a platform whose
- * answers are late, lost or wrong, and a store that is away at any call. In the end there is nothing on the platform
- * that no row names, no row that names nothing, and no 204 for bytes that were not taken.
+ * answers are late, lost or wrong, and a store that is far away, and away at any call, before or after its effect. In
+ * the end there is nothing on the platform that no row names, no row that names nothing, and no 204 for bytes that were not taken.
  */
 const rounds = Number(process.env.INTERLEAVINGS ?? 3)
 
@@ -60,16 +59,17 @@ async function setUp(t: Test, seed: number) {
   const sandbox = await startSandbox({ knobs: { discard: true, processing_delay_ms: 5 } })
   t.teardown(() => sandbox.close())
   const file = `${await temporaryDirectory(t)}/gateway.db`
+  const chaos = { on: true }
+  const fails = () => (chaos.on && random() < 0.03 ? pick<Failure>(['before', 'after']) : undefined)
   const start = () =>
     startGateway(t, {
+      wrapStore: (store) => yieldingStore(store, fails),
       sandbox,
       policy: structuredClone(policy),
       tools,
       env: { ...env, DATABASE_URL: `sqlite:${file}` },
     })
   const gateways = [await start(), await start()]
-  const chaos = { on: true }
-  for (const { app } of gateways) makeFlaky(app, () => chaos.on && random() < 0.03)
   const fault = (): FaultRule => ({
     operation: pick(operations),
     times: 1,
@@ -90,30 +90,6 @@ async function setUp(t: Test, seed: number) {
   }, 30)
   t.teardown(() => clearInterval(misfortune))
   return { random, pick, sandbox, gateways, chaos, file }
-}
-
-function makeFlaky({ gateway }: TestGateway['app'], isAway: () => boolean): void {
-  const store = gateway.store as unknown as Record<string, (...args: unknown[]) => unknown>
-  for (const name of [
-    'insert',
-    'find',
-    'update',
-    'plan',
-    'claimDue',
-    'findKey',
-    'answerKey',
-    'releaseKey',
-    'expectLeftover',
-    'settleLeftover',
-    'claimLeftover',
-    'planLeftover',
-  ]) {
-    const method = store[name]!
-    store[name] = (...args) => {
-      if (isAway()) throw new GatewayError('store-unavailable')
-      return method(...args)
-    }
-  }
 }
 
 for (let round = 0; round < rounds; round++) {
@@ -175,19 +151,7 @@ for (let round = 0; round < rounds; round++) {
     const rows = await settled(file)
 
     const clips = await clipsOf(sandbox)
-    const living = rows.filter(({ stage }) => stage !== 'deleted')
-    const named = living.map(({ slot }) => slot.videoId)
-    t.strictSame(
-      clips.map(({ clip_id }) => clip_id).filter((id) => !named.includes(id)),
-      [],
-      'nothing is on the platform that no row names',
-    )
-    t.strictSame(
-      named.filter((id) => !clips.some(({ clip_id }) => clip_id === id)),
-      [],
-      'no row names nothing',
-    )
-    t.equal(new Set(named).size, named.length, 'no two rows name the same')
+    t.strictSame(mismatches(rows, clips), noMismatches)
     for (const [id, bytes] of taken) {
       const row = rows.find((one) => one.id === id)
       const clip = clips.find(({ clip_id }) => clip_id === row?.slot.videoId)
@@ -198,38 +162,4 @@ for (let round = 0; round < rounds; round++) {
     }
     t.comment(`${rows.length} rows, ${taken.size} acknowledged, ${deleted.size} deleted`)
   })
-}
-
-/** The rows, once nothing is in the middle of something and nothing is to be looked for any more. */
-async function settled(file: string): Promise<Video[]> {
-  const db = new DatabaseSync(file, { readOnly: true })
-  try {
-    for (const deadline = Date.now() + 60_000; ; await sleep(100)) {
-      const rows = db
-        .prepare('SELECT document FROM videos')
-        .all()
-        .map((row) => JSON.parse(row.document as string) as Video)
-      const moving = rows.filter(
-        ({ stage, undoAt }) =>
-          ['provisioning', 'uploading', 'processing', 'deleting'].includes(stage) ||
-          (undoAt !== null && undoAt < Date.now() && stage !== 'deleted'),
-      )
-      const expected = db.prepare('SELECT * FROM leftovers').all()
-      if (moving.length === 0 && expected.length === 0) return rows
-      if (Date.now() > deadline) throw new Error(`not settled: ${JSON.stringify({ moving, expected })}`)
-    }
-  } finally {
-    db.close()
-  }
-}
-
-async function clipsOf({ url }: Sandbox): Promise<{ clip_id: string; received_bytes: number }[]> {
-  const token = await fetch(`${url}/oauth/token`, {
-    method: 'POST',
-    headers: { authorization: `Basic ${Buffer.from('sandbox:sandbox-secret').toString('base64')}` },
-    body: new URLSearchParams({ grant_type: 'client_credentials' }),
-  })
-  const { access_token } = (await token.json()) as { access_token: string }
-  const clips = await fetch(`${url}/clips`, { headers: { authorization: `Bearer ${access_token}` } })
-  return ((await clips.json()) as { clips: { clip_id: string; received_bytes: number }[] }).clips
 }

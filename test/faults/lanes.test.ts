@@ -2,6 +2,7 @@ import type { ServerResponse } from 'node:http'
 import { setTimeout as sleep } from 'node:timers/promises'
 import t, { type Test } from 'tap'
 import { startSandbox } from '../../sandbox/server.ts'
+import type { Video } from '../../src/publication/video.ts'
 import { fakeMp4, startGateway, type TestGateway } from '../support/gateway.ts'
 import { secondPlatform, startOddPlatform, stateOf } from '../support/second-platform.ts'
 import { aVideo } from '../support/video.ts'
@@ -27,19 +28,25 @@ async function setUp(t: Test, url: string, { policy, ...options }: Options = {})
   })
   Object.assign(gateway.sandbox.knobs, { discard: true, processing_delay_ms: 5 })
   const { store } = gateway.app.gateway
-  const add = (count: number, changes: Partial<ReturnType<typeof aVideo>> = {}) =>
-    Array.from({ length: count }, () => {
-      const video = aVideo({ platform: 'second', stage: 'processing', nextCheckAt: Date.now(), ...changes })
-      store.insert(video)
-      gateway.app.gateway.wakePoller('second', Date.now())
-      return video.id
-    })
+  const add = (count: number, changes: Partial<Video> = {}) =>
+    Promise.all(
+      Array.from({ length: count }, async () => {
+        const video = aVideo({ platform: 'second', stage: 'processing', nextCheckAt: Date.now(), ...changes })
+        await store.insert(video)
+        gateway.app.gateway.wakePoller('second', 0)
+        return video.id
+      }),
+    )
+  const row = async (id: string) => (await store.find(id)) as Video
+  /** Whether something holds for each of these videos. */
+  const every = async (ids: string[], holds: (video: Video) => boolean) =>
+    (await Promise.all(ids.map(row))).every(holds)
   const failures = () => lines.filter(({ msg }) => msg === 'check failed')
-  return { gateway, store, add, lines, failures }
+  return { gateway, store, add, row, every, lines, failures }
 }
 
-async function until(done: () => boolean, what: string): Promise<void> {
-  for (const deadline = Date.now() + 20_000; !done(); await sleep(10))
+async function until(done: () => boolean | Promise<boolean>, what: string): Promise<void> {
+  for (const deadline = Date.now() + 20_000; !(await done()); await sleep(10))
     if (Date.now() > deadline) throw new Error(`never: ${what}`)
 }
 
@@ -51,7 +58,7 @@ async function goesOn(gateway: TestGateway): Promise<void> {
 }
 
 /** Does something again and again until the client has left. */
-const every = (ms: number, response: ServerResponse, step: () => void) => {
+const repeat = (ms: number, response: ServerResponse, step: () => void) => {
   const timer = setInterval(step, ms)
   response.once('close', () => clearInterval(timer))
 }
@@ -60,38 +67,41 @@ const hanging: Record<string, (response: ServerResponse) => void> = {
   'never answers': () => {},
   'sends its body a byte at a time': (response) => {
     response.writeHead(200, { 'content-type': 'application/json' })
-    every(50, response, () => response.write(' '))
+    repeat(50, response, () => response.write(' '))
   },
   'sends its headers, and then nothing': (response) => {
     response.writeHead(200, { 'content-type': 'application/json', 'content-length': '100' }).write('{')
   },
   'sends early hints for ever': (response) =>
-    every(50, response, () => response.writeEarlyHints({ link: '</x>; rel=preload' })),
+    repeat(50, response, () => response.writeEarlyHints({ link: '</x>; rel=preload' })),
 }
 
 for (const [name, answer] of Object.entries(hanging)) {
   t.test(`a platform that ${name}: checks end with their claims, the others go on`, async (t) => {
     const { url, counts } = await startOddPlatform(t, answer)
     const policy = { claim: 1_000 }
-    const { gateway, store, add, failures } = await setUp(t, url, { env: { POLL_CONCURRENCY: '4' }, policy })
-    const ids = add(8)
+    const { gateway, add, every, failures } = await setUp(t, url, {
+      env: { POLL_CONCURRENCY: '4' },
+      policy,
+    })
+    const ids = await add(8)
     await until(() => counts.open === 4, 'four calls')
     await goesOn(gateway)
     // Two rounds of four: places are given back, and no video is asked for twice at a time.
-    await until(() => ids.every((id) => store.find(id)!.checks > 0), 'every video checked')
+    await until(() => every(ids, ({ checks }) => checks > 0), 'every video checked')
     t.equal(counts.most, 4)
-    t.ok(ids.every((id) => store.find(id)!.stage === 'processing'))
+    t.ok(await every(ids, ({ stage }) => stage === 'processing'))
     t.equal(failures().length, 1, 'that the platform is in trouble is logged once')
   })
 
   t.test(`a platform that ${name}: DELETE does not wait, and ends the check`, async (t) => {
     const { url, counts } = await startOddPlatform(t, answer)
-    const { gateway, store, add, lines } = await setUp(t, url)
-    const [id] = add(1)
+    const { gateway, add, row, lines } = await setUp(t, url)
+    const [id] = await add(1)
     await until(() => counts.open === 1, 'a call')
     t.equal((await gateway.call('DELETE', `/v1/videos/${id}`)).status, 204)
     await until(() => counts.open === 0, 'the call ended')
-    t.match(store.find(id!), { stage: 'deleted', nextCheckAt: null })
+    t.match(await row(id!), { stage: 'deleted', nextCheckAt: null })
     t.strictSame(
       lines.filter(({ level }) => level > 30),
       [],
@@ -103,16 +113,16 @@ for (const [name, answer] of Object.entries(hanging)) {
 t.test('an adapter that ignores its signal keeps no place for longer than the claim', async (t) => {
   const { url } = await startOddPlatform(t, (response) => response.end(stateOf('live')))
   const env = { POLL_CONCURRENCY: '1', POLL_INITIAL_DELAY: '1h', POLL_MAX_DELAY: '1h' }
-  const { gateway, store, add } = await setUp(t, url, { env, policy: { claim: 300 } })
+  const { gateway, add, row } = await setUp(t, url, { env, policy: { claim: 300 } })
   const platform = gateway.app.gateway.platforms.get('second')!
   const late = Promise.withResolvers<{ state: 'ready' }>()
   platform.status = () => late.promise
-  const [id] = add(1)
-  const [next] = add(1)
-  await until(() => store.find(next!)!.checks === 1, 'the place was given back')
+  const [id] = await add(1)
+  const [next] = await add(1)
+  await until(async () => (await row(next!)).checks === 1, 'the place was given back')
   late.resolve({ state: 'ready' })
   await sleep(100)
-  t.match(store.find(id!), { stage: 'processing', info: null }, 'what came too late is dropped')
+  t.match(await row(id!), { stage: 'processing', info: null }, 'what came too late is dropped')
 })
 
 t.test('320 videos of a slow platform do not keep the others waiting', async (t) => {
@@ -120,7 +130,7 @@ t.test('320 videos of a slow platform do not keep the others waiting', async (t)
     setTimeout(() => response.end(stateOf('transcoding')), 2_500),
   )
   const { gateway, add } = await setUp(t, url)
-  add(320)
+  await add(320)
   await until(() => counts.open === 32, 'all its places taken')
   await goesOn(gateway)
   t.equal(counts.most, 32, 'POLL_CONCURRENCY at a time')
@@ -132,23 +142,23 @@ t.test('a circuit that is open costs no claims, plans and warnings; it closes by
     well ? response.end(stateOf('failed')) : response.writeHead(500).end(),
   )
   const halfOpenAfter = 600
-  const { gateway, store, add, lines, failures } = await setUp(t, url, {
+  const { gateway, store, add, every, lines, failures } = await setUp(t, url, {
     tools: { retries: 0, circuit: { failures: 8, halfOpenAfter } },
     env: { POLL_CONCURRENCY: '8' },
   })
   const [claims, plans] = [{ count: 0 }, { count: 0 }]
   const { claimDue, plan } = store
-  store.claimDue = (query) => {
-    const rows = claimDue(query)
+  store.claimDue = async (query) => {
+    const rows = await claimDue(query)
     if (query.platform === 'second') claims.count += rows.length
     return rows
   }
-  store.plan = (id, change) => {
-    if (store.find(id)?.platform === 'second') plans.count += 1
+  store.plan = async (id, change) => {
+    if ((await store.find(id))?.platform === 'second') plans.count += 1
     return plan(id, change)
   }
   const states = () => lines.flatMap(({ circuit }) => (circuit ? [circuit] : []))
-  const ids = add(320)
+  const ids = await add(320)
   await until(() => states().includes('open'), 'the circuit opened')
   // Checks that were under way end by themselves.
   await sleep(100)
@@ -167,7 +177,7 @@ t.test('a circuit that is open costs no claims, plans and warnings; it closes by
   t.equal(failures().length, before.failures, 'no line for a video')
 
   well = true
-  await until(() => ids.every((id) => store.find(id)!.stage === 'failed'), 'every video looked after')
+  await until(() => every(ids, ({ stage }) => stage === 'failed'), 'every video looked after')
   t.equal(states().at(-1), 'closed')
   t.equal(lines.filter(({ msg }) => msg === 'the platform answers again').length, 1)
   t.equal(failures().length, 1)
@@ -175,22 +185,19 @@ t.test('a circuit that is open costs no claims, plans and warnings; it closes by
 
 t.test('callers open the circuit: the poller claims nothing from then on', async (t) => {
   const { url, counts } = await startOddPlatform(t, (response) => response.writeHead(503).end())
-  const { gateway, store, add, lines } = await setUp(t, url, {
+  const { gateway, add, every, lines } = await setUp(t, url, {
     tools: { retries: 0, circuit: { failures: 3, halfOpenAfter: 60_000 } },
   })
   const publish = () => gateway.call('POST', '/v1/videos', { json: { title: 'x', platform: 'second' } })
   while (!lines.some(({ circuit }) => circuit === 'open')) t.equal((await publish()).status, 503)
   const asked = counts.asked
   const due = Date.now() - 1
-  const ids = add(50, { nextCheckAt: due })
-  const gone = add(1, { stage: 'deleting', nextCheckAt: due })
+  const ids = await add(50, { nextCheckAt: due })
+  const gone = await add(1, { stage: 'deleting', nextCheckAt: due })
   await goesOn(gateway)
   await sleep(1_500)
   t.equal(counts.asked, asked)
-  t.ok(
-    [...ids, ...gone].every((id) => store.find(id)!.nextCheckAt === due),
-    'as they were',
-  )
+  t.ok(await every([...ids, ...gone], ({ nextCheckAt }) => nextCheckAt === due), 'as they were')
 })
 
 t.test('a token endpoint that is down: one line, not one per video', async (t) => {
@@ -205,29 +212,28 @@ t.test('a token endpoint that is down: one line, not one per video', async (t) =
             .end('{"access_token":"a","token_type":"bearer","expires_in":3600}')
         : response.writeHead(500).end(),
   )
-  const { gateway, store, add, lines, failures } = await setUp(t, url)
-  const ids = add(50)
-  await until(() => ids.every((id) => store.find(id)!.checks > 1), 'every video checked twice')
+  const { gateway, add, every, lines, failures } = await setUp(t, url)
+  const ids = await add(50)
+  await until(() => every(ids, ({ checks }) => checks > 1), 'every video checked twice')
   await goesOn(gateway)
   t.equal(failures().length, 1)
   well = true
-  await until(() => ids.every((id) => store.find(id)!.stage === 'failed'), 'every video looked after')
+  await until(() => every(ids, ({ stage }) => stage === 'failed'), 'every video looked after')
   t.equal(lines.filter(({ msg }) => msg === 'the platform answers again').length, 1)
 })
 
 t.test('rows of a platform that is not configured any more are left alone', async (t) => {
   const { url } = await startOddPlatform(t, (response) => response.end(stateOf('live')))
-  const { gateway, store, add, lines } = await setUp(t, url)
+  const { gateway, add, row, lines } = await setUp(t, url)
   const due = Date.now() - 60_000
   const stages = ['provisioning', 'uploading', 'processing', 'ready', 'deleting'] as const
-  const rows = stages.map((stage) => add(1, { platform: 'mux', stage, nextCheckAt: due })[0]!)
-  const before = rows.map((id) => store.find(id))
+  const rows = (
+    await Promise.all(stages.map((stage) => add(1, { platform: 'mux', stage, nextCheckAt: due })))
+  ).flat()
+  const before = await Promise.all(rows.map(row))
   await goesOn(gateway)
   await sleep(1_200)
-  t.strictSame(
-    rows.map((id) => store.find(id)),
-    before,
-  )
+  t.strictSame(await Promise.all(rows.map(row)), before)
   t.strictSame(
     lines.filter(({ level }) => level > 30),
     [],

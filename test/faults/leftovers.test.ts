@@ -101,8 +101,8 @@ t.test('what cannot be looked for is counted', async (t) => {
   const { store } = gateway.app.gateway
   const { claimLeftover } = store
   // As if it had been tried for a day.
-  store.claimLeftover = (...args) => {
-    const leftover = claimLeftover(...args)
+  store.claimLeftover = async (...args) => {
+    const leftover = await claimLeftover(...args)
     return leftover && { ...leftover, createdAt: 0 }
   }
   gateway.sandbox.knobs.faults.push(

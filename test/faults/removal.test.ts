@@ -49,7 +49,7 @@ for (const [operation, answer] of [
 
     t.equal((await gateway.call('DELETE', `/v1/videos/${id}`)).status, 204, 'it does not wait for the answer')
     t.equal(clipsOn(gateway), 0)
-    const tombstone = gateway.app.gateway.store.find(id)
+    const tombstone = await gateway.app.gateway.store.find(id)
     t.match(tombstone, { stage: 'deleted', info: null, thumbnail: null, nextCheckAt: null })
     knobs.hold = []
     // There is one place for checks: this one becomes ready only after the other was let go.
@@ -57,7 +57,7 @@ for (const [operation, answer] of [
     await gateway.put(next.id, fakeMp4(1000))
     await gateway.until(next.id, ({ status }) => status === 'ready')
 
-    t.strictSame(gateway.app.gateway.store.find(id), tombstone, 'the late answer changed nothing')
+    t.strictSame(await gateway.app.gateway.store.find(id), tombstone, 'the late answer changed nothing')
     t.match(await gateway.call('GET', `/v1/videos/${id}`), { status: 410, body: { code: 'video-deleted' } })
     const { items } = (await gateway.call('GET', '/v1/videos')).body
     t.strictSame(
@@ -92,7 +92,7 @@ t.test('deleted by several callers at once', async (t) => {
       answers.map(({ status }) => status),
       [204, 204, 204],
     )
-    t.match(gateway.app.gateway.store.find(id), { stage: 'deleted', nextCheckAt: null })
+    t.match(await gateway.app.gateway.store.find(id), { stage: 'deleted', nextCheckAt: null })
     t.strictSame(story(id).slice(-2), ['removal-requested', 'removed'], 'once each')
     t.equal(clipsOn(gateway), 0)
   }
@@ -110,7 +110,7 @@ t.test('of two callers one meets the platform’s failure: deleted all the same'
   const remove = () => gateway.call('DELETE', `/v1/videos/${id}`)
   const statuses = (await Promise.all([remove(), remove()])).map(({ status }) => status)
   t.strictSame(statuses.sort(), [204, 503])
-  t.match(gateway.app.gateway.store.find(id), { stage: 'deleted', nextCheckAt: null })
+  t.match(await gateway.app.gateway.store.find(id), { stage: 'deleted', nextCheckAt: null })
   t.equal(clipsOn(gateway), 0)
   t.equal((await remove()).status, 204)
   t.strictSame(

@@ -90,7 +90,7 @@ t.test('the database is busy when old keys are due to go: a warning, and the pro
 
 t.test('old keys go in small batches, from the start on', async (t) => {
   const file = `${await temporaryDirectory(t)}/gateway.db`
-  openStore(`sqlite:${file}`).close()
+  await openStore(`sqlite:${file}`).close()
   const db = new DatabaseSync(file)
   t.teardown(() => db.close())
   const now = Date.now()

@@ -92,8 +92,8 @@ t.test('thousands of videos that are due after a restart are looked at within th
   const url = `sqlite:${await temporaryDirectory(t)}/gateway.db`
   const store = openStore(url)
   for (let index = 0; index < count; index++)
-    store.insert(aVideo({ stage: 'processing', nextCheckAt: index }))
-  store.close()
+    await store.insert(aVideo({ stage: 'processing', nextCheckAt: index }))
+  await store.close()
   const gateway = await startGateway(t, {
     env: { DATABASE_URL: url, POLL_CONCURRENCY: '16', POLL_INITIAL_DELAY: '1h', POLL_MAX_DELAY: '1h' },
   })
@@ -130,8 +130,8 @@ t.test('a check planned by a clock that was ahead is not lost', async (t) => {
     nextCheckAt: Date.now() + 5 * 3_600_000,
     stageSince: Date.now() + 5 * 3_600_000,
   })
-  store.insert(video)
-  store.close()
+  await store.insert(video)
+  await store.close()
   const gateway = await startGateway(t, { env: { DATABASE_URL: url } })
   gateway.app.gateway.policy.patience.denial = { ms: 300, times: 3 }
   const status = await gateway.until(video.id, ({ stage }) => stage === 'failed')

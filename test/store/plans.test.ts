@@ -29,11 +29,11 @@ const platforms = ['sandbox', 'mux', 'peertube']
 const statuses = [undefined, 'pending', 'ready', 'error'] as const
 
 /** One video of every stage on every platform, half of them with the same reference; oldest first. */
-function seed(store: VideoStore): Video[] {
+async function seed(store: VideoStore): Promise<Video[]> {
   const videos = stages
     .flatMap((stage) => platforms.map((platform) => ({ stage, platform })))
     .map((row, index) => aVideo({ ...row, reference: index % 2 ? 'shared' : null }))
-  for (const video of videos) store.insert(video)
+  for (const video of videos) await store.insert(video)
   return videos
 }
 
@@ -48,7 +48,7 @@ function* queries(ids: string[]) {
 
 t.test('every combination of filters lists what a scan would find', async (t) => {
   const store = openStore('memory:')
-  const videos = seed(store)
+  const videos = await seed(store)
   let wrong = 0
   for (const query of queries(videos.map(({ id }) => id))) {
     const expected = videos
@@ -62,14 +62,14 @@ t.test('every combination of filters lists what a scan would find', async (t) =>
       )
       .toReversed()
       .slice(0, query.limit)
-    const listed = store.list(query)
+    const listed = await store.list(query)
     if (JSON.stringify(listed) !== JSON.stringify(expected)) {
       wrong++
       t.strictSame(listed, expected, JSON.stringify(query))
     }
   }
   t.equal(wrong, 0)
-  store.close()
+  await store.close()
 })
 
 t.test('no statement of the store scans or sorts rows', async (t) => {
@@ -82,9 +82,9 @@ t.test('no statement of the store scans or sorts rows', async (t) => {
   }
   t.teardown(() => Object.assign(DatabaseSync.prototype, { prepare }))
   const store = openStore(`sqlite:${file}`)
-  const ids = seed(store).map(({ id }) => id)
-  for (const query of queries(ids)) store.list(query)
-  store.expireKeys(0, 1)
+  const ids = (await seed(store)).map(({ id }) => id)
+  for (const query of queries(ids)) await store.list(query)
+  await store.expireKeys(0, 1)
   DatabaseSync.prototype.prepare = prepare
 
   const db = new DatabaseSync(file)
@@ -103,7 +103,7 @@ t.test('no statement of the store scans or sorts rows', async (t) => {
   }
   t.ok(explained > 20, `${explained} statements`)
   db.close()
-  store.close()
+  await store.close()
 })
 
 t.test('the counts follow every change, whoever makes it', async (t) => {
@@ -112,23 +112,23 @@ t.test('the counts follow every change, whoever makes it', async (t) => {
   const db = new DatabaseSync(file)
   const counted = () =>
     db.prepare('SELECT platform, stage, count(*) AS count FROM videos GROUP BY platform, stage').all()
-  const agree = (what: string) => t.same(one.counts(), counted(), what)
-  agree('empty')
-  const videos = seed(one)
-  agree('inserted')
+  const agree = async (what: string) => t.same(await one.counts(), counted(), what)
+  await agree('empty')
+  const videos = await seed(one)
+  await agree('inserted')
   for (const [index, { id }] of videos.entries()) {
     const store = index % 2 ? one : two
-    store.update(id, (video) => ({ ...video, stage: stages[(index * 5) % 8] as Stage }))
-    store.plan(id, (video) => ({ ...video, nextCheckAt: index }))
+    await store.update(id, (video) => ({ ...video, stage: stages[(index * 5) % 8] as Stage }))
+    await store.plan(id, (video) => ({ ...video, nextCheckAt: index }))
   }
-  agree('updated')
-  one.claimDue({ platform: 'mux', ready: false, now: 100, until: 200, horizon: 300, limit: 10 })
-  agree('claimed')
-  t.throws(() => one.insert(videos[0] as Video))
-  agree('a write that failed')
+  await agree('updated')
+  await one.claimDue({ platform: 'mux', ready: false, now: 100, until: 200, horizon: 300, limit: 10 })
+  await agree('claimed')
+  await t.rejects(one.insert(videos[0] as Video))
+  await agree('a write that failed')
   db.exec(`DELETE FROM videos WHERE id < '${videos[9]?.id}'`)
-  agree('deleted by hand')
-  for (const store of [one, two]) store.close()
+  await agree('deleted by hand')
+  for (const store of [one, two]) await store.close()
   db.close()
 })
 
@@ -142,10 +142,13 @@ t.test('a database of an earlier version has its counts and lists after the migr
   db.close()
   const store = openStore(`sqlite:${file}`)
   t.same(
-    store.counts(),
+    await store.counts(),
     stages.toSorted().map((stage) => ({ platform: 'sandbox', stage, count: 1 })),
   )
-  t.strictSame(store.list({ limit: 10 }), videos.filter(({ stage }) => visible.includes(stage)).toReversed())
-  t.strictSame(store.list({ reference: 'r', status: 'ready', limit: 10 }).length, 1)
-  store.close()
+  t.strictSame(
+    await store.list({ limit: 10 }),
+    videos.filter(({ stage }) => visible.includes(stage)).toReversed(),
+  )
+  t.strictSame((await store.list({ reference: 'r', status: 'ready', limit: 10 })).length, 1)
+  await store.close()
 })

@@ -33,35 +33,53 @@ for (const [kind, url] of [
         duration: 0.1,
       },
     })
-    store.insert(video)
-    t.strictSame(store.find(video.id), video)
-    t.equal(store.find('nobody'), undefined)
-    t.equal(
-      store.update('nobody', (current) => current),
-      undefined,
-    )
-    store.close()
+    await store.insert(video)
+    t.strictSame(await store.find(video.id), video)
+    t.equal(await store.find('nobody'), undefined)
+    t.equal(await store.update('nobody', (current) => current), undefined)
+    await store.close()
   })
 
   t.test(`${kind}: update is a compare-and-set`, async (t) => {
     const store = openStore(url())
     const video = aVideo()
-    store.insert(video)
+    await store.insert(video)
     let calls = 0
-    const after = store.update(video.id, (current) => {
+    const after = await store.update(video.id, (current) => {
       // Somebody else is faster, once.
-      if (calls++ === 0) store.update(video.id, (other) => ({ ...other, checks: 7 }))
+      if (calls++ === 0) void store.update(video.id, (other) => ({ ...other, checks: 7 }))
       return { ...current, title: 'changed' }
     })
     t.match(after, { title: 'changed', checks: 7, version: 3 })
     t.equal(calls, 2)
-    t.throws(() =>
+    await t.rejects(
       store.update(video.id, () => {
         throw new Error('refused')
       }),
     )
-    t.equal(store.update(video.id, (current) => current)?.version, 3, 'no change, no write')
-    store.close()
+    t.equal((await store.update(video.id, (current) => current))?.version, 3, 'no change, no write')
+    await store.close()
+  })
+
+  t.test(`${kind}: what goes with a row is written with it or not at all`, async (t) => {
+    const store = openStore(url())
+    const video = aVideo()
+    const key = { client: 'cms', key: 'k', fingerprint: 'f', videoId: video.id, response: null, createdAt: 5 }
+    await store.insert(video, key)
+    await store.expectLeftover(video.id, 1, 0)
+    const along = { leftover: { epoch: 1, searchIn: null }, freesKey: true }
+    await store.update(video.id, (current) => current, along)
+    t.ok(await store.findKey('cms', 'k'), 'no change, nothing with it')
+    t.match(await store.claimLeftover(1, 2), { videoId: video.id, epoch: 1 })
+    await store.update(video.id, (current) => ({ ...current, checks: 1 }), {
+      leftover: { epoch: 1, searchIn: 0 },
+    })
+    const now = Date.now()
+    t.match(await store.claimLeftover(now, now), { videoId: video.id, looks: 0 }, 'due again')
+    await store.update(video.id, (current) => ({ ...current, checks: 2 }), along)
+    t.equal(await store.findKey('cms', 'k'), undefined)
+    t.equal(await store.claimLeftover(now, now), undefined)
+    await store.close()
   })
 
   t.test(`${kind}: lists newest first, by filter and page`, async (t) => {
@@ -73,71 +91,73 @@ for (const [kind, url] of [
         stage: index === 6 ? 'deleted' : 'ready',
       }),
     )
-    for (const video of videos) store.insert(video)
-    const ids = (query: object) =>
-      store.list({ limit: 10, ...query }).map((video) => videos.findIndex(({ id }) => id === video.id))
-    t.strictSame(ids({}), [5, 4, 3, 2, 1, 0])
-    t.strictSame(ids({ limit: 2 }), [5, 4])
-    t.strictSame(ids({ limit: 2, before: videos[4]?.id }), [3, 2])
-    t.strictSame(ids({ reference: 'odd' }), [5, 3, 1])
-    t.strictSame(ids({ platform: 'mux' }), [1, 0])
-    t.strictSame(ids({ status: 'error' }), [])
-    t.strictSame(ids({ platform: 'nobody' }), [])
-    t.same(store.counts(), [
+    for (const video of videos) await store.insert(video)
+    const ids = async (query: object) =>
+      (await store.list({ limit: 10, ...query })).map((video) =>
+        videos.findIndex(({ id }) => id === video.id),
+      )
+    t.strictSame(await ids({}), [5, 4, 3, 2, 1, 0])
+    t.strictSame(await ids({ limit: 2 }), [5, 4])
+    t.strictSame(await ids({ limit: 2, before: videos[4]?.id }), [3, 2])
+    t.strictSame(await ids({ reference: 'odd' }), [5, 3, 1])
+    t.strictSame(await ids({ platform: 'mux' }), [1, 0])
+    t.strictSame(await ids({ status: 'error' }), [])
+    t.strictSame(await ids({ platform: 'nobody' }), [])
+    t.same(await store.counts(), [
       { platform: 'mux', stage: 'ready', count: 2 },
       { platform: 'sandbox', stage: 'deleted', count: 1 },
       { platform: 'sandbox', stage: 'ready', count: 4 },
     ])
-    store.close()
+    await store.close()
   })
 
   t.test(`${kind}: claims what is due, once`, async (t) => {
     const store = openStore(url())
     const rows = [30, 10, null, 20, 500].map((nextCheckAt) => aVideo({ stage: 'processing', nextCheckAt }))
-    for (const row of rows) store.insert(row)
-    store.insert(aVideo({ platform: 'mux', stage: 'processing', nextCheckAt: 1 }))
-    store.insert(aVideo({ stage: 'ready', nextCheckAt: 2 }))
+    for (const row of rows) await store.insert(row)
+    await store.insert(aVideo({ platform: 'mux', stage: 'processing', nextCheckAt: 1 }))
+    await store.insert(aVideo({ stage: 'ready', nextCheckAt: 2 }))
     const claim = (now: number, until: number, horizon: number, limit: number) =>
       store.claimDue({ platform: 'sandbox', ready: false, now, until, horizon, limit })
-    t.equal(store.nextDueAt('sandbox'), 10)
-    const claimed = claim(100, 900, far, 2)
+    t.equal(await store.nextDueAt('sandbox'), 10)
+    const claimed = await claim(100, 900, far, 2)
     t.strictSame(
       claimed.map((video) => video.nextCheckAt),
       [10, 20],
       'the longest due first, as they were',
     )
     t.strictSame(
-      claim(100, 900, far, 5).map((video) => video.nextCheckAt),
+      (await claim(100, 900, far, 5)).map((video) => video.nextCheckAt),
       [30],
     )
-    t.strictSame(claim(100, 900, far, 5), [])
-    t.equal(store.find(claimed[0]?.id ?? '')?.nextCheckAt, 900, 'the claim runs out')
-    t.equal(store.nextDueAt('sandbox'), 500)
+    t.strictSame(await claim(100, 900, far, 5), [])
+    t.equal((await store.find(claimed[0]?.id ?? ''))?.nextCheckAt, 900, 'the claim runs out')
+    t.equal(await store.nextDueAt('sandbox'), 500)
     t.strictSame(
-      claim(100, 200, 600, 5).length,
+      (await claim(100, 200, 600, 5)).length,
       3,
       'what is planned beyond the horizon is due: the clock was set back',
     )
-    t.equal(store.nextDueAt('mux'), 1, 'each platform for itself')
-    t.equal(store.nextDueAt('peertube'), undefined)
-    store.close()
+    t.equal(await store.nextDueAt('mux'), 1, 'each platform for itself')
+    t.equal(await store.nextDueAt('peertube'), undefined)
+    await store.close()
   })
 
   t.test(`${kind}: claims ready videos by a query of their own`, async (t) => {
     const store = openStore(url())
     const plans = [30, null, 20, 500, null]
-    for (const nextCheckAt of plans) store.insert(aVideo({ stage: 'ready', nextCheckAt }))
-    store.insert(aVideo({ stage: 'ready', platform: 'mux' }))
-    store.insert(aVideo({ stage: 'processing', nextCheckAt: 1 }))
-    const claim = (horizon: number, limit: number) =>
-      store
-        .claimDue({ platform: 'sandbox', ready: true, now: 100, until: 900, horizon, limit })
-        .map((video) => video.nextCheckAt)
-    t.strictSame(claim(far, 3), [null, null, 20], 'first those that were never planned')
-    t.strictSame(claim(far, 3), [30])
-    t.strictSame(claim(far, 3), [])
-    t.strictSame(claim(600, 9), [900, 900, 900, 900], 'beyond the horizon')
-    store.close()
+    for (const nextCheckAt of plans) await store.insert(aVideo({ stage: 'ready', nextCheckAt }))
+    await store.insert(aVideo({ stage: 'ready', platform: 'mux' }))
+    await store.insert(aVideo({ stage: 'processing', nextCheckAt: 1 }))
+    const claim = async (horizon: number, limit: number) =>
+      (await store.claimDue({ platform: 'sandbox', ready: true, now: 100, until: 900, horizon, limit })).map(
+        (video) => video.nextCheckAt,
+      )
+    t.strictSame(await claim(far, 3), [null, null, 20], 'first those that were never planned')
+    t.strictSame(await claim(far, 3), [30])
+    t.strictSame(await claim(far, 3), [])
+    t.strictSame(await claim(600, 9), [900, 900, 900, 900], 'beyond the horizon')
+    await store.close()
   })
 
   t.test(`${kind}: an idempotency key comes with its video or not at all`, async (t) => {
@@ -151,27 +171,32 @@ for (const [kind, url] of [
       createdAt: 5,
     })
     const [first, second] = [aVideo(), aVideo()]
-    t.equal(store.insert(first, record(first)), undefined)
-    t.strictSame({ ...store.insert(second, record(second)) }, record(first), 'the holder is told')
-    t.equal(store.find(second.id), undefined)
+    t.equal(await store.insert(first, record(first)), undefined)
+    t.strictSame({ ...(await store.insert(second, record(second))) }, record(first), 'the holder is told')
+    t.equal(await store.find(second.id), undefined)
     t.equal(
-      store.insert(second, { ...record(second), client: 'other' }),
+      await store.insert(second, { ...record(second), client: 'other' }),
       undefined,
       'keys belong to a client',
     )
-    store.answerKey(first.id, 'f:digest', '{"a":1}')
-    t.match(store.findKey('cms', 'k'), { fingerprint: 'f:digest', response: '{"a":1}' })
-    store.releaseKey(first.id)
-    t.equal(store.findKey('cms', 'k'), undefined)
-    t.equal(store.expireKeys(6, 10), 1)
-    t.equal(store.findKey('other', 'k'), undefined)
-    store.close()
+    await store.releaseKey(first.id)
+    t.equal(await store.findKey('cms', 'k'), undefined)
+    const third = aVideo()
+    await store.insert(third, record(third))
+    await store.answerKey(third.id, 'f:digest', '{"a":1}')
+    t.match(await store.findKey('cms', 'k'), { fingerprint: 'f:digest', response: '{"a":1}' })
+    await store.releaseKey(third.id)
+    t.ok(await store.findKey('cms', 'k'), 'an answer is kept')
+    t.equal(await store.expireKeys(6, 10), 2)
+    t.equal(await store.findKey('cms', 'k'), undefined)
+    t.equal(await store.findKey('other', 'k'), undefined)
+    await store.close()
   })
 }
 
 t.test('sqlite: neither claim scans or sorts the table', async (t) => {
   const file = newFile()
-  openStore(`sqlite:${file}`).close()
+  await openStore(`sqlite:${file}`).close()
   const db = new DatabaseSync(file)
   for (const query of dueQueries) {
     const plan = db.prepare(`EXPLAIN QUERY PLAN ${query}`).all(1, 2, 3, 4) as { detail: string }[]
@@ -186,11 +211,11 @@ t.test('sqlite: what was acknowledged is there for the next process', async (t) 
   const url = `sqlite:${newFile()}`
   const store = openStore(url)
   const video = aVideo()
-  store.insert(video)
+  await store.insert(video)
   const other = openStore(url)
-  t.strictSame(other.find(video.id), video)
-  other.close()
-  store.close()
+  t.strictSame(await other.find(video.id), video)
+  await other.close()
+  await store.close()
 })
 
 t.test('sqlite: a file of a newer gateway, or no database at all, is refused with its reason', async (t) => {
@@ -207,15 +232,15 @@ t.test('sqlite: a locked database is an error with a code, and works again after
   const store = openStore(`sqlite:${file}`)
   const locker = new DatabaseSync(file)
   locker.exec('BEGIN IMMEDIATE')
-  t.throws(() => store.insert(aVideo()), { code: 'store-unavailable' })
-  t.doesNotThrow(() => store.ping(), 'a moment is no reason to leave the balancer')
+  await t.rejects(store.insert(aVideo()), { code: 'store-unavailable' })
+  await t.resolves(store.ping(), 'a moment is no reason to leave the balancer')
   await sleep(2_100)
-  t.throws(() => store.ping(), { code: 'store-unavailable' }, 'readiness is about writing')
+  await t.rejects(store.ping(), { code: 'store-unavailable' }, 'readiness is about writing')
   locker.exec('COMMIT')
-  t.doesNotThrow(() => store.ping(), 'and comes back by itself')
-  t.doesNotThrow(() => store.insert(aVideo()))
+  await t.resolves(store.ping(), 'and comes back by itself')
+  await t.resolves(store.insert(aVideo()))
   locker.close()
-  store.close()
+  await store.close()
 })
 
 t.test('several processes that start at once on a fresh file all get their store', async (t) => {

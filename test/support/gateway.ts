@@ -10,6 +10,7 @@ import { type Config, loadConfig } from '../../src/config/config.ts'
 import type { Policy } from '../../src/publication/gateway.ts'
 import { checkAgainstDocument } from './document.ts'
 import { makeMp4, removeMade } from './media.ts'
+import { yieldingStore } from './yielding-store.ts'
 
 export const key = 'vgk_test'
 
@@ -50,6 +51,10 @@ const quick = {
   PLATFORM: 'sandbox',
 }
 
+/** Whole suites are run over a store that is far away: see `far-store.test.ts`. */
+const distantStore: AppOptions =
+  process.env.STORE === 'far' ? { wrapStore: (store) => yieldingStore(store) } : {}
+
 /** The built app, listening, in front of a real sandbox platform. Both are closed at the end of the test. */
 export async function startGateway(
   t: Test,
@@ -72,7 +77,7 @@ export async function startGateway(
   const config = loadConfig({ ...quick, SANDBOX_BASE_URL: platform.url, ...env })
   Object.assign(config.policy, policy)
   config.platforms.push(...platforms)
-  const app = await buildApp(config, options)
+  const app = await buildApp(config, { ...distantStore, ...options })
   const url = await app.server.listen({ port: config.port })
 
   const call: TestGateway['call'] = async (method, path, { headers, json, ...init } = {}) => {

@@ -1,10 +1,10 @@
 /** A process that opens each store it is told, and answers with the error's message, or null. */
 import { openStore } from '../../src/store/sqlite.ts'
 
-process.on('message', (url: string) => {
+process.on('message', async (url: string) => {
   let error: string | null = null
   try {
-    openStore(url).close()
+    await openStore(url).close()
   } catch (failure) {
     error = (failure as Error).message
   }

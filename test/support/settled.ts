@@ -1,0 +1,56 @@
+import { DatabaseSync } from 'node:sqlite'
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { Sandbox } from '../../sandbox/server.ts'
+import type { Video } from '../../src/publication/video.ts'
+
+/** The rows of a database, once nothing is in the middle of something and nothing is to be looked for any more. */
+export async function settled(file: string): Promise<Video[]> {
+  const db = new DatabaseSync(file, { readOnly: true })
+  try {
+    for (const deadline = Date.now() + 60_000; ; await sleep(20)) {
+      const rows = db
+        .prepare('SELECT document FROM videos')
+        .all()
+        .map((row) => JSON.parse(row.document as string) as Video)
+      const moving = rows.filter(
+        ({ stage, undoAt }) =>
+          ['provisioning', 'uploading', 'processing', 'deleting'].includes(stage) ||
+          (undoAt !== null && undoAt < Date.now() && stage !== 'deleted'),
+      )
+      const expected = db.prepare('SELECT * FROM leftovers').all()
+      if (moving.length === 0 && expected.length === 0) return rows
+      if (Date.now() > deadline) throw new Error(`not settled: ${JSON.stringify({ moving, expected })}`)
+    }
+  } finally {
+    db.close()
+  }
+}
+
+export interface Clip {
+  clip_id: string
+  received_bytes: number
+}
+
+/** What is on the platform. */
+export async function clipsOf({ url }: Sandbox): Promise<Clip[]> {
+  const token = await fetch(`${url}/oauth/token`, {
+    method: 'POST',
+    headers: { authorization: `Basic ${Buffer.from('sandbox:sandbox-secret').toString('base64')}` },
+    body: new URLSearchParams({ grant_type: 'client_credentials' }),
+  })
+  const { access_token } = (await token.json()) as { access_token: string }
+  const clips = await fetch(`${url}/clips`, { headers: { authorization: `Bearer ${access_token}` } })
+  return ((await clips.json()) as { clips: Clip[] }).clips
+}
+
+/** What rows and platform say of each other. All three are to be empty. */
+export function mismatches(rows: Video[], clips: Clip[]) {
+  const named = rows.filter(({ stage }) => stage !== 'deleted').map(({ slot }) => slot.videoId)
+  const ids = clips.map(({ clip_id }) => clip_id)
+  return {
+    'on the platform, and no row names it': ids.filter((id) => !named.includes(id)),
+    'named by a row, and not there': named.filter((id) => id === null || !ids.includes(id)),
+    'named by two rows': named.filter((id, index) => named.indexOf(id) !== index),
+  }
+}
+export const noMismatches = mismatches([], [])
