@@ -21,17 +21,20 @@ try {
 }
 
 async function start(): Promise<void> {
-  const [{ buildApp }, { loadConfig }, { default: closeWithGrace }] = await Promise.all([
+  const [{ buildApp }, { loadConfig }, { createLogOutput }, { default: closeWithGrace }] = await Promise.all([
     import('./app.ts'),
     import('./config/config.ts'),
+    import('./observability/log-output.ts'),
     import('close-with-grace'),
   ])
-  const stopSandbox = await ensurePlatform()
+  const output = createLogOutput(1)
+  const say = (line: string) => output.write(`${line}\n`)
+  const stopSandbox = await ensurePlatform(say)
   const config = loadConfig(process.env)
   const key = await ensureCredentials(config)
   const telemetry = config.tracesEndpoint ? await import('./observability/telemetry.ts') : undefined
   const app = await buildApp(config, {
-    logger: { level: config.logLevel },
+    logger: { level: config.logLevel, stream: output },
     ...(telemetry && { traceOf: telemetry.spanOf }),
   })
   const stopTelemetry = telemetry?.startTelemetry(app.server.log)
@@ -42,11 +45,12 @@ async function start(): Promise<void> {
     await app.shutdown(cut.signal)
     await stopTelemetry?.()
     stopSandbox?.()
+    await output.flush()
   })
   onStopSignal(close, () => cut.abort())
   await listen(app, config)
   app.inspect()
-  if (key) console.log(`No API_KEYS are configured: this key works until the process ends: ${key}`)
+  if (key) say(`No API_KEYS are configured: this key works until the process ends: ${key}`)
 }
 
 /** The first signal stops the process; a later one aborts what it still waits for. */
@@ -83,16 +87,16 @@ async function listen({ server }: App, { host, port }: Config): Promise<void> {
  * Outside production a gateway without a platform gets the embedded sandbox. Its videos end with it, so the store does
  * too, unless one is configured.
  */
-async function ensurePlatform(): Promise<(() => void) | undefined> {
+async function ensurePlatform(say: (line: string) => void): Promise<(() => void) | undefined> {
   const { NODE_ENV, PLATFORM, PLATFORMS } = process.env
   if (PLATFORM || PLATFORMS || NODE_ENV === 'production') return undefined
   const { startEmbeddedSandbox } = await import('../sandbox/embedded.ts')
   const sandbox = await startEmbeddedSandbox()
   Object.assign(process.env, sandbox.env)
-  console.log(`No PLATFORM is configured: publishing on the embedded sandbox platform at ${sandbox.url}`)
+  say(`No PLATFORM is configured: publishing on the embedded sandbox platform at ${sandbox.url}`)
   const { DATABASE_URL } = process.env
   process.env.DATABASE_URL = DATABASE_URL || 'memory:'
-  console.log(
+  say(
     process.env.DATABASE_URL === 'memory:'
       ? 'The sandbox forgets its videos when it ends, so the store is in memory and ends with it too.'
       : 'The sandbox forgets its videos when it ends, but DATABASE_URL is configured: after a restart they turn `error`.',
