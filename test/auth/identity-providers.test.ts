@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs'
 import * as jose from 'jose'
 import t, { type Test } from 'tap'
 import { createExternalIssuer } from '../../src/auth/external-issuer.ts'
@@ -5,7 +6,8 @@ import { loadConfig } from '../../src/config/config.ts'
 import { startGateway as startWholeGateway } from '../support/gateway.ts'
 import { startGateway } from './gateway.ts'
 import { audience, type IssuerDouble, startIssuer } from './issuer-double.ts'
-import { foreignTokens, providers } from './token-shapes.ts'
+import { foreignTokens } from './token-shapes/other-kinds.ts'
+import { providers } from './token-shapes/providers.ts'
 
 /** Publishes the metadata of an issuer whose identifier is the double's URL and this path. */
 function publish(issuer: IssuerDouble, path: string, changes: object = {}): string {
@@ -33,6 +35,8 @@ function sign(issuer: IssuerDouble, iss: string, header: object, payload: jose.J
     .sign(issuer.privateKey)
 }
 
+const page = readFileSync('docs/identity-providers.md', 'utf8')
+
 for (const provider of providers) {
   t.test(provider.name, async (t) => {
     const issuer = await startIssuer(t)
@@ -45,6 +49,9 @@ for (const provider of providers) {
       else t.strictSame([status, body], [200, { name, scopes }] as never, what)
     }
     t.strictSame(gateway.said, [])
+    if (provider.name.startsWith('Google')) return
+    for (const [name, value] of Object.entries(provider.env))
+      t.match(page, `\n${name}=${value}\n`, 'the recipe')
   })
 }
 

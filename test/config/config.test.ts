@@ -57,6 +57,27 @@ const refused: [env: Record<string, string>, ...complaints: (string | RegExp)[]]
   ],
   [{ OAUTH_ISSUER: 'https://issuer.example' }, 'OAUTH_AUDIENCE: is needed with OAUTH_ISSUER'],
   [
+    { OAUTH_ISSUER: 'https://issuer.example', OAUTH_AUDIENCE: ' ,' },
+    'OAUTH_AUDIENCE: is needed with OAUTH_ISSUER',
+  ],
+  [
+    { OAUTH_ISSUER: 'https://x.example/.well-known/openid-configuration', OAUTH_AUDIENCE: 'x' },
+    'OAUTH_ISSUER: expected the issuer itself, without /.well-known/ and what follows it',
+  ],
+  [
+    { OAUTH_ISSUER: 'https://x.example/?a', OAUTH_AUDIENCE: 'x' },
+    /^OAUTH_ISSUER: expected a URL/,
+    'OAUTH_ISSUER: is needed with OAUTH_AUDIENCE',
+  ],
+  [{ OAUTH_SCOPE_MAP: 'a=videos:read,b' }, 'OAUTH_SCOPE_MAP: entry 2: expected VALUE=scope+scope'],
+  [{ OAUTH_SCOPE_MAP: '=videos:read' }, 'OAUTH_SCOPE_MAP: entry 1: expected VALUE=scope+scope'],
+  [
+    { OAUTH_SCOPE_MAP: 'a=videos:read+x' },
+    /^OAUTH_SCOPE_MAP: entry 1: names an unknown scope, known are videos:read/,
+  ],
+  [{ OAUTH_SCOPE_MAP: 'a=' }, /^OAUTH_SCOPE_MAP: entry 1: names an unknown scope/],
+  [{ OAUTH_ALLOW_HTTP: 'yes' }, 'OAUTH_ALLOW_HTTP: expected one of true, false'],
+  [
     { OAUTH_AUDIENCE: 'x', DATABASE_URL: 'mysql://x', PLATFORM: ' ,' },
     'DATABASE_URL: expected memory: or sqlite:PATH',
     'OAUTH_ISSUER: is needed with OAUTH_AUDIENCE',
@@ -114,6 +135,16 @@ t.test('what an accepted configuration lacks', async (t) => {
     [{ ...able, ...production }, 'PUBLIC_URL'],
     [{ ...able, PUBLIC_URL: '', ...production }, 'PUBLIC_URL'],
     [{ ...able, ...clients }, 'GATEWAY_SECRET'],
+    [
+      {
+        ...able,
+        OAUTH_ISSUER: 'http://keycloak:8080/realms/x',
+        OAUTH_AUDIENCE: 'x',
+        OAUTH_ALLOW_HTTP: 'true',
+      },
+      'OAUTH_ALLOW_HTTP',
+    ],
+    [{ ...able, OAUTH_ISSUER: 'https://x.example', OAUTH_AUDIENCE: 'x', OAUTH_ALLOW_HTTP: 'true' }],
     [{ ...able, ...clients, ...key }],
     [{ ...able, ...clients, ...secret }],
     [{ ...platform, ...clients, ...secret, ...production }, 'PUBLIC_URL'],

@@ -68,6 +68,7 @@ t.test('links lead to files, and to headings in them', async (t) => {
     'client/README.md',
     'docs/integration.md',
     'docs/configuration.md',
+    'docs/identity-providers.md',
     'docs/platforms.md',
   ]) {
     for (const [, target = ''] of read(file).matchAll(/\]\((?!https?:)([^)]+)\)/g)) {

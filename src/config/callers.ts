@@ -1,0 +1,103 @@
+import { type StaticDecode, type TObject, Type } from '@sinclair/typebox'
+import { parseCredentials } from '../auth/credentials.ts'
+import { parseSecrets } from '../auth/gateway-secret.ts'
+import { type ClaimRules, parseScopeMap } from '../auth/token-claims.ts'
+
+export interface IssuerConfig {
+  issuerUrl: string
+  allowHttp: boolean
+  claims: ClaimRules
+}
+
+/** The variables that say who may call, and the secret that the gateway's own tokens are signed with. */
+export const callerVariables = {
+  GATEWAY_SECRET: Type.Transform(
+    Type.String({
+      default: '',
+      description:
+        'at least 32 random bytes, the same for all replicas (`npm run secret` makes them): the gateway derives its keys from it. Several, comma-separated: the first is used, the others still verify. Outside production a new one is made at startup if it is not set',
+    }),
+  )
+    .Decode(parseSecrets)
+    .Encode(String),
+  API_KEYS: credentials(
+    'permanent keys: `name:sha256hex[:scope+scope]`, comma-separated; no scopes named = all',
+  ),
+  OAUTH_CLIENTS: credentials('clients of the token endpoint, in the same form'),
+  OAUTH_SIGNING_KEY: Type.Optional(
+    Type.String({
+      description:
+        'private JWK (ES256 or EdDSA) that signs access tokens, the same for all replicas; derived from `GATEWAY_SECRET` if not set',
+    }),
+  ),
+  OAUTH_ISSUER: Type.Optional(
+    Type.String({
+      format: 'base',
+      description:
+        'an external issuer whose access tokens are accepted too, see [identity-providers.md](identity-providers.md)',
+    }),
+  ),
+  OAUTH_AUDIENCE: list('', 'audiences, comma-separated; a token of the issuer must name one of them'),
+  OAUTH_AUDIENCE_CLAIM: Type.String({
+    default: 'aud',
+    description: 'claim that names the audience',
+  }),
+  OAUTH_SCOPE_CLAIMS: list(
+    'scope,scp',
+    'claims that hold scopes, comma-separated, such as `roles` or `realm_access.roles`; a token has the scopes of all of them',
+  ),
+  OAUTH_SCOPE_MAP: Type.Transform(
+    Type.String({
+      default: '',
+      description:
+        'what the issuer’s words in these claims mean, `VALUE=scope+scope`, comma-separated: `publisher=videos:read+videos:write`',
+    }),
+  )
+    .Decode(parseScopeMap)
+    .Encode(String),
+  OAUTH_ALLOW_HTTP: Type.Union([Type.Literal('true'), Type.Literal('false')], {
+    default: 'false',
+    description:
+      'accepts an `OAUTH_ISSUER` with http elsewhere than on a loopback address; only for networks in which nobody can change what the issuer sends',
+  }),
+}
+
+type Values = StaticDecode<TObject<typeof callerVariables>>
+
+/** Puts the variables of the external issuer together, and complains where they do not fit. */
+export function externalIssuer(values: Values, complaints: string[]): IssuerConfig | undefined {
+  const { OAUTH_ISSUER: issuerUrl, OAUTH_AUDIENCE: audiences } = values
+  if (issuerUrl && audiences.length === 0) complaints.push('OAUTH_AUDIENCE: is needed with OAUTH_ISSUER')
+  if (audiences.length > 0 && !issuerUrl) complaints.push('OAUTH_ISSUER: is needed with OAUTH_AUDIENCE')
+  if (issuerUrl?.includes('/.well-known/'))
+    complaints.push('OAUTH_ISSUER: expected the issuer itself, without /.well-known/ and what follows it')
+  if (!issuerUrl || audiences.length === 0) return undefined
+  return {
+    issuerUrl,
+    allowHttp: values.OAUTH_ALLOW_HTTP === 'true',
+    claims: {
+      audiences,
+      audienceClaim: values.OAUTH_AUDIENCE_CLAIM,
+      scopeClaims: values.OAUTH_SCOPE_CLAIMS,
+      scopeMap: values.OAUTH_SCOPE_MAP,
+    },
+  }
+}
+
+/** Texts, comma-separated. */
+function list(preset: string, description: string) {
+  return Type.Transform(Type.String({ default: preset, description }))
+    .Decode((text) =>
+      text
+        .split(',')
+        .map((part) => part.trim())
+        .filter(Boolean),
+    )
+    .Encode(String)
+}
+
+function credentials(description: string) {
+  return Type.Transform(Type.String({ default: '', description }))
+    .Decode(parseCredentials)
+    .Encode(String)
+}
