@@ -8,7 +8,7 @@ const knownEndings: [sender: string, boundary: RegExp, bytes: number[]][] = [
   ['fetch of Node (undici)', /^-{4}formdata-undici-\d{12}$/, [2, 0]],
   ['needle', /^-+NODENEEDLEHTTPCLIENT/, [0]],
   ['node-fetch 3, formdata-polyfill', /^(?=.{32}$)-{4,}\d+$/, [0]],
-  ['got, openai and others with form-data-encoder', /^form-data-boundary-[0-9a-z]{16}$/, [4]],
+  ['got, openai and others with form-data-encoder', /^form-data-(boundary|encoder)-[0-9a-z]{16}$/, [4]],
   ['form-data: axios, superagent, node-fetch 2, got', /^-{26}([0-9a-f]{24}|\d{24})$/, [2]],
   ['axios', /^axios-[\d.]+-boundary-/, [2]],
   ['curl, PHP', /^-{24}[0-9A-Za-z]{16,22}$/, [2]],

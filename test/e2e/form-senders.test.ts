@@ -65,6 +65,37 @@ for (const [platform, startDouble] of [
     t.strictSame(double.violations, [])
   })
 
+t.test('mux gets a large file of unknown length in chunks', async (t) => {
+  const double = await startMux()
+  t.teardown(() => double.close())
+  const gateway = await startGateway(t, { env: { PLATFORM: 'mux', ...double.variables } })
+  const file = boxes(20_000_003, 'moov-at-end')
+  for (const sender of formSenders.filter(({ name }) => name.startsWith('undici'))) {
+    const before = double.calls('upload')
+    t.match(await send(gateway.url, sender, { title: sender.name }, file), /^HTTP\/1\.1 201 /)
+    t.ok(double.content(sender.name)?.equals(file), `${sender.name}: every byte`)
+    t.equal(double.calls('upload') - before, 3)
+  }
+  t.strictSame(double.violations, [])
+})
+
+t.test('the limit of the content counts for a file of unknown length', async (t) => {
+  const double = await startPeerTube()
+  t.teardown(() => double.close())
+  const env = { PLATFORM: 'peertube', ...double.variables, UPLOAD_MAX_BYTES: String(long) }
+  const gateway = await startGateway(t, { env })
+  for (const sender of [...formSenders.filter(({ name }) => name.startsWith('undici')), ...homemadeForms])
+    for (const [length, status] of [
+      [long, 201],
+      [long + 1, 413],
+      [2 * long, 413],
+    ] as const) {
+      const file = boxes(length, 'moov-at-end')
+      const answer = await send(gateway.url, sender, { title: 'xyz' }, file)
+      t.match(answer, new RegExp(`^HTTP/1.1 ${status} `), `${sender.name}: ${length} bytes`)
+    }
+})
+
 t.test('the sandbox takes them too, and can be told to need lengths', async (t) => {
   for (const needed of ['false', 'true']) {
     const gateway = await startGateway(t, { env: { SANDBOX_LENGTH_REQUIRED: needed } })

@@ -36,8 +36,10 @@ export const formSenders: FormSender[] = [
   },
   // node-fetch 3.3 and formdata-polyfill.
   { ...usual, name: 'node-fetch 3', boundary: '----3517940084407080558919410003', end: '' },
-  // got 12, with the FormData of Node and of formdata-node.
+  // form-data-encoder 1 to 3: got 12, with the FormData of Node and of formdata-node.
   { ...usual, name: 'got 12', boundary: 'form-data-boundary-q4re4yhg37z4sc8f', end: '\r\n\r\n' },
+  // form-data-encoder 4: got 14.
+  { ...usual, name: 'got 14', boundary: 'form-data-encoder-duhwmgd641t68v16', end: '\r\n\r\n' },
   // got 11 and 12, axios, superagent, request, node-fetch 2: all with the package form-data.
   { ...usual, name: 'form-data 4', boundary: '--------------------------5ae9bca1d522d04c66084dab' },
   { ...usual, name: 'axios 1', boundary: 'axios-1.21.1-boundary-Z0ovQFaoPeHlvrxUGyo3IY_zo' },
@@ -51,18 +53,25 @@ export const formSenders: FormSender[] = [
     field: (name) => ['Content-Type: text/plain; charset=utf-8', ...plain(name)],
     file: ['Content-Type: video/mp4', disposition],
   },
-  // source: WebKitFormBoundary of Chromium and Safari; the numbers of Firefox.
-  { ...usual, name: 'Chromium, Safari', boundary: '----WebKitFormBoundary9YpX2LMkQ4c7RtUa' },
+  // Chromium 156; Safari has the same.
+  { ...usual, name: 'Chromium, Safari', boundary: '----WebKitFormBoundarySpxd70owdA65Xs26' },
+  // source: FormData of Firefox.
   { ...usual, name: 'Firefox', boundary: '---------------------------9051914041544843365972754266' },
   { ...usual, name: 'Firefox from 134', boundary: '----geckoformboundary3f1ab2c49e5d6a7b8c9d0e1f2a3b4c5d' },
-  // source: mime/multipart, CreateFormFile.
+  // net/http of Ruby 3.1.
+  { ...usual, name: 'Ruby', boundary: 'JDRofHItF8GF8CgX0_Rkp7Eg5j6XDbBvd9Liqe0pMG6IeGDRwOXslA' },
+  // HTTP::Request::Common of libwww-perl 6.68: always this boundary, unless it occurs in the file.
+  { ...usual, name: 'Perl LWP', boundary: 'xYzZY' },
+  // PHP 8.2, CURLFile.
+  { ...usual, name: 'PHP curl', boundary: '------------------------294d236ea5a57013' },
+  // mime/multipart of Go 1.19, CreateFormFile.
   {
     ...usual,
     name: 'Go',
     boundary: 'b5ab3ab8d4e2f1a09c87b6d5e4f3a2b1c0d9e8f7a6b5c4d3e2f1a0b9c8d7',
     file: [disposition, 'Content-Type: application/octet-stream'],
   },
-  // source: okhttp3.MultipartBody of OkHttp 3 and 4.
+  // OkHttp 3.13; 4 has the same.
   {
     ...usual,
     name: 'OkHttp',
@@ -82,7 +91,7 @@ export const formSenders: FormSender[] = [
     ],
     file: [disposition, 'Content-Type: video/mp4', `Content-Length: ${partLength}`],
   },
-  // source: MultipartEntityBuilder of Apache HttpClient 4, whose fields are in ISO-8859-1 by default.
+  // MultipartEntityBuilder of Apache HttpClient 4.5.14, whose fields are in ISO-8859-1 by default.
   {
     ...usual,
     name: 'Apache HttpClient 4',
@@ -93,6 +102,12 @@ export const formSenders: FormSender[] = [
       'Content-Transfer-Encoding: 8bit',
     ],
     file: [disposition, 'Content-Type: video/mp4', 'Content-Transfer-Encoding: binary'],
+  },
+  {
+    ...usual,
+    name: 'Apache HttpClient 5.2',
+    boundary: 'rZBIRMPA7fMdWnXlOPPDzEaoKTlqfgd',
+    field: (name) => [...plain(name), 'Content-Type: text/plain; charset=ISO-8859-1'],
   },
   // source: MultipartFormDataContent of .NET.
   {

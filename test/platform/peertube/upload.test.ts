@@ -1,4 +1,5 @@
 import { randomBytes } from 'node:crypto'
+import { Readable } from 'node:stream'
 import { setTimeout as sleep } from 'node:timers/promises'
 import t from 'tap'
 import { GatewayError } from '../../../src/errors.ts'
@@ -72,6 +73,48 @@ scenario('the process died before the last answer: status finds the video', asyn
   await platform.remove(session, video.call())
   t.equal(double.leftovers(), 110, 'it is removed by its session as well, and no other')
 })
+
+scenario(
+  'the last chunk is cut when the session was opened with an upper bound of the size',
+  async (t, setup) => {
+    const { double, platform, publication } = setup
+    const chunkSize = double.chunkSize as number
+    for (const fault of [
+      { reset: { afterBytes: 0 } },
+      { reset: { afterBytes: 50 } },
+      { reset: { afterBytes: 0 }, late: true },
+      { status: 503 },
+    ]) {
+      const video = publication()
+      const bytes = randomBytes(2 * chunkSize + 100)
+      await video.provision()
+      const { stream, ...content } = contentOf(bytes, null, bytes.length + 2)
+      // All chunks but the last are through when the end of the content is read.
+      const faulty = async function* () {
+        for await (const piece of stream) yield piece
+        double.fail('upload', fault)
+      }
+      await video.upload({
+        ...content,
+        stream: Readable.from(faulty(), { objectMode: false, highWaterMark: 0 }),
+      })
+      t.ok(double.content(video.draft.title)?.equals(bytes), JSON.stringify(fault))
+    }
+
+    const sizes: number[] = []
+    const video = publication()
+    const { keep, ...call } = video.call()
+    const keepSizes: typeof keep = async (slot) => {
+      sizes.push(JSON.parse(slot.handle ?? '{}').size)
+      await keep(slot)
+    }
+    await platform.upload(video.slot, video.draft, contentOf(randomBytes(200), null, 204), {
+      ...call,
+      keep: keepSizes,
+    })
+    t.strictSame(sizes, [204, 200, undefined], 'the exact size is kept before PeerTube hears of it')
+  },
+)
 
 scenario('a session that is gone, or another account’s, awaits an upload', async (t, setup) => {
   const { platform, publication } = setup
