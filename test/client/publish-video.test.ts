@@ -79,16 +79,12 @@ t.test('a wrong call is one clear line and status 2', async (t) => {
     [[sample, 'more', '--title', 'x'], env, /^usage: /],
     [[sample, '--tilte', 'x'], env, /--tilte/],
     [[sample, '--title', 'x'], {}, /^GATEWAY_URL is missing: .*http:\/\/localhost:3000/],
-    ...[
-      ['localhost:3000', /begin with https?:/],
-      ['127.0.0.1:3000', /begin with https?:/],
-      ['//gateway', /begin with https?:/],
-      ['ftp://gateway', /begin with https?:/],
-      ['http://', /begin with https?:/],
-      ['http://user:secret@gateway', /has no user/],
-      ['http://gateway?x=1', /no .*query/],
-      ['http://gateway/v1/', /ends before \/v1/],
-    ].map(([url, line]) => [[sample, '--title', 'x'], { ...env, GATEWAY_URL: url }, line]),
+    [
+      [sample, '--title', 'x'],
+      { ...env, GATEWAY_URL: 'localhost:3000' },
+      /^GATEWAY_URL: .*begin with https:/,
+    ],
+    [[sample, '--title', 'x'], { ...env, GATEWAY_URL: 'http://a:secret@b' }, /^GATEWAY_URL: .*no user/],
     [[sample, '--title', 'x'], { GATEWAY_URL: env.GATEWAY_URL }, /^GATEWAY_API_KEY is missing/],
   ] as [string[], Record<string, string>, RegExp][]) {
     const { status, out, err } = await publish(args, environment)
