@@ -117,7 +117,7 @@ const file = new Blob([readFileSync('video.mp4')], { type: 'video/mp4' })
 async function install(): Promise<string | undefined> {
   await writeFile(join(directory, 'package.json'), '{ "type": "module" }')
   const options = ['--ignore-scripts', '--no-audit', '--no-fund', '--prefer-offline', '--no-package-lock']
-  const settings = { cwd: directory, env: { ...env, npm_config_fetch_retries: '1' }, timeout: 120_000 }
+  const settings = { cwd: directory, env: { ...env, npm_config_fetch_retries: '0' }, timeout: 120_000 }
   try {
     await run('npm', ['install', ...options, ...generators], settings)
     return undefined
