@@ -1,5 +1,5 @@
-import { openAsBlob } from 'node:fs'
 import cliProgress from 'cli-progress'
+import { openFile } from '../client/src/file.ts'
 import type { CreateVideoData, VideoGateway } from '../client/src/index.ts'
 
 /**
@@ -36,15 +36,6 @@ export async function publishFile(
 
 export function say(label: string, text: string): void {
   console.log(`${label.padEnd(17)} ${text}`)
-}
-
-/** A file that grows or shrinks meanwhile fails the upload: the blob keeps to what was there. */
-async function openFile(file: string): Promise<Blob> {
-  try {
-    return await openAsBlob(file)
-  } catch {
-    throw new Error(`${file} cannot be read`)
-  }
 }
 
 async function upload(gateway: VideoGateway, id: string, content: Blob, signal?: AbortSignal): Promise<void> {

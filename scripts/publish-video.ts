@@ -1,8 +1,6 @@
 /**
- * Publishes a file through a running gateway, with a progress bar:
- * `npm run publish-video -- FILE --title TITLE [--description …] [--reference …] [--platform …]`.
- * GATEWAY_URL says where it is; GATEWAY_API_KEY, or GATEWAY_CLIENT_ID and GATEWAY_CLIENT_SECRET, who we are.
- * Ends with 0 when the video is ready, 1 when it is not, 2 when the call was wrong, 130 after Ctrl-C.
+ * Publishes a file through a running gateway, with a progress bar; `--help` says how it is called.
+ * Exits with 0 when the video is ready, 1 when it is not, 2 when the call was wrong, 130 after Ctrl-C.
  */
 import { parseArgs } from 'node:util'
 import { clientCredentials, GatewayProblem, VideoFailedError, VideoGateway } from '../client/src/index.ts'
@@ -10,6 +8,21 @@ import { publishFile } from './publication.ts'
 
 const usage =
   'usage: npm run publish-video -- FILE --title TITLE [--description …] [--reference …] [--platform …]'
+const help = `${usage}
+
+Publishes the MP4 file FILE through a running gateway and waits until the video is ready.
+
+  --title TITLE     title of the video, required
+  --description …   its description
+  --reference …     your own id for it
+  --platform …      the platform to publish on; the gateway's default if absent
+
+Environment:
+  GATEWAY_URL       address of the gateway, such as http://localhost:3000
+  GATEWAY_API_KEY   an API key; or, of an OAuth2 client,
+  GATEWAY_CLIENT_ID, GATEWAY_CLIENT_SECRET
+
+Exit status: 0 the video is ready, 1 it is not, 2 the call was wrong, 130 after Ctrl-C.`
 const interrupted = new AbortController()
 process.once('SIGINT', () => interrupted.abort(new Error('interrupted')))
 
@@ -24,23 +37,41 @@ try {
 function readArguments() {
   const text = { type: 'string' } as const
   const { values, positionals } = parseArgs({
-    options: { title: text, description: text, reference: text, platform: text },
+    options: {
+      title: text,
+      description: text,
+      reference: text,
+      platform: text,
+      help: { type: 'boolean', short: 'h' },
+    },
     allowPositionals: true,
   })
+  if (values.help) {
+    console.log(help)
+    process.exit(0)
+  }
   const [file, ...more] = positionals
-  const { title, ...rest } = values
-  if (!file || more.length > 0 || title === undefined) throw new Error(usage)
+  const { title, help: _, ...rest } = values
+  if (!file || more.length > 0 || title === undefined) throw new Error(`${usage}\n(--help says more)`)
   return [file, { title, ...rest }] as const
 }
 
 function readEnvironment(): VideoGateway {
   const { GATEWAY_URL: url, GATEWAY_API_KEY: key } = process.env
   const { GATEWAY_CLIENT_ID: clientId, GATEWAY_CLIENT_SECRET: clientSecret } = process.env
-  if (!url || !URL.canParse(url)) throw new Error('GATEWAY_URL: the address of the gateway is missing')
-  if (key) return new VideoGateway({ url, token: key })
-  if (clientId && clientSecret)
-    return new VideoGateway({ url, token: clientCredentials({ url, clientId, clientSecret }) })
-  throw new Error('GATEWAY_API_KEY is missing, and so are GATEWAY_CLIENT_ID and GATEWAY_CLIENT_SECRET')
+  if (!url)
+    throw new Error(
+      'GATEWAY_URL is missing: set it to the address of the gateway, such as http://localhost:3000',
+    )
+  if (!key && !(clientId && clientSecret))
+    throw new Error('GATEWAY_API_KEY is missing, and so are GATEWAY_CLIENT_ID and GATEWAY_CLIENT_SECRET')
+  try {
+    const token =
+      key || clientCredentials({ url, clientId: clientId ?? '', clientSecret: clientSecret ?? '' })
+    return new VideoGateway({ url, token })
+  } catch (error) {
+    throw new Error(`GATEWAY_URL: ${(error as Error).message}`)
+  }
 }
 
 /** One line for whoever sits in front of it. */

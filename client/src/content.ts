@@ -1,5 +1,19 @@
-/** The mp4: a `Blob` (in Node `await openAsBlob(path)` of `node:fs`), or bytes from anywhere. */
-export type Content = Blob | { bytes: AsyncIterable<Uint8Array>; size?: number | undefined }
+import { openFile } from './file.ts'
+
+/**
+ * The MP4: the path of a file (Node), a `Blob`, its bytes (`Buffer`, `Uint8Array`, `ArrayBuffer`), or a stream of them
+ * (`Readable`, `ReadableStream`, any other `AsyncIterable`). The size of a stream is not known unless it comes with it.
+ */
+export type Content = string | URL | Blob | Bytes | { bytes: Bytes | Blob; size?: number | undefined }
+
+type Bytes = Uint8Array | ArrayBuffer | ReadableStream<Uint8Array> | AsyncIterable<Uint8Array>
+
+/** Content that is ready to be sent. */
+export interface OpenContent {
+  bytes: AsyncIterable<Uint8Array>
+  /** In bytes; undefined when it is not known. */
+  size: number | undefined
+}
 
 const largestPiece = 256 * 1024
 
@@ -10,23 +24,40 @@ export interface Progress {
   total: number | undefined
 }
 
-export function sizeOf(content: Content): number | undefined {
-  return content.size
+/** Something that is no content, or yields none. */
+export class NotContentError extends TypeError {
+  override readonly name = 'TypeError'
 }
+
+/** @throws NotContentError that says what content can be; an Error that says why a file cannot be read */
+export async function openContent(content: Content): Promise<OpenContent> {
+  if (typeof content === 'string' || content instanceof URL) return openContent(await openFile(content))
+  if (content instanceof Blob) return { bytes: readerBytes(content.stream().getReader()), size: content.size }
+  if (content instanceof Uint8Array) return { bytes: memoryBytes(content), size: content.byteLength }
+  if (content instanceof ArrayBuffer) return openContent(new Uint8Array(content))
+  if (content instanceof ReadableStream) return { bytes: readerBytes(content.getReader()), size: undefined }
+  if (isIterable(content)) return { bytes: content, size: undefined }
+  const { bytes, size } = (content ?? {}) as { bytes?: Content; size?: unknown }
+  if (bytes === undefined || typeof bytes === 'string' || !(size === undefined || isLength(size)))
+    throw new NotContentError(`content must be ${expected}; this is ${nameOf(content)}`)
+  const { bytes: opened, size: known } = await openContent(bytes)
+  return { bytes: opened, size: size ?? known }
+}
+
+const expected =
+  'the path of a file, a Blob, a Buffer or Uint8Array, a Readable, a ReadableStream, an AsyncIterable of Uint8Array, or { bytes, size } of these'
 
 /**
  * The content as the body of a request: read only as fast as the connection takes it. It ends with the signal, for
  * fetch would go on reading what it has no use for any more.
  */
 export function streamOf(
-  content: Content,
+  { bytes, size }: OpenContent,
   onProgress: (progress: Progress) => void = () => {},
   signal?: AbortSignal,
 ): ReadableStream<Uint8Array> {
-  const total = sizeOf(content)
   let sent = 0
-  const source = content instanceof Blob ? blobBytes(content) : content.bytes
-  const iterator = source[Symbol.asyncIterator]()
+  const iterator = bytes[Symbol.asyncIterator]()
   return new ReadableStream<Uint8Array>(
     {
       async pull(controller) {
@@ -36,9 +67,15 @@ export function streamOf(
           await iterator.return?.()
           return controller.error(signal.reason)
         }
+        if (!(value instanceof Uint8Array)) {
+          await iterator.return?.()
+          throw new NotContentError(
+            `a stream of content must yield Uint8Array, without an encoding; this one yields ${nameOf(value)}`,
+          )
+        }
         sent += value.byteLength
         controller.enqueue(value)
-        onProgress({ sent, total })
+        onProgress({ sent, total: size })
       },
       async cancel() {
         await iterator.return?.()
@@ -49,18 +86,42 @@ export function streamOf(
 }
 
 /** Not every runtime can iterate over a stream of the platform. */
-async function* blobBytes(blob: Blob): AsyncGenerator<Uint8Array> {
-  const reader = blob.stream().getReader()
+async function* readerBytes(reader: ReadableStreamDefaultReader<Uint8Array>): AsyncGenerator<Uint8Array> {
   try {
-    for (let next = await reader.read(); !next.done; next = await reader.read()) yield* pieces(next.value)
+    for (let next = await reader.read(); !next.done; next = await reader.read()) {
+      // A blob in memory comes in one piece.
+      if (next.value instanceof Uint8Array) yield* pieces(next.value)
+      else yield next.value
+    }
   } finally {
     await reader.cancel()
   }
 }
 
-/** A blob in memory comes in one piece, which would tell nothing of its progress. */
+async function* memoryBytes(bytes: Uint8Array): AsyncGenerator<Uint8Array> {
+  yield* pieces(bytes)
+}
+
+/** One large piece would tell nothing of its progress. */
 function* pieces(bytes: Uint8Array): Generator<Uint8Array> {
   for (let start = 0; start < bytes.length; start += largestPiece) {
     yield bytes.subarray(start, start + largestPiece)
   }
+}
+
+function isIterable(content: unknown): content is AsyncIterable<Uint8Array> {
+  return typeof (content as AsyncIterable<Uint8Array> | null)?.[Symbol.asyncIterator] === 'function'
+}
+
+function isLength(size: unknown): size is number {
+  return Number.isSafeInteger(size) && (size as number) >= 0
+}
+
+function nameOf(value: unknown): string {
+  if (value === null || value === undefined) return String(value)
+  if (typeof value !== 'object') return `a ${typeof value}`
+  const name = Object.getPrototypeOf(value)?.constructor?.name
+  return name && name !== 'Object'
+    ? `a ${name}`
+    : `an object with ${Object.keys(value).join(', ') || 'nothing'}`
 }

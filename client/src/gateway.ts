@@ -1,4 +1,4 @@
-import { type Content, type Progress, sizeOf, streamOf } from './content.ts'
+import { type Content, NotContentError, openContent, type Progress, streamOf } from './content.ts'
 import type {
   CreateVideoData,
   DeleteVideoData,
@@ -58,17 +58,23 @@ export class VideoGateway {
 
   /**
    * Streams the content into the slot; resolves when the platform has all of it. An upload that failed can be made
-   * again from its start.
+   * again from its start, a stream only with a new one.
+   * @throws also TypeError when the content is none, Error when its file cannot be read
    */
   async upload(id: string, content: Content, { onProgress, signal }: UploadOptions = {}): Promise<void> {
     const url: PutContentData['url'] = '/v1/videos/{id}/content'
-    const size = sizeOf(content)
-    await this.#http.send('PUT', expand(url, { id }), {
+    const opened = await openContent(content)
+    const { size } = opened
+    const sent = this.#http.send('PUT', expand(url, { id }), {
       headers: { 'content-type': 'video/mp4', ...(size !== undefined && { 'content-length': String(size) }) },
       // The DOM's types and Node's do not agree on the stream.
-      body: streamOf(content, onProgress, signal) as never,
+      body: streamOf(opened, onProgress, signal) as never,
       duplex: 'half',
       ...(signal && { signal }),
+    })
+    // fetch hides what its body threw behind an error of its own.
+    await sent.catch((error) => {
+      throw error?.cause instanceof NotContentError ? error.cause : error
     })
   }
 

@@ -26,7 +26,7 @@ export interface Http {
 
 /** Requests to the gateway at `baseUrl`, with its token, and with its problem documents as errors. */
 export function createHttp(baseUrl: string, token: TokenSource, fetcher: typeof fetch): Http {
-  const base = baseUrl.replace(/\/+$/, '')
+  const base = checkBase(baseUrl)
 
   async function send(method: string, path: string, init: RequestInit, renew = false): Promise<Response> {
     const headers = new Headers(init.headers)
@@ -59,6 +59,19 @@ export function createHttp(baseUrl: string, token: TokenSource, fetcher: typeof 
     send,
     json: async (method, url, request) => (await call(method, url, request)).json() as never,
   }
+}
+
+/** @returns the gateway's address without a slash at its end @throws TypeError that says what it must be */
+export function checkBase(url: string): string {
+  const example = 'such as https://video-gateway.example'
+  const parsed = URL.canParse(url) ? new URL(url) : undefined
+  if (!parsed || !/^https?:$/.test(parsed.protocol))
+    throw new TypeError(`the address of the gateway must begin with https:// or http://, ${example}`)
+  if (parsed.username || parsed.password || parsed.search || parsed.hash)
+    throw new TypeError(`the address of the gateway has no user, query or fragment, ${example}`)
+  if (/\/v1\/*$/.test(parsed.pathname))
+    throw new TypeError(`the address of the gateway ends before /v1, ${example}`)
+  return parsed.href.replace(/\/+$/, '')
 }
 
 /** Fills in the parameters of a path such as `/v1/videos/{id}`. */

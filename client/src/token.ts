@@ -1,5 +1,5 @@
 import type { CreateAccessTokenResponse } from './generated/types.gen.ts'
-import type { TokenSource } from './http.ts'
+import { checkBase, type TokenSource } from './http.ts'
 import { readProblem } from './problem.ts'
 
 export interface ClientCredentials {
@@ -17,6 +17,7 @@ const margin = 30
 
 /** A client of the gateway's token endpoint (RFC 6749 §4.4): one token is shared by all calls until it expires. */
 export function clientCredentials(options: ClientCredentials): TokenSource {
+  checkBase(options.url)
   let current: { token: Promise<string>; until: number } | undefined
   return ({ renew }) => {
     if (!renew && current && Date.now() < current.until) return current.token
@@ -44,7 +45,7 @@ async function requestToken(options: ClientCredentials): Promise<CreateAccessTok
     client_secret: clientSecret,
     ...(scope && { scope }),
   })
-  const response = await fetcher(`${url.replace(/\/+$/, '')}/oauth2/token`, { method: 'POST', body })
+  const response = await fetcher(`${checkBase(url)}/oauth2/token`, { method: 'POST', body })
   if (!response.ok) throw await readProblem(response)
   return (await response.json()) as CreateAccessTokenResponse
 }

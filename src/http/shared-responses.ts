@@ -2,8 +2,8 @@ import type { Readable } from 'node:stream'
 import type { FastifyInstance } from 'fastify'
 
 /**
- * Keeps every file that this scope serves in memory and sends the same buffer in every response. A file read per response
- * takes up to 128 KiB for as long as the client does not read it. For a few files only: nothing is ever dropped.
+ * Keeps every response of this scope in memory and sends the same buffer each time. A response of its own takes up to its
+ * whole length for as long as the client does not read it. For a few files only: nothing is ever dropped.
  */
 export function shareFiles(app: FastifyInstance): void {
   const files = new Map<string, Promise<Buffer>>()
@@ -13,15 +13,18 @@ export function shareFiles(app: FastifyInstance): void {
     done()
   })
   app.addHook('onSend', async ({ method, url }, { statusCode }, payload) => {
-    const stream = payload as Readable
-    if (method !== 'GET' || statusCode !== 200 || typeof stream?.pipe !== 'function') return payload
+    if (method !== 'GET' || statusCode !== 200) return payload
+    const stream = typeof (payload as Readable)?.pipe === 'function' ? (payload as Readable) : undefined
+    if (!stream && typeof payload !== 'string') return payload
     const path = url.split('?', 1)[0] as string
     const known = files.get(path)
     if (known) {
-      stream.destroy()
+      stream?.destroy()
       return known
     }
-    const reading = stream.toArray().then((chunks) => Buffer.concat(chunks))
+    const reading = stream
+      ? stream.toArray().then((chunks) => Buffer.concat(chunks))
+      : Promise.resolve(Buffer.from(payload as string))
     files.set(path, reading)
     return reading.catch((error) => {
       files.delete(path)

@@ -52,10 +52,10 @@ function operationsOf(view: Document): Document[] {
   return Object.values(view.paths as Document[]).flatMap((item) => Object.values(item as object))
 }
 
-/** An id that does not exist would be proposed to every operation. */
-function proposeParameter({ name, schema }: Document, platforms: string[]): void {
-  if (name === 'platform') schema.enum = platforms
-  if (name === 'id') delete schema.examples
+/** No id is proposed: it would be that of no video. */
+function proposeParameter(parameter: Document, platforms: string[]): void {
+  if (parameter.name === 'platform') parameter.schema.enum = platforms
+  if (parameter.name === 'id') delete parameter.example
 }
 
 /** Swagger UI makes up a value of every field that has no example: `string`, `1`. */

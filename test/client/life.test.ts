@@ -1,7 +1,15 @@
-import { readFileSync } from 'node:fs'
+import { createReadStream, openAsBlob, readFileSync } from 'node:fs'
+import { Readable } from 'node:stream'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { pathToFileURL } from 'node:url'
 import t from 'tap'
-import { GatewayProblem, type Progress, VideoGateway } from '../../client/src/index.ts'
+import {
+  type Content,
+  clientCredentials,
+  GatewayProblem,
+  type Progress,
+  VideoGateway,
+} from '../../client/src/index.ts'
 import { fakeMp4, key, startGateway } from '../support/gateway.ts'
 
 t.test('a whole publication, with its progress', async (t) => {
@@ -85,6 +93,104 @@ t.test('content comes from anywhere, with or without a size', async (t) => {
   }
 })
 
+t.test('content is a path, bytes in memory or a stream of them', async (t) => {
+  const server = await startGateway(t)
+  const gateway = new VideoGateway({ url: server.url, token: key })
+  const path = 'sandbox/sample.mp4'
+  const file = new Uint8Array(readFileSync(path))
+  const total = file.length
+  const kinds: Record<string, [content: Content, total: number | undefined]> = {
+    'a path': [path, total],
+    'a URL of a file': [pathToFileURL(path), total],
+    'a Blob of a file': [await openAsBlob(path), total],
+    'a Buffer': [readFileSync(path), total],
+    'a Uint8Array': [file, total],
+    'an ArrayBuffer': [file.buffer, total],
+    'a part of a Buffer': [Buffer.concat([Buffer.from('xx'), file]).subarray(2), total],
+    'a Readable': [createReadStream(path), undefined],
+    'a Readable of a few pieces': [Readable.from([file.subarray(0, 10), file.subarray(10)]), undefined],
+    'a ReadableStream': [new Blob([file]).stream(), undefined],
+    'a ReadableStream of Node': [Readable.toWeb(createReadStream(path)) as never, undefined],
+    'a Readable with its size': [{ bytes: createReadStream(path), size: total }, total],
+    'a ReadableStream with its size': [{ bytes: new Blob([file]).stream(), size: total }, total],
+    'a Buffer with its size': [{ bytes: file, size: total }, total],
+  }
+  for (const [kind, [content, size]] of Object.entries(kinds)) {
+    const { id } = await gateway.create({ title: kind })
+    const seen: Progress[] = []
+    await gateway.upload(id, content, { onProgress: (progress) => seen.push(progress) })
+    t.strictSame(seen.at(-1), { sent: total, total: size }, kind)
+    t.match(await server.until(id, ({ status }) => status !== 'pending'), { status: 'ready' }, kind)
+  }
+})
+
+t.test('anything else is refused with what is expected, and the slot stays free', async (t) => {
+  const { url } = await startGateway(t)
+  const gateway = new VideoGateway({ url, token: key })
+  const { id } = await gateway.create({ title: 'x' })
+  const expected =
+    /^content must be the path of a file, a Blob, a Buffer .* \{ bytes, size \} of these; this is /
+  const used = new Blob([new Uint8Array(100)]).stream()
+  used.getReader()
+  const cases: [content: unknown, message: RegExp][] = [
+    [undefined, /this is undefined$/],
+    [null, /this is null$/],
+    [42, /this is a number$/],
+    [{}, /this is an object with nothing$/],
+    [{ path: 'sandbox/sample.mp4' }, /this is an object with path$/],
+    [new Map(), /this is a Map$/],
+    [Promise.resolve(fakeMp4(100)), /this is a Promise$/],
+    [[1, 2], /this is a Array$/],
+    [{ bytes: fakeMp4(100), size: '100' }, /this is an object with bytes, size$/],
+    [{ bytes: fakeMp4(100), size: -1 }, /this is an object with bytes, size$/],
+    [{ bytes: 'sandbox/sample.mp4' }, /this is an object with bytes$/],
+  ]
+  for (const [content, message] of cases) {
+    const error = await gateway.upload(id, content as Content).catch((error) => error)
+    t.match(error, { name: 'TypeError', message: expected }, error.message)
+    t.match(error.message, message)
+  }
+  for (const [content, message] of [
+    ['nowhere.mp4', /^nowhere\.mp4 cannot be read: there is no such file$/],
+    ['', /^ cannot be read: /],
+    ['sandbox', /^sandbox is a directory: name one MP4 file$/],
+    [new URL('https://video.example/a.mp4'), /^https:.* cannot be read: .*scheme file/],
+    [used, /locked/],
+  ] as [Content, RegExp][])
+    await t.rejects(gateway.upload(id, content), { message })
+  for (const text of [
+    createReadStream('sandbox/sample.mp4', 'latin1'),
+    Readable.from(['text']),
+    new ReadableStream({ start: (controller) => controller.enqueue('text') }),
+  ])
+    await t.rejects(gateway.upload(id, text as never), {
+      name: 'TypeError',
+      message: /must yield Uint8Array, without an encoding; this one yields a string/,
+    })
+  await t.resolves(until(() => gateway.upload(id, 'sandbox/sample.mp4')))
+})
+
+t.test('an address that is none is refused before anything is sent', async (t) => {
+  const cases: [url: string, message: RegExp][] = [
+    ['', /begin with https:/],
+    ['localhost:3000', /begin with https:/],
+    ['127.0.0.1:3000', /begin with https:/],
+    ['//gateway', /begin with https:/],
+    ['ftp://gateway', /begin with https:/],
+    ['http://', /begin with https:/],
+    ['http://user:secret@gateway', /no user/],
+    ['http://gateway?x=1', /no user, query or fragment/],
+    ['http://gateway/v1/', /ends before \/v1/],
+    ['http://gateway/below/v1', /ends before \/v1/],
+  ]
+  for (const [url, message] of cases) {
+    t.throws(() => new VideoGateway({ url, token: key }), { name: 'TypeError', message }, url)
+    t.throws(() => clientCredentials({ url, clientId: 'x', clientSecret: 'y' }), { message }, url)
+  }
+  for (const url of ['https://gateway', 'http://gateway/', 'http://gateway/below/', 'HTTP://[::1]:3000'])
+    t.doesNotThrow(() => new VideoGateway({ url, token: key }), url)
+})
+
 t.test('a source that breaks and a caller who aborts leave a slot that takes the next upload', async (t) => {
   const server = await startGateway(t)
   const gateway = new VideoGateway({ url: server.url, token: key })
@@ -113,8 +219,12 @@ t.test('a source that breaks and a caller who aborts leave a slot that takes the
   await t.rejects(upload, { message: 'changed my mind' })
   await server.until(id, ({ stage }) => stage === 'awaiting-upload')
   t.ok(closed, 'the source is closed')
-  // Gateway and platform may take a moment to notice that the upload was cut.
-  const again = () => gateway.upload(id, new Blob([readFileSync('sandbox/sample.mp4')]))
+  await until(() => gateway.upload(id, new Blob([readFileSync('sandbox/sample.mp4')])))
+  t.match(await gateway.waitUntilReady(id), { status: 'ready' })
+})
+
+/** Tries again: gateway and platform may take a moment to notice that the upload before was cut. */
+async function until(again: () => Promise<void>): Promise<void> {
   for (let done = false; !done; await sleep(20)) {
     done = await again().then(
       () => true,
@@ -124,8 +234,7 @@ t.test('a source that breaks and a caller who aborts leave a slot that takes the
       },
     )
   }
-  t.match(await gateway.waitUntilReady(id), { status: 'ready' })
-})
+}
 
 t.test('every operation on videos has its method', async (t) => {
   const { paths } = JSON.parse(readFileSync('openapi/openapi.json', 'utf8'))
@@ -134,6 +243,7 @@ t.test('every operation on videos has its method', async (t) => {
     .flatMap(([, item]) => Object.values(item).map(({ operationId }) => operationId))
   const methods = {
     createVideo: 'create',
+    createVideoWithContent: 'create',
     listVideos: 'list',
     getVideo: 'get',
     deleteVideo: 'remove',

@@ -49,7 +49,9 @@ t.test('a failure is one clear line and status 1, and leaves no slot behind', as
   const gateway = await startGateway(t)
   const env = { GATEWAY_URL: gateway.url, GATEWAY_API_KEY: key }
   const cases: [string[], Record<string, string>, RegExp][] = [
-    [['nowhere.mp4', '--title', 'x'], env, /nowhere\.mp4 cannot be read/],
+    [['nowhere.mp4', '--title', 'x'], env, /nowhere\.mp4 cannot be read: there is no such file/],
+    [['sandbox', '--title', 'x'], env, /sandbox is a directory: name one MP4 file/],
+    [['/dev/null', '--title', 'x'], env, /\/dev\/null is not a regular file/],
     [[sample, '--title', ''], env, /refused: .*\/title .*\(400 invalid-request, request \S+\)/],
     [['README.md', '--title', 'x'], env, /refused: .*no mp4.*\(415 unsupported-media-type/],
     [[sample, '--title', 'x'], { ...env, GATEWAY_API_KEY: 'wrong' }, /refused: .*\(401 unauthorized/],
@@ -76,12 +78,27 @@ t.test('a wrong call is one clear line and status 2', async (t) => {
     [[sample], env, /^usage: /],
     [[sample, 'more', '--title', 'x'], env, /^usage: /],
     [[sample, '--tilte', 'x'], env, /--tilte/],
-    [[sample, '--title', 'x'], {}, /^GATEWAY_URL: /],
+    [[sample, '--title', 'x'], {}, /^GATEWAY_URL is missing: .*http:\/\/localhost:3000/],
+    [
+      [sample, '--title', 'x'],
+      { ...env, GATEWAY_URL: 'localhost:3000' },
+      /^GATEWAY_URL: .*begin with https:/,
+    ],
+    [[sample, '--title', 'x'], { ...env, GATEWAY_URL: 'http://a:secret@b' }, /^GATEWAY_URL: .*no user/],
     [[sample, '--title', 'x'], { GATEWAY_URL: env.GATEWAY_URL }, /^GATEWAY_API_KEY is missing/],
   ] as [string[], Record<string, string>, RegExp][]) {
     const { status, out, err } = await publish(args, environment)
     t.strictSame([status, out], [2, ''])
     t.match(err, line)
+    t.notMatch(err, /secret| {4}at /)
+  }
+})
+
+t.test('--help says how to call it, whatever else is there', async (t) => {
+  for (const args of [['--help'], ['-h'], [sample, '--help', '--title', 'x']]) {
+    const { status, out, err } = await publish(args, {})
+    t.strictSame([status, err], [0, ''])
+    t.match(out, /^usage: npm run publish-video -- FILE[\s\S]*GATEWAY_URL +address of the gateway/)
   }
 })
 
