@@ -26,6 +26,7 @@ export async function registerDocs(app: FastifyInstance): Promise<void> {
         version,
         description:
           'One API for the life of a publication on any video platform: provision a slot, upload the mp4, watch its processing, read its metadata, remove it.',
+        contact: { name: 'Video gateway maintainers' },
         license: { name: 'MIT', identifier: 'MIT' },
       },
       servers: [{ url: '/' }],

@@ -28,6 +28,8 @@ export const operationsRoutes: FastifyPluginAsyncTypebox<OperationsOptions> = as
         ...common,
         operationId: 'isLive',
         summary: 'Whether the process runs',
+        description:
+          'Returns 200 as long as the process handles requests, whatever the state of store and platforms.',
         response: { 200: json('It does', Health), ...problemAnswers(['internal-error']) },
       },
     },
@@ -64,6 +66,7 @@ export const operationsRoutes: FastifyPluginAsyncTypebox<OperationsOptions> = as
         ...common,
         operationId: 'getMetrics',
         summary: 'Metrics for Prometheus',
+        description: 'Returns the metrics of this process in the Prometheus text format.',
         response: {
           200: {
             description: 'The exposition format',

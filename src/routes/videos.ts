@@ -109,6 +109,8 @@ export const videoRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (
       schema: {
         operationId: 'listVideos',
         summary: 'List videos, newest first',
+        description:
+          'Returns one page. `nextCursor` fetches the next page; it is null on the last one. Deleted videos are not listed.',
         tags: ['Videos'],
         security: securedBy('videos:read'),
         querystring: Query,
@@ -135,6 +137,7 @@ export const videoRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (
       schema: {
         operationId: 'getVideo',
         summary: 'Look at a video',
+        description: 'Returns the video as the gateway knows it, without a call to the platform.',
         tags: ['Videos'],
         security: securedBy('videos:read'),
         params: IdParams,
