@@ -25,13 +25,15 @@ scenario(
   async (t, { double, failure, platform, publication }) => {
     const video = publication()
     await video.provision()
-    double.fail('provision', { reset: { afterBytes: 0 }, late: true })
-    await failure(video.upload(contentOf(randomBytes(10))))
-    t.strictSame(video.slot, { videoId: null, handle: null })
-    const [found] = (await platform.find?.(video.draft, video.call())) ?? []
-    t.equal(double.leftovers(), 1)
-    await platform.remove(found!, video.call())
-    t.equal(double.leftovers(), 0)
+    for (const content of [contentOf(randomBytes(10)), contentOf(randomBytes(10), null, 12)]) {
+      double.fail('provision', { reset: { afterBytes: 0 }, late: true })
+      await failure(video.upload(content))
+      t.strictSame(video.slot, { videoId: null, handle: null })
+      const [found] = (await platform.find?.(video.draft, video.call())) ?? []
+      t.equal(double.leftovers(), 1)
+      await platform.remove(found!, video.call())
+      t.equal(double.leftovers(), 0)
+    }
   },
 )
 
@@ -53,18 +55,24 @@ scenario(
 scenario(
   'an upload that expired in the middle can be sent again',
   async (t, { double, failure, publication }) => {
-    for (const status of [404, 410]) {
-      const video = publication()
-      await video.provision()
-      double.fail('upload', { status })
-      const error = await failure(video.upload(contentOf(randomBytes(1000))))
-      t.match(error, { code: 'platform-unavailable', message: /Upload again from the first byte/ })
-      const bytes = randomBytes(1000)
-      await video.upload(contentOf(bytes))
-      t.ok(double.content(video.draft.title)?.equals(bytes))
-    }
+    for (const status of [404, 410])
+      for (const size of [1000, null]) {
+        const video = publication()
+        await video.provision()
+        double.fail('upload', { status })
+        const error = await failure(video.upload(contentOf(randomBytes(1000), size, 1002)))
+        t.match(error, { code: 'platform-unavailable', message: /Upload again from the first byte/ })
+        const bytes = randomBytes(1000)
+        await video.upload(contentOf(bytes, size, 1002))
+        t.ok(double.content(video.draft.title)?.equals(bytes))
+      }
   },
 )
+
+scenario('a form carries at most 200 MB, its own lines included', async (t, { platform }) => {
+  t.equal(platform.acceptsMaxSize?.(199_000_000), true)
+  t.equal(platform.acceptsMaxSize?.(200_000_000), false)
+})
 
 t.test('the thumbnail keeps the shape of the video and is not enlarged', async (t) => {
   const shapes = [

@@ -28,7 +28,7 @@ export async function formUpload(
     'Content-Disposition: form-data; name="file"; filename="video.mp4"\r\nContent-Type: video/mp4'
   const head = Buffer.from(`--${boundary}\r\n${headers}\r\n\r\n`)
   const end = Buffer.from(`\r\n--${boundary}--\r\n`)
-  await http.send({
+  const { status } = await http.send({
     operation: 'upload',
     method: 'POST',
     url: http.uploadUrl(url),
@@ -36,8 +36,15 @@ export async function formUpload(
     body: Readable.from(form(), { objectMode: false, highWaterMark: 0 }),
     length: head.length + maxSize + end.length,
     authorized: false,
+    accept: [404, 410],
     signal,
   })
+  // It expired or was removed over there. Nothing is wrong with the file.
+  if (status >= 400)
+    throw new GatewayError(
+      'platform-unavailable',
+      'The platform no longer accepts this upload. Upload again from the first byte.',
+    )
 
   async function* form() {
     yield head

@@ -35,7 +35,10 @@ export async function uploadByteRanges(
       signal,
     })
     if (answer.status === 404 || answer.status === 410)
-      throw new GatewayError('platform-unavailable', `${name} lost what was uploaded so far`)
+      throw new GatewayError(
+        'platform-unavailable',
+        `${name} lost what was uploaded so far. Upload again from the first byte.`,
+      )
     if (answer.status !== 308) return endOf(total)
     const offset = offsetOf(name, answer)
     if (offset !== total) return offset
