@@ -1,29 +1,31 @@
 /**
- * Runs the tests with tap and closes with the line `N passed, N failed` (`, N skipped` when there are any).
+ * Runs the tests with tap and closes with the line `N passed, N failed` (`, N skipped` when there are any). A terminal
+ * shows tap's live view; a file or a pipe gets plain lines, see `plain-report.ts`.
  * Arguments are handed to tap: files, options.
  */
 import { spawn, spawnSync } from 'node:child_process'
+import { createInterface } from 'node:readline'
+import { createPlainReport } from './plain-report.ts'
 
 // tap keeps its set of plugins in a generated package, which is made here so that .taprc holds on a fresh clone.
 spawnSync('tap', ['build'], { stdio: 'ignore' })
 
-const tap = spawn(
-  'tap',
-  ['run', '--color', '--reporter=terse', '--disable-coverage', ...process.argv.slice(2)],
-  {
-    stdio: ['ignore', 'pipe', 'inherit'],
-  },
-)
-let output = ''
-tap.stdout.on('data', (chunk: Buffer) => {
-  process.stdout.write(chunk)
-  output = (output + chunk).slice(-10_000)
+const args = process.argv.slice(2)
+const plain = !process.stdout.isTTY && !args.some((arg) => /^(-R|--reporter)/.test(arg))
+const reporter = plain ? ['--no-color', '--reporter=tap'] : ['--color', '--reporter=terse']
+const tap = spawn('tap', ['run', ...reporter, '--disable-coverage', ...args], {
+  stdio: ['ignore', 'pipe', 'inherit'],
+})
+
+let summary: string | undefined
+const report = createPlainReport()
+if (!plain) tap.stdout.pipe(process.stdout)
+createInterface({ input: tap.stdout }).on('line', (line) => {
+  summary = /# \{ total: \d+.*? \}/.exec(line)?.[0] ?? summary
+  if (plain) for (const text of report(line)) console.log(text)
 })
 tap.on('close', (code) => {
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: tap's colours
-  const plain = output.replace(/\u001b\[[0-9;]*m/g, '')
-  const summary = /# \{ total: (\d+)(.*?) \}/.exec(plain.slice(plain.lastIndexOf('# { total')))
-  const count = (name: string) => Number(new RegExp(`${name}: (\\d+)`).exec(summary?.[2] ?? '')?.[1] ?? 0)
+  const count = (name: string) => Number(new RegExp(`${name}: (\\d+)`).exec(summary ?? '')?.[1] ?? 0)
   const skipped = count('skip') + count('todo')
   const failed = summary ? count('fail') : 1
   console.log(`${count('pass')} passed, ${failed} failed${skipped ? `, ${skipped} skipped` : ''}`)
