@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs'
 import t from 'tap'
 import { hashSecret } from '../../src/auth/credentials.ts'
 import { generateGatewaySecret } from '../../src/auth/gateway-secret.ts'
@@ -127,3 +128,78 @@ t.test('what an accepted configuration lacks', async (t) => {
     )
   }
 })
+
+t.test('a start in production refuses and warns as the operations guide says', async (t) => {
+  const hash = hashSecret('secret').toString('hex')
+  const secret = { GATEWAY_SECRET: generateGatewaySecret() }
+  const whole: Record<string, string> = {
+    NODE_ENV: 'production',
+    PLATFORM: 'mux',
+    MUX_TOKEN_ID: 'id',
+    MUX_TOKEN_SECRET: 'secret',
+    API_KEYS: `cms:${hash}`,
+    PUBLIC_URL: 'https://video.example.com',
+    DATABASE_URL: 'sqlite:/data/gateway.db',
+  }
+  const clients = { ...whole, API_KEYS: '', OAUTH_CLIENTS: `cms:${hash}`, ...secret }
+  /** Each environment lacks one thing; the row of the guide that names it, and what the start says. */
+  const lacking: [row: string, env: Record<string, string>, said: RegExp | undefined][] = [
+    ['PLATFORM', { ...whole, PLATFORM: '' }, /^PLATFORM: is missing$/],
+    ['PLATFORM', { ...whole, MUX_TOKEN_SECRET: '' }, /^MUX_TOKEN_SECRET: is missing$/],
+    [
+      'API_KEYS',
+      { ...whole, API_KEYS: '' },
+      /^API_KEYS: is missing, and so are OAUTH_CLIENTS and OAUTH_ISSUER$/,
+    ],
+    ['PUBLIC_URL', { ...whole, PUBLIC_URL: '' }, /^PUBLIC_URL: is not set/],
+    [
+      'GATEWAY_SECRET',
+      { ...clients, GATEWAY_SECRET: '' },
+      /^GATEWAY_SECRET: is missing and OAUTH_CLIENTS require it/,
+    ],
+    ['DATABASE_URL', { ...whole, DATABASE_URL: 'memory:' }, /^DATABASE_URL: is memory:/],
+    ['TRUSTED_PROXIES', { ...whole, TRUSTED_PROXIES: '' }, undefined],
+    ['UPLOAD_MAX_BYTES', { ...whole, UPLOAD_MAX_BYTES: '' }, undefined],
+  ]
+  const guide = readFileSync('docs/operations.md', 'utf8')
+  const table = guide.slice(
+    guide.indexOf('| variable | why | without it |'),
+    guide.indexOf('Once it listens'),
+  )
+  const rows = new Map(
+    [...table.matchAll(/^\| `(\w+)`.* \| ([^|]+) \|$/gm)].map(([, name, fate]) => [name!, fate!]),
+  )
+  t.strictSame([...rows.keys()], [...new Set(lacking.map(([row]) => row))], 'each row is tried')
+  for (const env of [whole, clients]) t.strictSame(outcomeOf(env), { fate: 'says nothing', said: [] })
+  for (const [row, env, said] of lacking) {
+    const outcome = outcomeOf(env)
+    if (!said) t.strictSame(outcome.said, [], row)
+    else t.match(outcome.said.join('; '), said, row)
+    if (said || !/warns/.test(rows.get(row)!))
+      t.ok(rows.get(row)?.startsWith(outcome.fate), `${row} ${outcome.fate}`)
+  }
+})
+
+t.test('… and what else it warns of', async (t) => {
+  const guide = readFileSync('docs/operations.md', 'utf8')
+  const also = guide.slice(guide.indexOf('It also warns of'), guide.indexOf('Once it listens'))
+  const warned = warningsOf({
+    ...loadConfig({ API_KEYS: `cms:${hash}`, OAUTH_CLIENTS: `cms:${hash}` }),
+    production: true,
+    databaseUrl: 'memory:',
+    externalIssuer: { issuerUrl: 'http://issuer.example', audience: 'x', allowHttp: true } as never,
+  })
+  const rows = guide.slice(guide.indexOf('| variable | why | without it |'), guide.indexOf('Once it listens'))
+  for (const [name] of warned.map((line) => line.split(':')))
+    t.ok(also.includes(`\`${name}`) || rows.includes(`| \`${name}\``), `${name} is on the page`)
+  t.equal(warned.length, 4)
+})
+
+function outcomeOf(env: Record<string, string>): { fate: string; said: string[] } {
+  try {
+    const said = warningsOf(loadConfig(env))
+    return { fate: said.length > 0 ? 'warns' : 'says nothing', said }
+  } catch (error) {
+    return { fate: 'refuses to start', said: [(error as Error).message] }
+  }
+}

@@ -2,7 +2,8 @@ import { spawnSync } from 'node:child_process'
 import { readFile } from 'node:fs/promises'
 import { parser } from '@prometheus-io/lezer-promql'
 import t from 'tap'
-import { parse } from 'yaml'
+import { parse, parseAllDocuments } from 'yaml'
+import { version } from '../../src/config/version.ts'
 import { form, type Json, startGateway } from '../support/gateway.ts'
 
 const root = new URL('../../', import.meta.url)
@@ -72,12 +73,64 @@ t.test('each alert has an entry in the runbook', async (t) => {
   const headings = [...(await read('docs/operations.md')).matchAll(/^### (VideoGateway\w+)$/gm)].map(
     ([, name]) => name,
   )
+  const repository = 'https://git.example.com/video-gateway/blob/main'
+  const rules = await read('deploy/prometheus/alerts.yaml')
+  const [, command] = /^# +(sed -i .*) alerts\.yaml$/m.exec(rules) ?? []
+  const { stdout } = spawnSync('sh', ['-c', command!.replace('-i ', '')], { input: rules, encoding: 'utf8' })
+  t.equal(
+    stdout.match(/https:\/\/ADDRESS\/docs\/operations\.md#/g)?.length,
+    alerts.length,
+    'one command sets it',
+  )
   t.strictSame(new Set(headings), new Set(alerts.map(({ alert }) => alert)))
   for (const { alert, labels, annotations } of alerts) {
     t.match(labels.severity, /^(warning|critical)$/)
-    t.equal(annotations.runbook_url, `docs/operations.md#${alert.toLowerCase()}`)
+    // A link in an alert is opened from a mail or a chat, so it names a host; the page says how to set it.
+    t.equal(annotations.runbook_url, `${repository}/docs/operations.md#${alert.toLowerCase()}`)
     t.ok(annotations.summary)
   }
+})
+
+t.test('what scrapes the gateway names the job that alerts and dashboard ask for', async (t) => {
+  const manifests: Json[] = parseAllDocuments(await read('deploy/kubernetes.yaml')).map((one) => one.toJS())
+  const [job] = (parse(await read('deploy/prometheus/scrape.yaml')) as Json).scrape_configs
+  t.match(job, { job_name: 'video-gateway', metrics_path: '/metrics' })
+  const monitor: Json = parse(await read('deploy/kubernetes-monitoring.yaml'))
+  const service = manifests.find(({ kind }) => kind === 'Service')
+  t.match(monitor, { apiVersion: 'monitoring.coreos.com/v1', kind: 'ServiceMonitor' })
+  t.match(service.metadata.labels, monitor.spec.selector.matchLabels)
+  t.equal(monitor.spec.endpoints[0].port, service.spec.ports[0].name)
+  t.equal(service.metadata.name, job.job_name, 'the operator names the job after the Service')
+  const named = [...JSON.stringify([alerts, panels]).matchAll(/job=\\*"([^"\\]+)/g)].map(([, name]) => name)
+  t.strictSame(new Set(named), new Set([job.job_name]))
+  const { annotations } = manifests.find(({ kind }) => kind === 'Deployment').spec.template.metadata
+  t.notOk(
+    annotations?.['prometheus.io/scrape'],
+    'annotations would scrape the pods a second time, as another job',
+  )
+})
+
+t.test('every series of the gateway is in a panel or an alert', async (t) => {
+  const queries = JSON.stringify([alerts, panels])
+  for (const metric of (await metricsOf(t)).keys())
+    if (metric.startsWith('gateway_')) t.match(queries, metric.replace(/_(bucket|sum|count)$/, '_'), metric)
+})
+
+t.test('series exist from the start', async (t) => {
+  const gateway = await startGateway(t)
+  const exposition: string = (await gateway.call('GET', '/metrics')).body
+  for (const line of [
+    `gateway_build_info{version="${version}"} 1`,
+    'gateway_platform_circuit_open{platform="sandbox"} 0',
+    'gateway_platform_token_requests_total{platform="sandbox",outcome="failed"} 0',
+    'gateway_upload_bytes_total{platform="sandbox"} 0',
+    'gateway_orphaned_slots_total{platform="sandbox"} 0',
+    'gateway_leftovers_removed_total{platform="sandbox"} 0',
+    'gateway_videos{stage="processing"} 0',
+    'gateway_uploads_in_progress 0',
+    'gateway_poll_lag_seconds_count 0',
+  ])
+    t.ok(exposition.split('\n').includes(line), line)
 })
 
 const promtool = spawnSync('promtool', ['--version']).status === 0
@@ -87,6 +140,7 @@ t.test('promtool accepts the rules and their tests', { skip }, async (t) => {
   for (const args of [
     ['check', 'rules', 'alerts.yaml'],
     ['test', 'rules', 'alerts.test.yaml'],
+    ['check', 'config', 'scrape.yaml'],
   ]) {
     const { status, stdout, stderr } = spawnSync('promtool', args, { cwd, encoding: 'utf8' })
     t.equal(status, 0, `${args.join(' ')}\n${stdout}${stderr}`)
@@ -100,8 +154,7 @@ async function metricsOf(t: Parameters<typeof startGateway>[0]): Promise<Map<str
   await gateway.until(body.id, ({ status }) => status === 'ready')
   // What a healthy gateway never shows has its labels all the same.
   const observer = gateway.app.gateway.observer as Json
-  observer.circuit('sandbox', 'open')
-  observer.orphaned('sandbox')
+  observer.refreshed({ platform: 'sandbox', outcome: 'unchanged' })
   observer.credentials('sandbox', false)
   const exposition: string = (await gateway.call('GET', '/metrics')).body
   const known = new Map([['up', new Set(scraped)]])

@@ -56,7 +56,7 @@ t.test('gateways on one database, as docs/operations.md describes them', async (
   await t.test('the backup command of the docs makes a whole copy while they run', async (t) => {
     const video = await one.create({ title: 'Backed up' })
     const docs = await readFile(new URL('docs/operations.md', root), 'utf8')
-    const command = /^ {4}docker exec video-gateway (node -e .*)$/m.exec(docs)?.[1]
+    const command = /^ {4}docker compose exec -T gateway (node -e .*)$/m.exec(docs)?.[1]
     const { status, stderr } = spawnSync('sh', ['-c', command!.replaceAll('/data/', `${directory}/`)], {
       encoding: 'utf8',
     })

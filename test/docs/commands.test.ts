@@ -1,11 +1,12 @@
-import { execFile, spawn } from 'node:child_process'
+import { execFile, spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import { promisify } from 'node:util'
 import t from 'tap'
-import { startGateway, temporaryDirectory } from '../support/gateway.ts'
+import { parse } from 'yaml'
+import { type Json, startGateway, temporaryDirectory } from '../support/gateway.ts'
 
 const run = promisify(execFile)
 const read = (path: string) => readFileSync(path, 'utf8')
@@ -24,17 +25,33 @@ t.test('every npm script that the documents name is there', async (t) => {
   for (const [command, name] of named) t.ok(name && name in scripts, command)
 })
 
-t.test('the backup of the operations guide, made beside a working gateway', async (t) => {
+t.test('the backup commands of the operations guide, twice each beside a working gateway', async (t) => {
   const directory = await temporaryDirectory(t)
   const gateway = await startGateway(t, { env: { DATABASE_URL: `sqlite:${join(directory, 'gateway.db')}` } })
-  const video = await gateway.create()
-  const [, quoted = ''] = /docker exec video-gateway node -e "(.*)"\n/.exec(read('docs/operations.md')) ?? []
-  const script = quoted.replaceAll('\\"', '"').replaceAll('/data/', `${directory}/`)
-  t.match(script, 'VACUUM INTO')
-  await run(process.execPath, ['-e', script])
-  const backup = new DatabaseSync(join(directory, 'backup.db'))
-  t.strictSame({ ...backup.prepare('SELECT id FROM videos').get() }, { id: video.id })
-  backup.close()
+  const guide = read('docs/operations.md')
+  const [, service = '', inContainer = ''] =
+    /^ {4}docker compose exec -T (\w+) (node -e .*)$/m.exec(guide) ?? []
+  const { services } = parse(read('compose.yaml'))
+  t.strictSame(services[service].volumes, ['data:/data'], 'the service is that of compose.yaml')
+  const [onHost = ''] = /sqlite3 [^`]*/.exec(guide) ?? []
+  for (const [command, tool] of [
+    [inContainer, 'node'],
+    [onHost, 'sqlite3'],
+  ] as const) {
+    if (spawnSync(tool, ['--version']).status !== 0) {
+      t.pass(`skipped: apt-get install ${tool}`)
+      continue
+    }
+    for (const round of ['first', 'second']) {
+      const { id } = await gateway.create({ title: round })
+      await run('sh', ['-c', command.replaceAll('/data/', `${directory}/`)])
+      const backup = new DatabaseSync(join(directory, 'backup.db'), { readOnly: true })
+      const { found } = backup.prepare('SELECT count(*) AS found FROM videos WHERE id = ?').get(id) as Json
+      t.equal(found, 1, `${tool}, ${round}: the newest video is in it`)
+      t.match(backup.prepare('PRAGMA integrity_check').get(), { integrity_check: 'ok' })
+      backup.close()
+    }
+  }
 })
 
 t.test('the sandbox platform by itself, as its README starts it', async (t) => {

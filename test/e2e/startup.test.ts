@@ -1,8 +1,10 @@
+import { relative } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import t from 'tap'
 import { startSandbox } from '../../sandbox/server.ts'
 import { hashSecret } from '../../src/auth/credentials.ts'
 import { generateGatewaySecret } from '../../src/auth/gateway-secret.ts'
+import { version } from '../../src/config/version.ts'
 import { temporaryDirectory } from '../support/gateway.ts'
 import { type GatewayProcess, startProcess } from '../support/process.ts'
 
@@ -29,6 +31,24 @@ t.test('credentials are checked once the gateway listens', async (t) => {
     await until(gateway, said)
     t.equal(await metric(gateway), value)
     t.notMatch(gateway.output(), secret === 'wrong' ? '"wrong"' : secret)
+    t.equal(await gateway.kill('SIGTERM'), 0)
+  }
+})
+
+t.test('the first log line after the start says what runs', async (t) => {
+  const sandbox = await startSandbox()
+  t.teardown(() => sandbox.close())
+  const directory = await temporaryDirectory(t)
+  for (const [databaseUrl, store] of [
+    ['memory:', 'memory:'],
+    [`sqlite:${directory}/gateway.db`, `sqlite:${directory}/gateway.db`],
+    [`sqlite:${relative('.', directory)}/gateway.db`, `sqlite:${directory}/gateway.db`],
+  ] as const) {
+    const gateway = await startProcess(t, { DATABASE_URL: databaseUrl, SANDBOX_BASE_URL: sandbox.url })
+    await until(gateway, /the gateway has started/)
+    const lines = gateway.output().split('\n')
+    const line = lines.find((text) => text.includes('the gateway has started')) ?? ''
+    t.match(JSON.parse(line), { level: 30, version, platforms: ['sandbox'], store })
     t.equal(await gateway.kill('SIGTERM'), 0)
   }
 })

@@ -3,6 +3,7 @@ import { readFile, truncate, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import t from 'tap'
+import { tokenAttempts } from '../../src/http/limits.ts'
 import { defaultTools } from '../../src/platform/tools.ts'
 import { fakeMp4, key, startGateway, temporaryDirectory } from '../support/gateway.ts'
 import { missing, proxies, startProxy } from './proxy.ts'
@@ -37,7 +38,7 @@ t.test(
 
 for (const kind of proxies) {
   t.test(`behind ${kind.name}, configured as documented`, { skip: missing(kind) }, async (t) => {
-    const gateway = await startGateway(t)
+    const gateway = await startGateway(t, { env: { TRUSTED_PROXIES: '127.0.0.1' } })
     gateway.sandbox.knobs.discard = true
     const directory = await temporaryDirectory(t)
     const url = await startProxy(t, kind, gateway.url, directory)
@@ -75,6 +76,16 @@ for (const kind of proxies) {
       t.equal((await call('/metrics')).status, 404, `${name}: what is for operators stays inside`)
       t.equal((await call('/openapi.json')).status, 200)
     }
+
+    // The limit of the token endpoint counts per address: with TRUSTED_PROXIES that is the client's.
+    const form = ['-X', 'POST', '-d', 'grant_type=client_credentials', '-u', 'nobody:wrong', '--fail-early']
+    const from = (address: string, path: string, ...more: string[]) =>
+      curl(directory, ['--interface', address, '-o', '/dev/null', ...form, ...more, url + path])
+    await from('127.0.0.2', `/oauth2/token?n=[1-${tokenAttempts.max}]`)
+    t.equal((await from('127.0.0.2', '/oauth2/token')).status, 429, 'one client has used its attempts')
+    const forged = await from('127.0.0.2', '/oauth2/token', '-H', 'X-Forwarded-For: 203.0.113.9')
+    t.equal(forged.status, 429, 'and cannot get more with a header of its own')
+    t.equal((await from('127.0.0.3', '/oauth2/token')).status, 401, 'another one has its own')
   })
 }
 
