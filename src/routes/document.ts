@@ -30,6 +30,7 @@ export const documentOptions: SwaggerOptions = {
       title: 'Video gateway',
       version,
       description,
+      contact: { name: 'Video gateway maintainers' },
       license: { name: 'MIT', identifier: 'MIT' },
     },
     servers: [{ url: '/' }],
