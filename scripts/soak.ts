@@ -6,7 +6,13 @@ const { status } = spawnSync(
   ['scripts/test.ts', 'test/faults/*.test.ts', '--timeout=1200'],
   {
     stdio: 'inherit',
-    env: { CRASH_KILLS: '200', PENDING_VIDEOS: '10000', INTERLEAVINGS: '20', ...process.env },
+    env: {
+      CRASH_KILLS: '200',
+      PENDING_VIDEOS: '10000',
+      INTERLEAVINGS: '20',
+      FAR_STORE: 'all',
+      ...process.env,
+    },
   },
 )
 process.exit(status ?? 1)

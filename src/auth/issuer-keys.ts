@@ -88,7 +88,7 @@ export function createIssuerKeys(address: IssuerAddress, log: IssuerLog, policy 
   async function freshest() {
     if (!outage) {
       if (!held || ageOf(held) > policy.maxAge) await ask()
-      else if (ageOf(held) > policy.renewAfter) ask()
+      else if (ageOf(held) > policy.renewAfter) void ask()
     }
     if (!held || ageOf(held) > policy.longestUse) throw unavailable()
     return held

@@ -55,8 +55,9 @@ async function carryOut(gateway: Gateway, video: Video): Promise<void> {
   try {
     await holding(gateway, video, (hold) => finishRemoval(gateway, hold), gateway.cleanupSignal)
   } catch (error) {
-    const due = (row: Video) => (row.stage === 'deleting' ? { ...row, nextCheckAt: Date.now() } : row)
-    if (gateway.signal.aborted) gateway.store.plan(video.id, due)
+    const due = (row: Video, now: number) => (row.stage === 'deleting' ? { ...row, nextCheckAt: now } : row)
+    // If that cannot be stored, the row is due when its claim expires.
+    if (gateway.signal.aborted) await gateway.store.plan(video.id, due).catch(() => {})
     throw error
   }
 }

@@ -1,9 +1,10 @@
 import type { DatabaseSync } from 'node:sqlite'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { StoreBusyError } from '../publication/store.ts'
 
-/** How long and how often a write tries to get the lock before it fails, in ms. It blocks the event loop meanwhile. */
-const lockWaitMs = 3
-const lockPauseMs = 0.2
+/** How long and how often a write tries to get the lock before it fails, in ms. Everything else goes on meanwhile. */
+const lockWaitMs = 10
+const lockPauseMs = 1
 /** Time between two such attempts, in ms. Callers in between fail without one. */
 const attemptIntervalMs = 10
 /** SQLite's result codes for a database that another connection holds (https://sqlite.org/rescode.html). */
@@ -12,12 +13,12 @@ const SQLITE_LOCKED = 6
 
 export interface Lock {
   /**
-   * Runs a write; it may run several times, and only the last one has an effect.
+   * Runs a write; it may run several times, and only the last one has an effect. The first one runs at once.
    * @throws StoreBusyError while another process holds the lock
    */
-  write<T>(work: () => T): T
+  write<T>(work: () => T): Promise<T>
   /** As `write`, but always makes an attempt. */
-  probe<T>(work: () => T): T
+  probe<T>(work: () => T): Promise<T>
   /** Remembers that the lock is held, and returns the error to throw; undefined for an error of another kind. */
   heldBy(error: unknown): StoreBusyError | undefined
   /** How long other processes have held the lock without writing anything, in ms; 0 when it is free. */
@@ -25,9 +26,9 @@ export interface Lock {
 }
 
 /**
- * Waits for SQLite's write lock as briefly as possible. SQLite's own busy timeout blocks the event loop, and its pauses
- * grow past the gaps that a busy replica leaves. So a write tries for a few milliseconds, which is enough for the
- * writes of other replicas, and then fails; callers that can wait retry, see `store-retry.ts`. A lock that is held
+ * Waits for SQLite's write lock without blocking the event loop, as SQLite's own busy timeout would. A write tries for a
+ * few milliseconds, which is enough for the writes of other replicas, and then fails; callers that can wait retry, see
+ * `store-retry.ts`. A lock that is held
  * although nobody writes is remembered: until a write succeeds, an attempt does not wait at all.
  */
 export function createLock(db: DatabaseSync): Lock {
@@ -49,11 +50,11 @@ export function createLock(db: DatabaseSync): Lock {
   }
 
   const lock: Lock = {
-    write(work) {
+    async write(work) {
       if (heldSince !== undefined && performance.now() < nextAttempt) throw new StoreBusyError(heldSince)
       return lock.probe(work)
     },
-    probe(work) {
+    async probe(work) {
       const deadline = performance.now() + (othersWrite ? lockWaitMs : 0)
       for (;;) {
         try {
@@ -65,7 +66,7 @@ export function createLock(db: DatabaseSync): Lock {
           if (!isBusy(error)) throw error
           if (performance.now() >= deadline) throw lock.heldBy(error)
         }
-        pause(lockPauseMs)
+        await sleep(lockPauseMs)
       }
     },
     heldBy(error) {

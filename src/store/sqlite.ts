@@ -80,22 +80,22 @@ function createStore(db: DatabaseSync, expectFiles: () => void): VideoStore {
   const counts = () => statements.counts.all() as unknown as VideoCount[]
   const list = createList(db, counts)
   /** Every write passes here. */
-  const write = <T>(work: () => T): T => {
-    expectFiles()
-    return lock.write(work)
-  }
-  const transaction = <T>(work: () => T): T =>
-    write(() => {
-      db.exec('BEGIN IMMEDIATE')
-      try {
-        const result = work()
-        db.exec('COMMIT')
-        return result
-      } catch (error) {
-        if (db.isTransaction) db.exec('ROLLBACK')
-        throw error
-      }
+  const write = <T>(work: () => T): Promise<T> =>
+    lock.write(() => {
+      expectFiles()
+      return work()
     })
+  const transaction = <T>(work: () => T): T => {
+    db.exec('BEGIN IMMEDIATE')
+    try {
+      const result = work()
+      db.exec('COMMIT')
+      return result
+    } catch (error) {
+      if (db.isTransaction) db.exec('ROLLBACK')
+      throw error
+    }
+  }
   /** Writes without waiting for the disk. The next durable write takes them along; loss of power undoes them. */
   const relaxed = <T>(work: () => T): T => {
     db.exec('PRAGMA synchronous = NORMAL')
@@ -105,7 +105,13 @@ function createStore(db: DatabaseSync, expectFiles: () => void): VideoStore {
       db.exec('PRAGMA synchronous = FULL')
     }
   }
-  const update = (id: string, change: Change, along?: Along): Video | undefined => {
+  /** @param way `relaxed`, or just so */
+  const update = async (
+    id: string,
+    change: Change,
+    way: (work: () => boolean) => boolean = (work) => work(),
+    along?: Along,
+  ): Promise<Video | undefined> => {
     for (;;) {
       const current = find(id)
       if (!current) return undefined
@@ -113,7 +119,8 @@ function createStore(db: DatabaseSync, expectFiles: () => void): VideoStore {
       if (changed === current) return current
       const next = { ...changed, version: current.version + 1 }
       const set = () => statements.update.run(JSON.stringify(next), id, current.version).changes > 0
-      if (along ? transaction(() => set() && writeAlong(id, along)) : write(set)) return next
+      const setAll = () => (along ? transaction(() => set() && writeAlong(id, along)) : set())
+      if (await write(() => way(setAll))) return next
     }
   }
   const writeAlong = (id: string, { leftover, freesKey }: Along): true => {
@@ -126,8 +133,8 @@ function createStore(db: DatabaseSync, expectFiles: () => void): VideoStore {
 
   return guarded(
     {
-      insert: async (video, record) =>
-        transaction(() => {
+      insert: (video, record) => {
+        const add = () => {
           const holder = record && findKey(record.client, record.key)
           if (holder) return holder
           if (record) {
@@ -136,13 +143,15 @@ function createStore(db: DatabaseSync, expectFiles: () => void): VideoStore {
           }
           statements.insert.run(video.id, JSON.stringify(video))
           return undefined
-        }),
+        }
+        return write(() => transaction(add))
+      },
 
       find: async (id) => find(id),
       list: async (query) => list(query),
 
-      update: async (id, change, along) => update(id, change, along),
-      plan: async (id, change) => relaxed(() => update(id, change)),
+      update: (id, change, along) => update(id, change, undefined, along),
+      plan: (id, change) => update(id, change, relaxed),
 
       async claimDue({ platform, ready, now, until, horizon, limit }) {
         const select = ready ? statements.readyDue : statements.due
@@ -152,29 +161,29 @@ function createStore(db: DatabaseSync, expectFiles: () => void): VideoStore {
           statements.claim.run(until, JSON.stringify(due.map((video) => video.id)))
           return due.map((video) => ({ ...video, epoch: video.epoch + 1 }))
         }
-        return relaxed(() => transaction(claim))
+        return write(() => relaxed(() => transaction(claim)))
       },
       nextDueAt: async (platform) =>
         (statements.nextDue.get(platform) as { at: number | null }).at ?? undefined,
       counts: async () => counts(),
 
       expectLeftover: async (videoId, epoch, searchAt) =>
-        void write(() => statements.expectLeftover.run(videoId, epoch, Date.now(), searchAt)),
+        void (await write(() => statements.expectLeftover.run(videoId, epoch, Date.now(), searchAt))),
       settleLeftover: async (videoId, epoch) =>
-        void write(() => statements.settleLeftover.run(videoId, epoch)),
+        void (await write(() => statements.settleLeftover.run(videoId, epoch))),
       claimLeftover: async (now, until) =>
         statements.leftoverDue.get(now)
-          ? (write(() => statements.claimLeftover.get(now, until)) as Leftover | undefined)
+          ? ((await write(() => statements.claimLeftover.get(now, until))) as Leftover | undefined)
           : undefined,
       planLeftover: async (videoId, epoch, looks, searchAt) =>
-        void write(() => statements.planLeftover.run(looks, searchAt, videoId, epoch)),
+        void (await write(() => statements.planLeftover.run(looks, searchAt, videoId, epoch))),
 
       findKey: async (client, key) => findKey(client, key),
       answerKey: async (videoId, fingerprint, response) =>
-        void write(() => statements.answerKey.run(fingerprint, response, videoId)),
-      releaseKey: async (videoId) => void write(() => statements.releaseKey.run(videoId)),
+        void (await write(() => statements.answerKey.run(fingerprint, response, videoId))),
+      releaseKey: async (videoId) => void (await write(() => statements.releaseKey.run(videoId))),
       expireKeys: async (before, limit) =>
-        relaxed(() => Number(write(() => statements.expireKeys.run(before, limit)).changes)),
+        Number((await write(() => relaxed(() => statements.expireKeys.run(before, limit)))).changes),
       async ping() {
         expectFiles()
         statements.ping.get()
@@ -200,7 +209,7 @@ function parse(row: Record<string, unknown> | undefined): Video | undefined {
  * Turns what SQLite throws (locked, full, gone) into the one error that callers know. After a failure `ping` tries
  * a real write of the size of a video, so that readiness comes back when writing does.
  */
-function guarded(store: VideoStore, lock: Lock, probeWrite: () => void): VideoStore {
+function guarded(store: VideoStore, lock: Lock, probeWrite: () => Promise<unknown>): VideoStore {
   let failing = false
   const entries = Object.entries(store).map(([name, method]) => [
     name,
@@ -208,7 +217,7 @@ function guarded(store: VideoStore, lock: Lock, probeWrite: () => void): VideoSt
       try {
         const result = await (method as (...args: unknown[]) => Promise<unknown>)(...args)
         if (name === 'ping' && (failing || lock.heldFor() > 0)) {
-          probeWrite()
+          await probeWrite()
           failing = false
         }
         return result
