@@ -52,7 +52,7 @@ import { operationsRoutes } from './routes/operations.ts'
 import { createPresenter } from './routes/presentation.ts'
 import { videoRoutes } from './routes/videos.ts'
 import { watchingRoutes } from './routes/watching.ts'
-import { describeStore, openStore } from './store/sqlite.ts'
+import { describeStore, isNewStore, openStore } from './store/sqlite.ts'
 import { watchStore } from './store/watch.ts'
 
 export interface App {
@@ -111,6 +111,7 @@ export async function buildApp(config: Config, options: AppOptions = {}): Promis
     ),
   }).withTypeProvider<TypeBoxTypeProvider>()
 
+  const isNew = isNewStore(config.databaseUrl)
   const opened = openStore(config.databaseUrl)
   const store = options.wrapStore?.(opened) ?? opened
   const abort = new AbortController()
@@ -242,6 +243,8 @@ export async function buildApp(config: Config, options: AppOptions = {}): Promis
 
   function inspect(): void {
     const names = [...platforms.keys()]
+    if (isNew)
+      log.warn({ store: describeStore(config.databaseUrl) }, 'there was no database: it is new and empty')
     log.info(
       { version, platforms: names, store: describeStore(config.databaseUrl) },
       'the gateway has started',

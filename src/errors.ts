@@ -70,6 +70,11 @@ export interface ProblemOptions {
   cause?: unknown
 }
 
+/** @returns what to do about a problem of this kind; undefined where the `detail` of each one says it */
+export function adviceOn(code: ProblemCode): string | undefined {
+  return advice[code]
+}
+
 /** A failure with a stable code. `detail` is shown to the caller: no secret, path or vendor's body in it. */
 export class GatewayError extends Error {
   override readonly name = 'GatewayError'

@@ -12,6 +12,8 @@ const lineBreak = Buffer.from('\r\n')
 const emptyLine = Buffer.from('\r\n\r\n')
 
 export interface FormHandlers {
+  /** The headers of a part that is not the file; what it throws ends the form before the part has arrived. */
+  part(headers: PartHeaders): void
   /** A field; what it throws ends the form. */
   field(headers: PartHeaders, value: Buffer): void
   /** The file begins: the stream gives its bytes. @param start its offset in the body; what it throws ends the form */
@@ -146,6 +148,7 @@ export class FormStream extends Transform {
       this.#handlers.file(headers, this.#offset)
       return false
     }
+    this.#handlers.part(headers)
     const next = this.#rest.indexOf(this.delimiter, start)
     if (next < 0) return false
     this.#handlers.field(headers, this.#rest.subarray(start, next))

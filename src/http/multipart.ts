@@ -29,7 +29,11 @@ export async function readForm(request: FastifyRequest, names: readonly string[]
   const fields = new Map<string, string>()
   const { promise: form, resolve, reject } = Promise.withResolvers<Form>()
   const stream = new FormStream(boundary, {
-    field: (headers, value) => addField(fields, headers, value, names),
+    part({ name }) {
+      if (!names.includes(name) && !formFields.includes(name))
+        throw invalidField(name, 'is not a field of this form; the video goes in the part `file`')
+    },
+    field: (headers, value) => addField(fields, headers, value),
     file(headers, start) {
       checkFilePart(headers)
       const framing = { boundary, total, start, partLength: headers.length }
@@ -68,15 +72,8 @@ function boundaryOf(contentType = ''): string {
   )
 }
 
-function addField(
-  fields: Map<string, string>,
-  headers: PartHeaders,
-  value: Buffer,
-  names: readonly string[],
-): void {
+function addField(fields: Map<string, string>, headers: PartHeaders, value: Buffer): void {
   const { name } = headers
-  if (!names.includes(name) && !formFields.includes(name))
-    throw invalidField(name, 'is not a field of this form; the video goes in the part `file`')
   if (fields.has(name)) throw invalidField(name, 'occurs more than once')
   if (value.length > maxFieldBytes) throw invalidField(name, `must have at most ${maxFieldBytes} bytes`)
   fields.set(name, decodeField(headers, value, fields.get('_charset_') || undefined))

@@ -1,5 +1,5 @@
 import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
-import { GatewayError, type ProblemCode, problems } from '../errors.ts'
+import { adviceOn, GatewayError, type ProblemCode, problems } from '../errors.ts'
 import { harmlessPath, shortened } from '../observability/redaction.ts'
 import { announceIfEarly } from './early-responses.ts'
 import { firstPerPath } from './validation.ts'
@@ -59,9 +59,11 @@ export function registerProblems(app: FastifyInstance): void {
     const { status, title } = problems[code as ProblemCode]
     return reply
       .type('text/plain; charset=utf-8')
-      .send(`${code}\n\n${title}.\nIt is answered with status ${status}.\n`)
+      .send(`${code}\n\nStatus ${status}: ${title}.\n\n${adviceOn(code as ProblemCode) ?? seeDetail}\n`)
   })
 }
+
+const seeDetail = 'The `detail` of the response says what to do.'
 
 /** No path of the API ends with a slash. */
 function slashAtEnd(): GatewayError {

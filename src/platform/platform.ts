@@ -137,7 +137,10 @@ export interface VideoPlatform {
 /** The platform does not know the video (any more). */
 export class VideoMissingError extends GatewayError {
   constructor(platform: string) {
-    super('platform-rejected', `${platform} does not know the video`)
+    super(
+      'platform-rejected',
+      `${platform} does not know the video. If it stays so, delete the video here and create another.`,
+    )
   }
 }
 

@@ -3,6 +3,7 @@ import { Type } from '@sinclair/typebox'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import { principalKey } from '../auth/credentials.ts'
 import { GatewayError } from '../errors.ts'
+import { valuesOf } from '../http/connections.ts'
 import { isForm, readForm } from '../http/multipart.ts'
 import { invalidField } from '../http/part.ts'
 import { validate } from '../http/validation.ts'
@@ -195,6 +196,10 @@ function withoutEmptyOptions(fields: Record<string, string>): Record<string, str
 }
 
 function idempotencyKey(request: FastifyRequest): IdempotencyKey | undefined {
+  if (valuesOf(request.raw, 'idempotency-key').length > 1)
+    throw new GatewayError('invalid-request', undefined, {
+      errors: [{ path: 'idempotency-key', message: 'occurs more than once' }],
+    })
   const key = request.headers['idempotency-key']
   if (typeof key !== 'string' || !request.principal) return undefined
   return { client: principalKey(request.principal), key }

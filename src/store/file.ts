@@ -36,7 +36,7 @@ export function watchFiles(db: DatabaseSync, path: string): () => void {
       const { code } = error as NodeJS.ErrnoException
       const happened =
         code === 'ENOENT' || code === 'ENOTDIR' ? 'was deleted or moved' : `cannot be found (${code})`
-      throw new StoreFileError(`${nameOf(file)} ${happened}; put it back, or restart the gateway`)
+      throw new StoreFileError(`${nameOf(file)} ${happened}; put it back, or restore the backup`)
     }
   }
 
@@ -48,7 +48,9 @@ export function watchFiles(db: DatabaseSync, path: string): () => void {
   function expectSame(file: string, before: Stats): Stats {
     const now = look(file)
     if (now.ino === before.ino && now.dev === before.dev) return now
-    throw new StoreFileError(`${nameOf(file)} was replaced; put the old one back, or restart the gateway`)
+    throw new StoreFileError(
+      `${nameOf(file)} was replaced; put the old one back, or restart the gateway to use the new one`,
+    )
   }
 
   /** Only checkpoints write to the file itself: they keep it whole and do not go back to an older schema. */

@@ -1,4 +1,4 @@
-import { mkdirSync } from 'node:fs'
+import { existsSync, mkdirSync } from 'node:fs'
 import { dirname, resolve } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import { GatewayError } from '../errors.ts'
@@ -36,6 +36,11 @@ export function openStore(url: string): VideoStore {
   let db: DatabaseSync | undefined
   try {
     if (path !== ':memory:') mkdirSync(dirname(path), { recursive: true })
+    // SQLite would begin with an empty database, and delete what is left of the one that is gone.
+    if (!existsSync(path) && existsSync(`${path}-wal`))
+      throw new Error(
+        `it is gone, and its write-ahead log ${path}-wal is not: put it back, restore the backup, or delete the log to begin with an empty database`,
+      )
     db = new DatabaseSync(path, { timeout: startWaitMs })
     logAhead(db)
     // Checkpoints flush twice: after 32 MiB of log and not after 4 they are an eighth as many.
@@ -50,6 +55,11 @@ export function openStore(url: string): VideoStore {
     db?.close()
     throw new Error(`DATABASE_URL: cannot use ${path}: ${(error as Error).message}`, { cause: error })
   }
+}
+
+/** Whether opening this store will begin with an empty database on disk. */
+export function isNewStore(url: string): boolean {
+  return url !== 'memory:' && !existsSync(url.replace(/^sqlite:/, ''))
 }
 
 /** Names the store of `DATABASE_URL` in the log, whatever the working directory is. */

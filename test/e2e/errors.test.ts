@@ -24,6 +24,34 @@ function problem(t: Test, answer: Answer, status: number, code: string) {
   t.notMatch(JSON.stringify(answer.body), /node_modules|\.ts|at \w+ \(|\/work\//)
 }
 
+t.test('a form whose video has another name is told so, however large it is', async (t) => {
+  const gateway = await startGateway(t)
+  for (const size of [100, 1_000_000])
+    for (const path of ['/v1/videos', `/v1/videos/${(await gateway.create()).id}/content`]) {
+      const body = new FormData()
+      if (path === '/v1/videos') body.append('title', 'x')
+      body.append('video', new Blob([new Uint8Array(fakeMp4(size))], { type: 'video/mp4' }), 'a.mp4')
+      const answer = await gateway.call('POST', path, { body })
+      problem(t, answer, 400, 'invalid-request')
+      t.match(answer.body.detail, /^\/video is not a field of this form; the video goes in the part `file`/)
+    }
+})
+
+t.test('an Idempotency-Key that occurs twice is no key', async (t) => {
+  const gateway = await startGateway(t)
+  const { write, rest } = await rawConnection(gateway.url)
+  const body = '{"title":"x"}'
+  const head = requestHead('POST', '/v1/videos', {
+    authorization,
+    connection: 'close',
+    'content-type': 'application/json',
+    'content-length': body.length,
+    'idempotency-key': 'a\r\nidempotency-key: b',
+  })
+  write(head + body)
+  t.match(await rest(), /^HTTP\/1\.1 400 (?:.|\r|\n)*idempotency-key occurs more than once/)
+})
+
 t.test('input that is not valid', async (t) => {
   const gateway = await startGateway(t)
   const post = (json: unknown) => gateway.call('POST', '/v1/videos', { json })

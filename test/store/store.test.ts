@@ -1,6 +1,6 @@
 import { fork } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdtempSync, rmSync } from 'node:fs'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
@@ -225,6 +225,9 @@ t.test('sqlite: a file of a newer gateway, or no database at all, is refused wit
   db.close()
   t.throws(() => openStore(`sqlite:${newer}`), /DATABASE_URL.*version 999/)
   t.throws(() => openStore(`sqlite:${import.meta.filename}`), /DATABASE_URL.*not a database/)
+  const gone = newFile()
+  writeFileSync(`${gone}-wal`, 'what is left of it')
+  t.throws(() => openStore(`sqlite:${gone}`), /DATABASE_URL.*write-ahead log/)
 })
 
 t.test('sqlite: a locked database is an error with a code, and works again afterwards', async (t) => {

@@ -64,7 +64,7 @@ t.test('values and the schemas that they fit', async (t) => {
 t.test('an id that is a segment of a path', async (t) => {
   t.equal(pathSegment('acme', 'a-1'), 'a-1')
   t.throws(() => pathSegment('acme', '..'), { code: 'platform-protocol-error' })
-  t.throws(() => pathSegment('acme', null), { message: 'acme does not know the video' })
+  t.throws(() => pathSegment('acme', null), { message: /^acme does not know the video/ })
 })
 
 t.test('a response about another video', async (t) => {
