@@ -21,6 +21,8 @@ const workShare = 0.9
 /** Work on a video in this process. */
 export interface Work {
   video: string
+  /** That of its hold. */
+  epoch: number
   end: AbortController
 }
 
@@ -37,7 +39,7 @@ export async function holding<T>(
   work: (hold: Hold) => Promise<T>,
   stopped = gateway.signal,
 ): Promise<T> {
-  const current = beginWork(gateway, id)
+  const current = beginWork(gateway, { id, epoch })
   const { end } = current
   const limit = gateway.policy.claim * workShare
   const timer = setTimeout(() => end.abort(tooLong(limit)), limit)
@@ -54,16 +56,16 @@ export async function holding<T>(
 }
 
 /** Registers work on a video, so that its deletion can end it; whoever registers it takes it off again. */
-export function beginWork(gateway: Gateway, video: string): Work {
-  const work = { video, end: new AbortController() }
+export function beginWork(gateway: Gateway, { id: video, epoch }: Pick<Video, 'id' | 'epoch'>): Work {
+  const work = { video, epoch, end: new AbortController() }
   gateway.works.add(work)
   return work
 }
 
-/** Ends the work on a video that was deleted. */
-export function endWork(gateway: Gateway, video: string): void {
-  for (const { video: id, end } of gateway.works)
-    if (id === video) end.abort(new GatewayError('video-deleted'))
+/** Ends the work on a video that was deleted, but for what began after that: another deletion. */
+export function endWork(gateway: Gateway, deleted: Pick<Video, 'id' | 'epoch'>): void {
+  for (const { video, epoch, end } of gateway.works)
+    if (video === deleted.id && epoch < deleted.epoch) end.abort(new GatewayError('video-deleted'))
 }
 
 function tooLong(ms: number): GatewayError {

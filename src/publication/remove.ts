@@ -26,7 +26,7 @@ export async function remove(gateway: Gateway, id: string): Promise<void> {
     const living = (current: Video) => current.stage !== 'deleting' && current.stage !== 'deleted'
     const request = () => requestRemoval(gateway, id, living)
     video = (await askStore(gateway, request)) ?? (await gateway.store.find(id))
-    endWork(gateway, id)
+    if (video) endWork(gateway, video)
   }
   const upload = gateway.uploads.get(id)
   if (upload) {

@@ -68,7 +68,7 @@ export async function startUpload(
     nextCheckAt: now + gateway.policy.uploadLease,
   })
   // Before the row says it: a deletion that comes in between ends it, and finds nothing on the platform.
-  const starting = beginWork(gateway, id)
+  const starting = beginWork(gateway, { id, epoch: 0 })
   try {
     const video = await askStore(gateway, () => begin(gateway, id, 'upload-started', changes))
     starting.end.signal.throwIfAborted()

@@ -155,6 +155,26 @@ t.test(
   },
 )
 
+t.test('a deletion whose answer is late does not end another one', async (t) => {
+  const { gateway, store, wait, arrived, release } = await slowGateway(t)
+  const { id } = await gateway.create()
+  const { update } = store
+  store.update = async (...args) => {
+    const row = await update(...args)
+    if (row?.stage === 'deleting') await wait()
+    return row
+  }
+  gateway.sandbox.knobs.hold = ['delete']
+  const first = gateway.call('DELETE', `/v1/videos/${id}`)
+  await arrived
+  const second = gateway.call('DELETE', `/v1/videos/${id}`)
+  while (gateway.sandbox.stats().held_answers === 0) await sleep(5)
+  release()
+  await sleep(50)
+  gateway.sandbox.knobs.hold = []
+  t.strictSame([(await first).status, (await second).status], [204, 204])
+})
+
 t.test('a renewal that comes late changes nothing of an upload that has ended', async (t) => {
   const { gateway, store, wait, arrived, release } = await slowGateway(t, {
     policy: { uploadLease: 300 },
