@@ -49,6 +49,8 @@ export function registerProblems(app: FastifyInstance): void {
   })
 
   app.addHook('onRequest', (request, _reply, done) => {
+    // The server as a whole (RFC 9112 §3.2.4), which the router takes for its root.
+    if (request.url === '*') return done(new GatewayError('not-found'))
     const isApi = request.routeOptions.url?.startsWith('/v1/')
     done(isApi && pathOf(request).endsWith('/') ? slashAtEnd() : undefined)
   })

@@ -45,7 +45,7 @@ function keyAdvice(hasClients: boolean, issuerUrl: string | undefined): string {
   ]
   return `
 
-**Try it here:** press *Authorize* and ${ways.join(', or ')}. The operator creates a key with \`npm run apikey -- NAME\`; outside production, a gateway without keys prints one when it starts. Then open an operation and press *Execute*: the proposed values work as they are.`
+**Try it here:** press *Authorize* and ${ways.join(', or ')}. The operator creates a key with \`npm run apikey -- NAME\`; outside production, a gateway without keys prints one when it starts. Then open an operation and press *Execute*: the proposed values work as they are. Where an id is asked for, enter that of a video that you created.`
 }
 
 function operationsOf(view: Document): Document[] {

@@ -22,6 +22,7 @@ export const heads: HostileCase[] = [
     answer: [405],
   },
   { name: 'OPTIONS *', send: [request('OPTIONS', '*')], answer: [404] },
+  { name: 'GET *', send: [request('GET', '*')], answer: [404] },
   {
     name: 'an upgrade to WebSocket',
     send: [
