@@ -13,7 +13,8 @@ const document = `# Configuration
 
 All of it comes from the environment, or from a file \`.env\` in the working directory; the environment wins. A
 variable that is empty counts as not set. If variables are missing or invalid, the gateway names all of them in one line
-and refuses to start. It never prints a secret.
+and refuses to start. It never prints a secret. [SIGHUP](operations.md#change-keys-and-credentials-without-a-restart) reads the
+file again.
 
 - **Durations** are written \`500ms\`, \`2s\`, \`5m\` or \`12h\`, \`24d\` at most, **sizes** \`1048576\`, \`500MiB\` or \`64GiB\`.
 - **\`NODE_ENV=production\`** makes a platform and a way for callers to identify themselves (\`API_KEYS\`,

@@ -12,6 +12,7 @@ import { createTokenIssuer } from './auth/access-tokens.ts'
 import { createAuthenticator } from './auth/authenticate.ts'
 import { createExternalIssuer } from './auth/external-issuer.ts'
 import type { Config } from './config/config.ts'
+import type { Adopt } from './config/reload.ts'
 import { version } from './config/version.ts'
 import { warningsOf } from './config/warnings.ts'
 import { GatewayError } from './errors.ts'
@@ -35,7 +36,7 @@ import { compilersFactory } from './http/validation.ts'
 import { createMetrics } from './observability/metrics.ts'
 import { harmlessPath } from './observability/redaction.ts'
 import { type TraceOf, traceHeaders, traceRequests, withTraceId } from './observability/tracing.ts'
-import { watchCredentials } from './platform/credential-watch.ts'
+import { configurePlatforms } from './platform/configured.ts'
 import { defaultTools, type PlatformTools } from './platform/tools.ts'
 import type { Gateway } from './publication/gateway.ts'
 import { startHousekeeping } from './publication/housekeeping.ts'
@@ -60,6 +61,8 @@ export interface App {
   gateway: Gateway
   /** Logs what runs here (version, platforms, store) and what the configuration lacks, and begins to check the platforms' credentials. Returns at once. */
   inspect(): void
+  /** Takes over parts of a newer configuration while requests are served. */
+  adopt: Adopt
   /**
    * Turns readiness off, waits for the requests in progress for at most `SHUTDOWN_TIMEOUT`, or until `cut` fires, then
    * aborts what is left and closes everything. Takes at most a few seconds more, whatever the connections do.
@@ -134,15 +137,13 @@ export async function buildApp(config: Config, options: AppOptions = {}): Promis
   }
   const storeWatch = watchStore(store, log)
   const tools: PlatformTools = { ...defaultTools, log, observer, traceHeaders, ...options.tools }
-  const platforms = new Map(
-    config.platforms.map(({ definition, variables }) => [
-      definition.name,
-      definition.create(variables as never, tools),
-    ]),
-  )
+  const platforms = configurePlatforms(config.platforms, tools, {
+    signal: abort.signal,
+    changed: metrics.credentials,
+  })
   const gateway: Gateway = {
     store,
-    platforms,
+    platforms: platforms.adapters,
     defaultPlatform: config.platforms[0]?.definition.name ?? '',
     policy: config.policy,
     uploads,
@@ -188,7 +189,7 @@ export async function buildApp(config: Config, options: AppOptions = {}): Promis
   readJson(server)
   registerProblems(server)
   await registerDocs(server, {
-    platforms: [...platforms.keys()],
+    platforms: [...platforms.adapters.keys()],
     hasClients: config.oauthClients.length > 0,
     issuerUrl: config.externalIssuer?.issuerUrl,
     publicUrl,
@@ -236,13 +237,13 @@ export async function buildApp(config: Config, options: AppOptions = {}): Promis
   })
   server.addHook('onClose', async () => {
     external?.close()
-    await Promise.all([...platforms.values()].map((platform) => platform.close()))
+    await platforms.close()
     storeWatch.stop()
     await store.close()
   })
 
   function inspect(): void {
-    const names = [...platforms.keys()]
+    const names = [...platforms.adapters.keys()]
     if (isNew)
       log.warn({ store: describeStore(config.databaseUrl) }, 'there was no database: it is new and empty')
     log.info(
@@ -251,8 +252,7 @@ export async function buildApp(config: Config, options: AppOptions = {}): Promis
     )
     for (const warning of warningsOf(config)) log.warn({}, warning)
     void warnOfStrandedVideos(gateway)
-    const { signal } = abort
-    watchCredentials({ platforms: platforms.values(), log, changed: metrics.credentials, signal })
+    platforms.watch()
   }
 
   async function shutdown(cut?: AbortSignal): Promise<void> {
@@ -261,8 +261,16 @@ export async function buildApp(config: Config, options: AppOptions = {}): Promis
     await server.close()
   }
 
+  // Who reads these lists finds in them what is configured now.
+  const adopt: Adopt = {
+    apiKeys: ({ apiKeys }) => void config.apiKeys.splice(0, Number.POSITIVE_INFINITY, ...apiKeys),
+    oauthClients: ({ oauthClients }) =>
+      void config.oauthClients.splice(0, Number.POSITIVE_INFINITY, ...oauthClients),
+    platform: platforms.replace,
+  }
+
   await server.ready()
-  return { server, gateway, inspect, shutdown }
+  return { server, gateway, inspect, adopt, shutdown }
 }
 
 /** Fastify itself logs whole URLs. */

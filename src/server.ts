@@ -1,8 +1,9 @@
-import { existsSync } from 'node:fs'
 import { enableCompileCache } from 'node:module'
 import { fileURLToPath } from 'node:url'
 import type { App } from './app.ts'
 import type { Config } from './config/config.ts'
+import { readEnvFile } from './config/env-file.ts'
+import type { reload as Reload } from './config/reload.ts'
 
 // Keeps the stripped and compiled modules for the next start; where the directory cannot be written, nothing is
 // kept. What is to profit from it is imported below this line.
@@ -12,8 +13,13 @@ const stopSignals = ['SIGTERM', 'SIGINT'] as const
 /** Ctrl+C reaches the process from the terminal and once more from npm. Milliseconds. */
 const sameSignalMs = 1_000
 
+/** What is given to the process wins over the file `.env`. */
+const given = { ...process.env }
+/** Set by the embedded sandbox, if there is one. */
+let embedded: NodeJS.ProcessEnv = {}
+
 try {
-  loadEnvFile()
+  Object.assign(process.env, { ...readEnvFile(), ...given })
   await start()
 } catch (error) {
   console.error(`video-gateway cannot start: ${(error as Error).message}`)
@@ -21,12 +27,14 @@ try {
 }
 
 async function start(): Promise<void> {
-  const [{ buildApp }, { loadConfig }, { createLogOutput }, { default: closeWithGrace }] = await Promise.all([
-    import('./app.ts'),
-    import('./config/config.ts'),
-    import('./observability/log-output.ts'),
-    import('close-with-grace'),
-  ])
+  const [{ buildApp }, { loadConfig }, { reload }, { createLogOutput }, { default: closeWithGrace }] =
+    await Promise.all([
+      import('./app.ts'),
+      import('./config/config.ts'),
+      import('./config/reload.ts'),
+      import('./observability/log-output.ts'),
+      import('close-with-grace'),
+    ])
   const output = createLogOutput(1)
   const say = (line: string) => output.write(`${line}\n`)
   const stopSandbox = await ensurePlatform(say)
@@ -39,7 +47,7 @@ async function start(): Promise<void> {
   })
   const stopTelemetry = telemetry?.startTelemetry(app.server.log)
   const cut = new AbortController()
-  const options = { delay: config.shutdownTimeout + 10_000, logger: app.server.log, skip: [...stopSignals] }
+  const options = { delay: config.shutdownTimeout + 10_000, logger: app.server.log, skip: ownSignals() }
   const { close } = closeWithGrace(options, async ({ err }) => {
     if (err) app.server.log.fatal({ err }, 'giving up')
     await app.shutdown(cut.signal)
@@ -48,9 +56,34 @@ async function start(): Promise<void> {
     await output.flush()
   })
   onStopSignal(close, () => cut.abort())
+  if (ownSignals().includes('SIGHUP')) process.on('SIGHUP', createReload(app, reload))
   await listen(app, config)
   app.inspect()
   if (key) say(`No API_KEYS are configured: this key works until the process ends: ${key}`)
+}
+
+/** Signals that mean something else than the end. In a terminal SIGHUP says that the terminal is gone. */
+function ownSignals(): ('SIGTERM' | 'SIGINT' | 'SIGHUP')[] {
+  return process.stdin.isTTY ? [...stopSignals] : [...stopSignals, 'SIGHUP']
+}
+
+/** Reads the file `.env` again, takes over what may change, and logs what changed and what did not. */
+function createReload({ server: { log }, adopt }: App, reload: typeof Reload): () => void {
+  let env = { ...process.env }
+  return () => {
+    try {
+      // An embedded sandbox is no variable of the file: what was set for it stays.
+      const result = reload(env, { ...readEnvFile(), ...given, ...embedded }, adopt)
+      env = result.env
+      for (const { variables, reason } of result.rejected)
+        log.error({ variables, reason }, 'variables are invalid: they stay as they were')
+      if (result.needRestart.length > 0)
+        log.warn({ variables: result.needRestart }, 'variables are different: restart to take them over')
+      log.info({ variables: result.changed }, 'the configuration was read again')
+    } catch (error) {
+      log.error({ reason: (error as Error).message }, 'the configuration stays as it was')
+    }
+  }
 }
 
 /** The first signal stops the process; a later one aborts what it still waits for. */
@@ -63,15 +96,6 @@ function onStopSignal(stop: () => void, cut: () => void): void {
     } else if (performance.now() - stoppedAt > sameSignalMs) cut()
   }
   for (const signal of stopSignals) process.on(signal, onSignal)
-}
-
-/** @throws Error when there is a file `.env` in the working directory that cannot be read */
-function loadEnvFile(): void {
-  try {
-    process.loadEnvFile()
-  } catch {
-    if (existsSync('.env')) throw new Error('.env: cannot be read')
-  }
 }
 
 async function listen({ server }: App, { host, port }: Config): Promise<void> {
@@ -92,10 +116,9 @@ async function ensurePlatform(say: (line: string) => void): Promise<(() => void)
   if (PLATFORM || PLATFORMS || NODE_ENV === 'production') return undefined
   const { startEmbeddedSandbox } = await import('../sandbox/embedded.ts')
   const sandbox = await startEmbeddedSandbox()
-  Object.assign(process.env, sandbox.env)
+  embedded = { ...sandbox.env, DATABASE_URL: process.env.DATABASE_URL || 'memory:' }
+  Object.assign(process.env, embedded)
   say(`No PLATFORM is configured: publishing on the embedded sandbox platform at ${sandbox.url}`)
-  const { DATABASE_URL } = process.env
-  process.env.DATABASE_URL = DATABASE_URL || 'memory:'
   say(
     process.env.DATABASE_URL === 'memory:'
       ? 'The sandbox forgets its videos when it ends, so the store is in memory and ends with it too.'

@@ -62,7 +62,7 @@ async function watchPlatform(platform: VideoPlatform, watch: Omit<CredentialWatc
 const validity = { valid: true, invalid: false, unavailable: undefined, unexpected: undefined }
 
 const messages = {
-  invalid: 'the platform rejects its credentials: correct its variables and restart',
+  invalid: 'the platform rejects its credentials: correct its variables, and restart or send SIGHUP',
   unavailable: 'the platform is unavailable: its credentials are not checked yet',
   unexpected: 'the platform gives an unexpected answer to the check of its credentials: check its base URL',
 }

@@ -24,7 +24,11 @@ t.test('credentials are checked once the gateway listens', async (t) => {
   const env = { DATABASE_URL: 'memory:', SANDBOX_BASE_URL: sandbox.url }
   for (const [secret, said, value] of [
     ['sandbox-secret', /the credentials of the platform are valid/, '1'],
-    ['wrong', /"level":40.*the platform rejects its credentials: correct its variables and restart/, '0'],
+    [
+      'wrong',
+      /"level":40.*the platform rejects its credentials: correct its variables, and restart or send SIGHUP/,
+      '0',
+    ],
   ] as const) {
     const gateway = await startProcess(t, { ...env, SANDBOX_CLIENT_SECRET: secret })
     t.equal((await gateway.call('GET', '/health/ready')).status, 200)
