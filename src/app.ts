@@ -48,7 +48,7 @@ import { operationsRoutes } from './routes/operations.ts'
 import { createPresenter } from './routes/presentation.ts'
 import { videoRoutes } from './routes/videos.ts'
 import { watchingRoutes } from './routes/watching.ts'
-import { openStore } from './store/sqlite.ts'
+import { openStore } from './store/open.ts'
 import { watchStore } from './store/watch.ts'
 
 export interface App {
@@ -105,7 +105,7 @@ export async function buildApp(config: Config, options: AppOptions = {}): Promis
     ),
   }).withTypeProvider<TypeBoxTypeProvider>()
 
-  const opened = openStore(config.databaseUrl)
+  const opened = await openStore(config.databaseUrl, config.databasePool)
   const store = options.wrapStore?.(opened) ?? opened
   const abort = new AbortController()
   const uploads: Gateway['uploads'] = new Map()

@@ -36,7 +36,13 @@ export const variables = Type.Object({
   DATABASE_URL: Type.String({
     default: 'sqlite:./data/gateway.db',
     format: 'store',
-    description: '`memory:` or `sqlite:PATH`',
+    description: '`memory:`, `sqlite:PATH` or `postgres://USER:PASSWORD@HOST/DATABASE`',
+  }),
+  DATABASE_POOL: Type.Integer({
+    default: 10,
+    minimum: 1,
+    maximum: 1000,
+    description: 'maximum number of connections of each process to PostgreSQL',
   }),
   API_KEYS: credentials(
     'permanent keys: `name:sha256hex[:scope+scope]`, comma-separated; no scopes named = all',
@@ -100,6 +106,8 @@ export interface Config {
   publicUrl: string | undefined
   logLevel: string
   databaseUrl: string
+  /** Largest number of connections to PostgreSQL. */
+  databasePool: number
   apiKeys: Credential[]
   oauthClients: Credential[]
   oauthSigningKey: string | undefined
@@ -137,6 +145,7 @@ export function loadConfig(env: NodeJS.ProcessEnv): Config {
     publicUrl: values.PUBLIC_URL?.replace(/\/+$/, ''),
     logLevel: values.LOG_LEVEL,
     databaseUrl: values.DATABASE_URL,
+    databasePool: values.DATABASE_POOL,
     apiKeys: values.API_KEYS,
     oauthClients: values.OAUTH_CLIENTS,
     oauthSigningKey: values.OAUTH_SIGNING_KEY,
