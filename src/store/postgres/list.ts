@@ -6,6 +6,10 @@ const hot = ['stage', 'platform', 'version', 'epoch', 'checks'].map((name) => `v
 /**
  * Lists videos by any combination of filters, newest first. One index orders each pair of platform and status by id; of
  * each pair that exists, at most a page of ids is read from it, and only the page's own documents.
+ *
+ * The order is that of `text_pattern_ops` (`~<~`): the same, byte by byte, but one that the primary key does not have.
+ * The planner takes videos of all kinds to be mixed evenly, and would walk the primary key until it has found enough:
+ * it read 95,000 rows of 60,000 for a page of 100.
  */
 export function listStatement(
   schema: string,
@@ -18,7 +22,7 @@ export function listStatement(
     is('platform', '=', platform === undefined ? undefined : lookupKey(platform)) + is('status', '=', status)
   const rows =
     is('w.reference', '=', reference === undefined ? undefined : lookupKey(reference)) +
-    is('w.id', '<', before)
+    is('w.id', '~<~', before)
   const page = `$${values.push(limit)}::bigint`
   const given = [status, platform, reference, before].map((value) => (value === undefined ? 0 : 1)).join('')
   const text = `WITH pairs AS MATERIALIZED (
@@ -30,11 +34,11 @@ export function listStatement(
     page AS MATERIALIZED (
       SELECT newest.id FROM pairs p CROSS JOIN LATERAL (
         SELECT w.id FROM $schema.videos w WHERE w.platform = p.platform AND w.status = p.status${rows}
-        ORDER BY w.id DESC LIMIT ${page}) AS newest
-      ORDER BY newest.id DESC LIMIT ${page})
+        ORDER BY w.id USING ~>~ LIMIT ${page}) AS newest
+      ORDER BY newest.id USING ~>~ LIMIT ${page})
     SELECT v.document, ${hot}, v.next_check_at AS "nextCheckAt", v.checked_at AS "checkedAt",
       v.bytes_received AS "bytesReceived", v.updated_at AS "updatedAt"
-    FROM page JOIN $schema.videos v USING (id) ORDER BY page.id DESC`
+    FROM page JOIN $schema.videos v USING (id) ORDER BY page.id USING ~>~`
   return { statement: named(`list-${given}`, text, schema), values }
 }
 

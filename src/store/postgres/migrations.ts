@@ -40,8 +40,8 @@ const steps = [
      autovacuum_analyze_scale_factor = 0.02,
      autovacuum_vacuum_cost_delay = 1
    );
-   CREATE INDEX videos_listed ON $schema.videos (platform, status, id) WHERE status IS NOT NULL;
-   CREATE INDEX videos_by_reference ON $schema.videos (reference, platform, status, id)
+   CREATE INDEX videos_listed ON $schema.videos (platform, status, id text_pattern_ops) WHERE status IS NOT NULL;
+   CREATE INDEX videos_by_reference ON $schema.videos (reference, platform, status, id text_pattern_ops)
      WHERE reference IS NOT NULL AND status IS NOT NULL;
    CREATE INDEX videos_due ON $schema.videos (platform, next_check_at)
      WHERE next_check_at IS NOT NULL AND stage <> 'ready';
