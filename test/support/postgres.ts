@@ -12,6 +12,8 @@ import pg from 'pg'
 /** A real PostgreSQL server of the test file. */
 export interface PostgresServer {
   port: number
+  /** A `DATABASE_URL` of the default schema. */
+  url: string
   /** A `DATABASE_URL` with a schema of its own, which the gateway makes. */
   newUrl(parameters?: string): string
   /** Runs SQL beside the gateway. */
@@ -61,6 +63,7 @@ export async function startPostgres(): Promise<PostgresServer | { unavailable: s
 
   const postgres: PostgresServer = {
     port,
+    url: `postgres://${login}?sslmode=disable`,
     newUrl: (parameters = '') =>
       `postgres://${login}?sslmode=disable&schema=s${randomBytes(6).toString('hex')}${parameters}`,
     async query(sql, values) {
