@@ -53,7 +53,7 @@ import { operationsRoutes } from './routes/operations.ts'
 import { createPresenter } from './routes/presentation.ts'
 import { videoRoutes } from './routes/videos.ts'
 import { watchingRoutes } from './routes/watching.ts'
-import { describeStore, isNewStore, openStore } from './store/sqlite.ts'
+import { describeStore, isNewStore, openStore } from './store/open.ts'
 import { watchStore } from './store/watch.ts'
 
 export interface App {
@@ -115,7 +115,7 @@ export async function buildApp(config: Config, options: AppOptions = {}): Promis
   }).withTypeProvider<TypeBoxTypeProvider>()
 
   const isNew = isNewStore(config.databaseUrl)
-  const opened = openStore(config.databaseUrl)
+  const opened = await openStore(config.databaseUrl, config.databasePool)
   const store = options.wrapStore?.(opened) ?? opened
   const abort = new AbortController()
   const endCleanup = new AbortController()

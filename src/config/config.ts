@@ -37,7 +37,13 @@ export const variables = Type.Object({
   DATABASE_URL: Type.String({
     default: 'sqlite:./data/gateway.db',
     format: 'store',
-    description: '`memory:` or `sqlite:PATH`',
+    description: '`memory:`, `sqlite:PATH` or `postgres://USER:PASSWORD@HOST/DATABASE`',
+  }),
+  DATABASE_POOL: Type.Integer({
+    default: 10,
+    minimum: 1,
+    maximum: 1000,
+    description: 'maximum number of connections of each process to PostgreSQL',
   }),
   ...callerVariables,
   RATE_LIMIT: Type.Optional(
@@ -91,6 +97,8 @@ export interface Config {
   databaseUrl: string
   /** The first is used, the others still verify. */
   secrets: string[]
+  /** Largest number of connections to PostgreSQL. */
+  databasePool: number
   apiKeys: Credential[]
   oauthClients: Credential[]
   oauthSigningKey: string | undefined
@@ -131,6 +139,7 @@ export function loadConfig(env: NodeJS.ProcessEnv): Config {
     logLevel: values.LOG_LEVEL,
     databaseUrl: values.DATABASE_URL,
     secrets: values.GATEWAY_SECRET,
+    databasePool: values.DATABASE_POOL,
     apiKeys: values.API_KEYS,
     oauthClients: values.OAUTH_CLIENTS,
     oauthSigningKey: values.OAUTH_SIGNING_KEY,

@@ -7,14 +7,21 @@ export const formats: Record<string, string> = {
   url: 'expected a URL that begins with http:// or https://',
   base: 'expected a URL that begins with http:// or https://, without ? and #',
   addresses: 'expected IP addresses or networks such as 10.0.0.0/8, comma-separated',
-  store: 'expected memory: or sqlite:PATH',
+  store: 'expected memory:, sqlite:PATH or postgres://USER:PASSWORD@HOST/DATABASE',
 }
 
 const isUrl = (text: string) => /^https?:\/\//.test(text) && URL.canParse(text)
 FormatRegistry.Set('url', isUrl)
 FormatRegistry.Set('base', (text) => isUrl(text) && !/[?#]/.test(text))
 FormatRegistry.Set('addresses', (text) => text.split(',').every((part) => isAddress(part.trim())))
-FormatRegistry.Set('store', (text) => text === 'memory:' || /^sqlite:./.test(text))
+FormatRegistry.Set(
+  'store',
+  (text) =>
+    text === 'memory:' ||
+    /^sqlite:./.test(text) ||
+    // Host and user may come from the environment, the database's name too: libpq has variables for all of them.
+    (/^postgres(ql)?:\/\//.test(text) && URL.canParse(text)),
+)
 
 /** Node's timers hold no more than 24.8 days. */
 const longestDuration = 24 * 24 * 3_600_000

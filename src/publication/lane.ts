@@ -9,7 +9,7 @@ import type { Video } from './video.ts'
 export interface LeaseWatch {
   /** @param now ms since the epoch */
   areTrusted(now: number): boolean
-  /** Another process held the store for so many ms: leases could not be renewed. */
+  /** The store was away, or held by another process, for so many ms: leases could not be renewed. */
   storeWasHeld(ms: number): void
 }
 
@@ -51,6 +51,8 @@ export function startLane(gateway: Gateway, platform: string, leases: LeaseWatch
   let readyAt = 0
   let circuit: CircuitState = 'closed'
   const alarm = createAlarm()
+  /** Since when the store has failed every look, on the monotonic clock. */
+  let awaySince: number | undefined
   /** More rows may be due than there were places. */
   let full = false
 
@@ -68,15 +70,17 @@ export function startLane(gateway: Gateway, platform: string, leases: LeaseWatch
     const free = (circuit === 'half-open' ? 1 : pollConcurrency) - running.size
     full = free <= 0 || (full && circuit === 'closed' && !canRefill())
     if (full) return untilWoken
+    const query = { platform, ready: false, now, until: now + claim, horizon: now + horizon }
+    const begun = performance.now()
     try {
-      const due = await gateway.store.claimDue({
-        platform,
-        ready: false,
-        now,
-        until: now + claim,
-        horizon: now + horizon,
-        limit: free,
-      })
+      if (awaySince !== undefined) {
+        // Leases that expired meanwhile are claimed once their holders had time to renew them.
+        await gateway.store.claimDue({ ...query, limit: 0 })
+        leases.storeWasHeld(performance.now() - awaySince)
+        awaySince = undefined
+        if (!leases.areTrusted(Date.now())) return longestSleep
+      }
+      const due = await gateway.store.claimDue({ ...query, limit: free })
       for (const video of due) {
         const lagSeconds = Math.max(0, now - (video.nextCheckAt ?? now)) / 1000
         gateway.observer.polled({ platform, lagSeconds })
@@ -88,11 +92,8 @@ export function startLane(gateway: Gateway, platform: string, leases: LeaseWatch
       await lookAtReady(now, free - due.length)
       return sleepUntil(await gateway.store.nextDueAt(platform))
     } catch (error) {
-      if (error instanceof StoreBusyError) {
-        const held = performance.now() - error.since
-        leases.storeWasHeld(held)
-        return clamp(held)
-      }
+      awaySince ??= error instanceof StoreBusyError ? error.since : begun
+      if (error instanceof StoreBusyError) return clamp(performance.now() - error.since)
       gateway.log.error({ err: error, platform }, 'the poller cannot use the store')
       return longestSleep
     }

@@ -1,9 +1,12 @@
 import { GatewayError } from '../errors.ts'
 import type { Stage, Status, Video } from './video.ts'
 
-/** Another process holds the store's lock. The same call may succeed a few milliseconds later: see `store-retry.ts`. */
+/**
+ * Another process holds the store's lock, or the database cannot be reached at the moment. The same call may succeed a
+ * little later: see `store-retry.ts`.
+ */
 export class StoreBusyError extends GatewayError {
-  /** When the lock was found held for the first time since anybody wrote, on the monotonic clock, in ms. */
+  /** Since when no call has succeeded, on the monotonic clock, in ms. */
   readonly since: number
 
   constructor(since: number, cause?: unknown) {

@@ -1,5 +1,5 @@
 import { existsSync, mkdirSync } from 'node:fs'
-import { dirname, resolve } from 'node:path'
+import { dirname } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import { GatewayError } from '../errors.ts'
 import {
@@ -55,16 +55,6 @@ export function openStore(url: string): VideoStore {
     db?.close()
     throw new Error(`DATABASE_URL: cannot use ${path}: ${(error as Error).message}`, { cause: error })
   }
-}
-
-/** Whether opening this store will begin with an empty database on disk. */
-export function isNewStore(url: string): boolean {
-  return url !== 'memory:' && !existsSync(url.replace(/^sqlite:/, ''))
-}
-
-/** Names the store of `DATABASE_URL` in the log, whatever the working directory is. */
-export function describeStore(url: string): string {
-  return url === 'memory:' ? url : `sqlite:${resolve(url.replace(/^sqlite:/, ''))}`
 }
 
 /** Turns WAL on. SQLite itself does not wait when another process does the same at this moment. */

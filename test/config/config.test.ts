@@ -59,7 +59,7 @@ const refused: [env: Record<string, string>, ...complaints: (string | RegExp)[]]
   [{ OAUTH_ISSUER: 'https://issuer.example' }, 'OAUTH_AUDIENCE: is needed with OAUTH_ISSUER'],
   [
     { OAUTH_AUDIENCE: 'x', DATABASE_URL: 'mysql://x', PLATFORM: ' ,' },
-    'DATABASE_URL: expected memory: or sqlite:PATH',
+    'DATABASE_URL: expected memory:, sqlite:PATH or postgres://USER:PASSWORD@HOST/DATABASE',
     'OAUTH_ISSUER: is needed with OAUTH_AUDIENCE',
     'PLATFORM: names no platform',
   ],

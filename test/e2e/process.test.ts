@@ -134,7 +134,10 @@ t.test('what is wrong with the environment is said in one line', async (t) => {
     [{ ...able, PUBLIC_URL: 'https://cms.example/#' }, /PUBLIC_URL: expected a URL/],
     [{ ...able, PUBLIC_URL: 'cms.example' }, /PUBLIC_URL: expected a URL that begins with http/],
     [{ ...db, SANDBOX_BASE_URL: '127.0.0.1:1' }, /SANDBOX_BASE_URL: expected a URL that begins with http/],
-    [{ ...able, DATABASE_URL: 'postgres://x' }, 'DATABASE_URL: expected memory: or sqlite:PATH'],
+    [
+      { ...able, DATABASE_URL: 'mysql://x' },
+      'DATABASE_URL: expected memory:, sqlite:PATH or postgres://USER:PASSWORD@HOST/DATABASE',
+    ],
     [{ ...able, TRUSTED_PROXIES: 'proxy' }, /TRUSTED_PROXIES: expected IP addresses/],
     [
       { ...able, OAUTH_ISSUER: 'http://issuer.example', OAUTH_AUDIENCE: 'x' },

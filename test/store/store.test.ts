@@ -7,24 +7,38 @@ import { DatabaseSync } from 'node:sqlite'
 import { setTimeout as sleep } from 'node:timers/promises'
 import t from 'tap'
 import type { IdempotencyRecord } from '../../src/publication/store.ts'
-import { openStore } from '../../src/store/sqlite.ts'
+import type { Video } from '../../src/publication/video.ts'
+import { openStore } from '../../src/store/open.ts'
+import { openStore as openSqlite } from '../../src/store/sqlite.ts'
 import { dueQueries } from '../../src/store/statements.ts'
+import { startPostgres } from '../support/postgres.ts'
 import { aVideo } from '../support/video.ts'
 
 const directory = mkdtempSync(join(tmpdir(), 'store-'))
 t.teardown(() => rmSync(directory, { recursive: true }))
 let files = 0
 const newFile = () => join(directory, `${files++}.db`)
+const server = await startPostgres()
+const unavailable = 'unavailable' in server ? server.unavailable : false
+const postgres = 'unavailable' in server ? undefined : server
+t.teardown(() => postgres?.close())
 const far = Number.MAX_SAFE_INTEGER
 
 for (const [kind, url] of [
   ['memory', () => 'memory:'],
   ['sqlite', () => `sqlite:${newFile()}`],
+  ['postgres', postgres && (() => postgres.newUrl())],
+  ['postgres without prepared statements', postgres && (() => postgres.newUrl('&prepare=false'))],
 ] as const) {
+  if (!url) {
+    t.test(`${kind}: the suite of the store`, { skip: unavailable }, async () => {})
+    continue
+  }
   t.test(`${kind}: keeps a video as it is`, async (t) => {
-    const store = openStore(url())
+    const store = await openStore(url(), 10)
     const video = aVideo({
       title: 'Ümläute, 日本語, \0 and "quotes"',
+      description: 'a lone surrogate: \ud800',
       info: {
         launchUrl: 'https://x/y.m3u8',
         mimeType: 'application/vnd.apple.mpegurl',
@@ -41,28 +55,26 @@ for (const [kind, url] of [
   })
 
   t.test(`${kind}: update is a compare-and-set`, async (t) => {
-    const store = openStore(url())
+    const store = await openStore(url(), 10)
     const video = aVideo()
     await store.insert(video)
-    let calls = 0
-    const after = await store.update(video.id, (current) => {
-      // Somebody else is faster, once.
-      if (calls++ === 0) void store.update(video.id, (other) => ({ ...other, checks: 7 }))
-      return { ...current, title: 'changed' }
-    })
-    t.match(after, { title: 'changed', checks: 7, version: 3 })
-    t.equal(calls, 2)
+    const many = Array.from({ length: 20 }, (_, index) => index)
+    const add = (current: Video) => ({ ...current, checks: current.checks + 1, title: `${current.title}+` })
+    await Promise.all(
+      many.map((index) => (index % 2 ? store.update(video.id, add) : store.plan(video.id, add))),
+    )
+    t.match(await store.find(video.id), { title: `${video.title}${'+'.repeat(20)}`, checks: 20, version: 21 })
     await t.rejects(
       store.update(video.id, () => {
         throw new Error('refused')
       }),
     )
-    t.equal((await store.update(video.id, (current) => current))?.version, 3, 'no change, no write')
+    t.equal((await store.update(video.id, (current) => current))?.version, 21, 'no change, no write')
     await store.close()
   })
 
   t.test(`${kind}: what goes with a row is written with it or not at all`, async (t) => {
-    const store = openStore(url())
+    const store = await openStore(url(), 10)
     const video = aVideo()
     const key = { client: 'cms', key: 'k', fingerprint: 'f', videoId: video.id, response: null, createdAt: 5 }
     await store.insert(video, key)
@@ -83,7 +95,7 @@ for (const [kind, url] of [
   })
 
   t.test(`${kind}: lists newest first, by filter and page`, async (t) => {
-    const store = openStore(url())
+    const store = await openStore(url(), 10)
     const videos = Array.from({ length: 7 }, (_, index) =>
       aVideo({
         reference: index % 2 ? 'odd' : null,
@@ -112,7 +124,7 @@ for (const [kind, url] of [
   })
 
   t.test(`${kind}: claims what is due, once`, async (t) => {
-    const store = openStore(url())
+    const store = await openStore(url(), 10)
     const rows = [30, 10, null, 20, 500].map((nextCheckAt) => aVideo({ stage: 'processing', nextCheckAt }))
     for (const row of rows) await store.insert(row)
     await store.insert(aVideo({ platform: 'mux', stage: 'processing', nextCheckAt: 1 }))
@@ -143,8 +155,22 @@ for (const [kind, url] of [
     await store.close()
   })
 
+  t.test(`${kind}: claims at the same time share what is due`, async (t) => {
+    const store = await openStore(url(), 10)
+    for (let row = 0; row < 40; row++)
+      await store.insert(aVideo({ stage: 'processing', nextCheckAt: 1 + row }))
+    const query = { platform: 'sandbox', ready: false, now: 100, until: 900, horizon: far, limit: 7 }
+    const claims = await Promise.all(Array.from({ length: 10 }, () => store.claimDue(query)))
+    const ids = claims.flat().map(({ id }) => id)
+    t.equal(new Set(ids).size, ids.length, 'none is claimed twice')
+    const rest = await store.claimDue({ ...query, limit: 40 })
+    t.equal(ids.length + rest.length, 40, 'none is lost')
+    t.ok([...claims.flat(), ...rest].every(({ epoch }) => epoch === 2))
+    await store.close()
+  })
+
   t.test(`${kind}: claims ready videos by a query of their own`, async (t) => {
-    const store = openStore(url())
+    const store = await openStore(url(), 10)
     const plans = [30, null, 20, 500, null]
     for (const nextCheckAt of plans) await store.insert(aVideo({ stage: 'ready', nextCheckAt }))
     await store.insert(aVideo({ stage: 'ready', platform: 'mux' }))
@@ -161,7 +187,7 @@ for (const [kind, url] of [
   })
 
   t.test(`${kind}: an idempotency key comes with its video or not at all`, async (t) => {
-    const store = openStore(url())
+    const store = await openStore(url(), 10)
     const record = (video: { id: string }): IdempotencyRecord => ({
       client: 'cms',
       key: 'k',
@@ -194,9 +220,36 @@ for (const [kind, url] of [
   })
 }
 
+t.test('postgres: searches by texts that it cannot hold', { skip: unavailable }, async (t) => {
+  const store = await openStore(postgres?.newUrl() ?? '', 10)
+  const references = ['r\0', 'r', 'r\ud800', 'r\ufffd', 'r\\u0000', '"r"']
+  for (const reference of references) await store.insert(aVideo({ reference }))
+  for (const reference of references)
+    t.strictSame(
+      (await store.list({ reference, limit: 9 })).map((video) => video.reference),
+      [reference],
+    )
+  t.strictSame(await store.list({ platform: 'sand\0box', limit: 1 }), [])
+  await store.close()
+})
+
+t.test('sqlite: an update begins again when somebody else was faster', async (t) => {
+  const store = openSqlite('memory:')
+  const video = aVideo()
+  await store.insert(video)
+  let calls = 0
+  const after = await store.update(video.id, (current) => {
+    if (calls++ === 0) void store.update(video.id, (other) => ({ ...other, checks: 7 }))
+    return { ...current, title: 'changed' }
+  })
+  t.match(after, { title: 'changed', checks: 7, version: 3 })
+  t.equal(calls, 2)
+  await store.close()
+})
+
 t.test('sqlite: neither claim scans or sorts the table', async (t) => {
   const file = newFile()
-  await openStore(`sqlite:${file}`).close()
+  await openSqlite(`sqlite:${file}`).close()
   const db = new DatabaseSync(file)
   for (const query of dueQueries) {
     const plan = db.prepare(`EXPLAIN QUERY PLAN ${query}`).all(1, 2, 3, 4) as { detail: string }[]
@@ -209,10 +262,10 @@ t.test('sqlite: neither claim scans or sorts the table', async (t) => {
 
 t.test('sqlite: what was acknowledged is there for the next process', async (t) => {
   const url = `sqlite:${newFile()}`
-  const store = openStore(url)
+  const store = openSqlite(url)
   const video = aVideo()
   await store.insert(video)
-  const other = openStore(url)
+  const other = openSqlite(url)
   t.strictSame(await other.find(video.id), video)
   await other.close()
   await store.close()
@@ -223,16 +276,16 @@ t.test('sqlite: a file of a newer gateway, or no database at all, is refused wit
   const db = new DatabaseSync(newer)
   db.exec('PRAGMA user_version = 999')
   db.close()
-  t.throws(() => openStore(`sqlite:${newer}`), /DATABASE_URL.*version 999/)
-  t.throws(() => openStore(`sqlite:${import.meta.filename}`), /DATABASE_URL.*not a database/)
+  t.throws(() => openSqlite(`sqlite:${newer}`), /DATABASE_URL.*version 999/)
+  t.throws(() => openSqlite(`sqlite:${import.meta.filename}`), /DATABASE_URL.*not a database/)
   const gone = newFile()
   writeFileSync(`${gone}-wal`, 'what is left of it')
-  t.throws(() => openStore(`sqlite:${gone}`), /DATABASE_URL.*write-ahead log/)
+  t.throws(() => openSqlite(`sqlite:${gone}`), /DATABASE_URL.*write-ahead log/)
 })
 
 t.test('sqlite: a locked database is an error with a code, and works again afterwards', async (t) => {
   const file = newFile()
-  const store = openStore(`sqlite:${file}`)
+  const store = openSqlite(`sqlite:${file}`)
   const locker = new DatabaseSync(file)
   locker.exec('BEGIN IMMEDIATE')
   await t.rejects(store.insert(aVideo()), { code: 'store-unavailable' })

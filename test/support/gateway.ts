@@ -1,3 +1,4 @@
+import { createHash, randomUUID } from 'node:crypto'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -55,6 +56,17 @@ const quick = {
 const distantStore: AppOptions =
   process.env.STORE === 'far' ? { wrapStore: (store) => yieldingStore(store) } : {}
 
+/**
+ * Whole suites are run over PostgreSQL: see `postgres-suites.test.ts`. `POSTGRES_URL` has no schema; each database of a
+ * test gets its own, and who names the same file gets the same.
+ */
+function overPostgres(url: string): string {
+  const server = process.env.POSTGRES_URL
+  if (!server) return url
+  const name = url === 'memory:' ? randomUUID() : url
+  return `${server}&schema=s${createHash('sha256').update(name).digest('hex').slice(0, 12)}`
+}
+
 /** The built app, listening, in front of a real sandbox platform. Both are closed at the end of the test. */
 export async function startGateway(
   t: Test,
@@ -75,6 +87,7 @@ export async function startGateway(
 ): Promise<TestGateway> {
   const platform = sandbox ?? (await startSandbox({ knobs: { processing_delay_ms: 10 } }))
   const config = loadConfig({ ...quick, SANDBOX_BASE_URL: platform.url, ...env })
+  config.databaseUrl = overPostgres(config.databaseUrl)
   Object.assign(config.policy, policy)
   config.platforms.push(...platforms)
   const app = await buildApp(config, { ...distantStore, ...options })

@@ -1,10 +1,10 @@
 /** A process that opens each store it is told, and answers with the error's message, or null. */
-import { openStore } from '../../src/store/sqlite.ts'
+import { openStore } from '../../src/store/open.ts'
 
 process.on('message', async (url: string) => {
   let error: string | null = null
   try {
-    await openStore(url).close()
+    await (await openStore(url, 2)).close()
   } catch (failure) {
     error = (failure as Error).message
   }

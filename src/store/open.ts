@@ -1,0 +1,34 @@
+import { existsSync } from 'node:fs'
+import { resolve } from 'node:path'
+import type { VideoStore } from '../publication/store.ts'
+import { openPostgres } from './postgres/postgres.ts'
+import { openStore as openSqlite } from './sqlite.ts'
+
+/**
+ * Opens the store of `DATABASE_URL`: `postgres://…`, `sqlite:PATH` or `memory:`.
+ * @param pool largest number of connections to PostgreSQL
+ * @throws Error with one clear line when it cannot be used
+ */
+export async function openStore(url: string, pool: number): Promise<VideoStore> {
+  return isPostgres(url) ? openPostgres(url, pool) : openSqlite(url)
+}
+
+/** Whether opening this store will begin with an empty database file. */
+export function isNewStore(url: string): boolean {
+  return url.startsWith('sqlite:') && !existsSync(fileOf(url))
+}
+
+/** Names the store of `DATABASE_URL` in the log: without a password, and whatever the working directory is. */
+export function describeStore(url: string): string {
+  if (!isPostgres(url)) return url === 'memory:' ? url : `sqlite:${resolve(fileOf(url))}`
+  const { host, pathname } = new URL(url)
+  return `postgres://${host}${pathname}`
+}
+
+function isPostgres(url: string): boolean {
+  return /^postgres(ql)?:/.test(url)
+}
+
+function fileOf(url: string): string {
+  return url.replace(/^sqlite:/, '')
+}

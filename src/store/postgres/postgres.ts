@@ -1,0 +1,197 @@
+import type {
+  Along,
+  Change,
+  IdempotencyRecord,
+  Leftover,
+  VideoCount,
+  VideoStore,
+} from '../../publication/store.ts'
+import { StoreBusyError } from '../../publication/store.ts'
+import type { Video } from '../../publication/video.ts'
+import { readConnection } from './connection.ts'
+import { foldCounts } from './counts.ts'
+import { listStatement, lookupKey } from './list.ts'
+import { type Database, openPool, prepareDatabase, type Row } from './pool.ts'
+import { type Statements, statementsFor } from './statements.ts'
+
+/** Columns beside the document: what changes at every check, and what rows are searched by. */
+const hotFields = [
+  'platform',
+  'stage',
+  'version',
+  'epoch',
+  'nextCheckAt',
+  'checkedAt',
+  'checks',
+  'bytesReceived',
+  'updatedAt',
+] as const
+
+/**
+ * Opens the store of a `DATABASE_URL` that begins with `postgres://`. Any number of processes may use one database, and
+ * be started at the same time. What was acknowledged survives `kill -9` and loss of power, as far as the server's
+ * `fsync` and `synchronous_commit` are left on; only plans of the poller do not wait for the disk.
+ *
+ * Nothing lives in a connection: no session state, no locks, no transaction between two calls. So a connection that
+ * breaks costs the call that used it, and a pooler in transaction mode will do.
+ * @param size largest number of connections
+ * @throws Error with one clear line when the database cannot be used
+ */
+export async function openPostgres(url: string, size: number): Promise<VideoStore> {
+  let place = 'PostgreSQL'
+  try {
+    const connection = readConnection(url)
+    place = connection.place
+    await prepareDatabase(connection)
+    const database = openPool(connection, size)
+    return createStore(database, statementsFor(connection.schema), connection.schema)
+  } catch (error) {
+    throw new Error(`DATABASE_URL: cannot use ${place}: ${reasonOf(error)}`, { cause: error })
+  }
+}
+
+/** A host with several addresses fails with an AggregateError, whose own message is empty. */
+function reasonOf(error: unknown): string {
+  const { message, code, errors } = error as NodeJS.ErrnoException & { errors?: Error[] }
+  return message || errors?.map((each) => each.message).join(', ') || code || 'unknown reason'
+}
+
+function createStore(database: Database, statements: Statements, schema: string): VideoStore {
+  const { query } = database
+  const stopFolding = foldCounts(database, statements.foldCounts)
+  /** A write failed for a reason that does not pass by itself: a full disk, a lost table, a missing right. */
+  let failing = false
+
+  const write: Database['query'] = async (statement, values) => {
+    try {
+      return await query(statement, values)
+    } catch (error) {
+      failing ||= !(error instanceof StoreBusyError)
+      throw error
+    }
+  }
+
+  async function change(
+    id: string,
+    decide: Change,
+    set: 'update' | 'plan',
+    along?: Along,
+  ): Promise<Video | undefined> {
+    for (;;) {
+      const [row] = await query(statements.current, [id])
+      if (!row) return undefined
+      const { now, ...columns } = row
+      const current = videoOf(columns)
+      const changed = decide(current, now)
+      if (changed === current) return current
+      // A hold that a crash of the database forgets would be given to a second holder under the same epoch.
+      const name = changed.epoch === current.epoch ? set : 'update'
+      const values = valuesOf({ ...changed, version: current.version })
+      // A document that stays as it is need not be written: a long one is stored apart from its row.
+      if (values[1] === valuesOf(current)[1]) values[1] = null
+      const { leftover, freesKey = false } = along ?? {}
+      const rows = along
+        ? await write(statements.updateAlong, [
+            ...values,
+            leftover?.epoch ?? null,
+            leftover?.searchIn ?? null,
+            freesKey,
+          ])
+        : await write(statements[name], values)
+      if (rows.length > 0) return { ...changed, version: current.version + 1 }
+    }
+  }
+
+  async function findKey(client: string, key: string): Promise<IdempotencyRecord | undefined> {
+    const [row] = await query(statements.findKey, [lookupKey(client), lookupKey(key)])
+    return row && { ...(row as IdempotencyRecord), client, key }
+  }
+
+  return {
+    async insert(video, record) {
+      const values = valuesOf(video)
+      if (!record) {
+        await write(statements.insert, values)
+        return undefined
+      }
+      const { client, key, fingerprint, response, createdAt } = record
+      for (;;) {
+        const more = [lookupKey(client), lookupKey(key), fingerprint, response, createdAt]
+        const added = await write(statements.insertWithKey, [...values, ...more])
+        const holder = added.length > 0 ? undefined : await findKey(client, key)
+        // The holder may have freed it meanwhile.
+        if (added.length > 0 || holder) return holder
+      }
+    },
+
+    async find(id) {
+      const [row] = await query(statements.find, [id])
+      return row && videoOf(row)
+    },
+    async list(asked) {
+      const { statement, values } = listStatement(schema, asked)
+      return (await query(statement, values)).map(videoOf)
+    },
+
+    update: (id, decide, along) => change(id, decide, 'update', along),
+    plan: (id, decide) => change(id, decide, 'plan'),
+
+    async claimDue({ platform, ready, now, until, horizon, limit }) {
+      const statement = ready ? statements.claimReady : statements.claimDue
+      const rows = await write(statement, [platform, now, until, horizon, limit])
+      // An update returns its rows in any order.
+      return rows.map(videoOf).sort((a, b) => (a.nextCheckAt ?? 0) - (b.nextCheckAt ?? 0))
+    },
+    nextDueAt: async (platform) => (await query(statements.nextDue, [platform]))[0]?.at,
+    counts: async () => (await query(statements.counts)) as VideoCount[],
+
+    expectLeftover: async (...values) => void (await write(statements.expectLeftover, values)),
+    settleLeftover: async (...values) => void (await write(statements.settleLeftover, values)),
+    claimLeftover: async (now, until) =>
+      (await write(statements.claimLeftover, [now, until]))[0] as Leftover | undefined,
+    planLeftover: async (videoId, epoch, looks, searchAt) =>
+      void (await write(statements.planLeftover, [videoId, epoch, looks, searchAt])),
+
+    findKey,
+    answerKey: async (videoId, fingerprint, response) =>
+      void (await write(statements.answerKey, [videoId, fingerprint, response])),
+    releaseKey: async (videoId) => void (await write(statements.releaseKey, [videoId])),
+    expireKeys: async (before, limit) => (await write(statements.expireKeys, [before, limit])).length,
+
+    async ping() {
+      await query(statements.ping)
+      if (!failing) return
+      await query(statements.probe)
+      failing = false
+    },
+    async close() {
+      stopFolding()
+      await database.close()
+    },
+  }
+}
+
+function videoOf({ document, ...columns }: Row): Video {
+  return { ...document, ...columns } as Video
+}
+
+/** The values of a row, in the order of the statements `insert` and `update`. */
+function valuesOf(video: Video): unknown[] {
+  const { id, platform, stage, reference, version, epoch } = video
+  const { nextCheckAt, checkedAt, checks, bytesReceived, updatedAt } = video
+  const cold = Object.entries(video).filter(([name]) => !(hotFields as readonly string[]).includes(name))
+  return [
+    id,
+    JSON.stringify(Object.fromEntries(cold)),
+    platform,
+    stage,
+    reference === null ? null : lookupKey(reference),
+    version,
+    epoch,
+    nextCheckAt,
+    checkedAt,
+    checks,
+    bytesReceived,
+    updatedAt,
+  ]
+}

@@ -1,0 +1,140 @@
+/** A statement that is prepared by its name on each connection. */
+export interface Statement {
+  name: string
+  text: string
+}
+
+/** The columns of a video that its document lacks, under their names in `Video`. */
+const hot = `stage, platform, version, epoch, next_check_at AS "nextCheckAt", checked_at AS "checkedAt", checks,
+  bytes_received AS "bytesReceived", updated_at AS "updatedAt"`
+/** The store's clock, in ms since the epoch. */
+const clock = '(extract(epoch FROM clock_timestamp()) * 1000)::bigint'
+/**
+ * Appended to a condition: the transaction of this statement does not wait for the disk. The setting ends with it, so
+ * that it works behind a pooler, and costs no call of its own.
+ */
+const relaxed = `AND set_config('synchronous_commit', 'off', true) = 'off'`
+const keyColumns = `client, key, fingerprint, video_id AS "videoId", response, created_at AS "createdAt"`
+
+/**
+ * All statements of the store, by name. Each is a transaction of its own: what belongs together is written by one
+ * statement with several parts, so there is nothing to roll back, and no connection is held between two calls.
+ * Columns are named one by one, so that a later release may add some.
+ */
+const texts = {
+  find: `SELECT document, ${hot} FROM $schema.videos WHERE id = $1`,
+  current: `SELECT document, ${hot}, ${clock} AS now FROM $schema.videos WHERE id = $1`,
+
+  insert: `INSERT INTO $schema.videos (${insertColumns()}) VALUES (${insertValues()})`,
+  /** Adds nothing when the key is taken. */
+  insertWithKey: `WITH taken AS (
+      INSERT INTO $schema.idempotency_keys (client, key, fingerprint, video_id, response, created_at)
+      VALUES ($13, $14, $15, $1, $16, $17) ON CONFLICT (client, key) DO NOTHING RETURNING 1)
+    INSERT INTO $schema.videos (${insertColumns()}) SELECT ${insertValues()} WHERE EXISTS (SELECT FROM taken)
+    RETURNING 1`,
+
+  update: `${updateVideo()} RETURNING 1`,
+  /** As `update`, without waiting for the disk. */
+  plan: `${updateVideo()} ${relaxed} RETURNING 1`,
+  /** `$13` is the epoch of a leftover or NULL, `$14` the ms until its search or NULL, `$15` whether the key is freed. */
+  updateAlong: `WITH changed AS (${updateVideo()} RETURNING id),
+    settled AS (DELETE FROM $schema.leftovers l USING changed c
+      WHERE l.video_id = c.id AND l.epoch = $13::bigint AND $14::bigint IS NULL),
+    planned AS (UPDATE $schema.leftovers l SET looks = 0, search_at = ${clock} + $14::bigint FROM changed c
+      WHERE l.video_id = c.id AND l.epoch = $13::bigint AND $14::bigint IS NOT NULL),
+    freed AS (DELETE FROM $schema.idempotency_keys k USING changed c
+      WHERE k.video_id = c.id AND k.response IS NULL AND $15::boolean)
+    SELECT 1 FROM changed`,
+
+  claimDue: claim("stage <> 'ready'", 'next_check_at'),
+  claimReady: claim("stage = 'ready'", 'coalesce(next_check_at, 0)'),
+  nextDue: `SELECT next_check_at AS at FROM $schema.videos
+    WHERE platform = $1 AND stage <> 'ready' AND next_check_at IS NOT NULL ORDER BY next_check_at LIMIT 1`,
+
+  counts: `SELECT platform, stage, sum(count)::bigint AS count FROM (
+      SELECT platform, stage, count FROM $schema.video_counts
+      UNION ALL SELECT platform, stage, change FROM $schema.video_count_changes) AS all_changes
+    GROUP BY platform, stage HAVING sum(count) > 0 ORDER BY platform, stage`,
+  /**
+   * Adds changes up to the counts. The counts themselves are rows that every transaction would wait for; so a
+   * transaction only adds a change, and one process at a time adds them up.
+   */
+  foldCounts: `WITH turn AS (SELECT 1 WHERE pg_try_advisory_xact_lock(${0x7667_6675}, hashtext('$schema'))
+      ${relaxed}),
+    folded AS (DELETE FROM $schema.video_count_changes WHERE EXISTS (SELECT FROM turn) AND ctid = ANY (ARRAY(
+      SELECT ctid FROM $schema.video_count_changes WHERE EXISTS (SELECT FROM turn) LIMIT $1))
+      RETURNING platform, stage, change),
+    sums AS (SELECT platform, stage, sum(change) AS change, count(*) AS changes FROM folded GROUP BY 1, 2),
+    added AS (UPDATE $schema.video_counts c SET count = c.count + s.change FROM sums s
+      WHERE c.platform = s.platform AND c.stage = s.stage)
+    SELECT coalesce(sum(changes), 0)::bigint AS folded FROM sums`,
+
+  findKey: `SELECT ${keyColumns} FROM $schema.idempotency_keys WHERE client = $1 AND key = $2`,
+  answerKey: 'UPDATE $schema.idempotency_keys SET fingerprint = $2, response = $3 WHERE video_id = $1',
+  releaseKey: 'DELETE FROM $schema.idempotency_keys WHERE video_id = $1 AND response IS NULL',
+  expireKeys: `DELETE FROM $schema.idempotency_keys WHERE (client, key) IN (
+      SELECT client, key FROM $schema.idempotency_keys WHERE created_at < $1 ${relaxed}
+      ORDER BY created_at LIMIT $2 FOR UPDATE SKIP LOCKED) RETURNING 1`,
+
+  expectLeftover: `INSERT INTO $schema.leftovers (video_id, epoch, looks, created_at, search_at)
+    VALUES ($1, $2, 0, ${clock}, $3) ON CONFLICT (video_id, epoch) DO UPDATE SET search_at = excluded.search_at`,
+  settleLeftover: 'DELETE FROM $schema.leftovers WHERE video_id = $1 AND epoch = $2',
+  claimLeftover: `UPDATE $schema.leftovers SET search_at = $2 WHERE (video_id, epoch) IN (
+      SELECT video_id, epoch FROM $schema.leftovers WHERE search_at <= $1
+      ORDER BY search_at LIMIT 1 FOR UPDATE SKIP LOCKED)
+    RETURNING video_id AS "videoId", epoch, looks, created_at AS "createdAt"`,
+  planLeftover: 'UPDATE $schema.leftovers SET looks = $3, search_at = $4 WHERE video_id = $1 AND epoch = $2',
+
+  ping: 'SELECT min(id) FROM $schema.videos',
+  /** A write of the size of the largest video. */
+  probe: `INSERT INTO $schema.probe VALUES (1, repeat('x', 65536))
+    ON CONFLICT (id) DO UPDATE SET filler = excluded.filler`,
+}
+
+export type Statements = Record<keyof typeof texts, Statement>
+
+/** @param schema unquoted */
+export function statementsFor(schema: string): Statements {
+  const entries = Object.entries(texts).map(([name, text]) => [name, named(name, text, schema)])
+  return Object.fromEntries(entries) as Statements
+}
+
+export function named(name: string, text: string, schema: string): Statement {
+  return { name, text: text.replaceAll('$schema', `"${schema}"`) }
+}
+
+function insertColumns(): string {
+  return `id, document, platform, stage, reference, version, epoch, next_check_at, checked_at, checks, bytes_received,
+    updated_at`
+}
+
+function insertValues(): string {
+  return `$1::text, $2::json, $3::text, $4::text, $5::text, $6::bigint, $7::bigint, $8::bigint, $9::bigint,
+    $10::bigint, $11::bigint, $12::bigint`
+}
+
+/** Takes what `insert` takes; the version is the one that is expected, and a document of NULL leaves it as it is. */
+function updateVideo(): string {
+  return `UPDATE $schema.videos SET document = coalesce($2::json, document), platform = $3, stage = $4, reference = $5,
+      version = $6::bigint + 1, epoch = $7, next_check_at = $8, checked_at = $9, checks = $10, bytes_received = $11,
+      updated_at = $12
+    WHERE id = $1 AND version = $6::bigint`
+}
+
+/**
+ * Claims the rows of a platform that are due, each by the index of `videos_due` or `videos_ready_due`: `$1` platform,
+ * `$2` now, `$3` the claim's end, `$4` horizon, `$5` limit. `SKIP LOCKED`: claimers never wait for each other. Waits for
+ * the disk: a claim that the database forgets in a crash would give its epoch to a second holder.
+ */
+function claim(stages: string, time: string): string {
+  const select = (when: string, limit: string) =>
+    `SELECT id, next_check_at FROM $schema.videos WHERE platform = $1 AND ${stages} AND ${time} ${when}
+      ORDER BY ${time} LIMIT ${limit} FOR UPDATE SKIP LOCKED`
+  return `WITH due AS MATERIALIZED (${select('<= $2::bigint', '$5::bigint')}),
+    misplanned AS MATERIALIZED (${select('> $4::bigint', '$5::bigint - (SELECT count(*) FROM due)')}),
+    claimed AS (SELECT * FROM due UNION ALL SELECT * FROM misplanned)
+    UPDATE $schema.videos v SET next_check_at = $3, epoch = v.epoch + 1, version = v.version + 1
+    FROM claimed c WHERE v.id = c.id
+    RETURNING v.document, v.stage, v.platform, v.version - 1 AS version, v.epoch, c.next_check_at AS "nextCheckAt",
+      v.checked_at AS "checkedAt", v.checks, v.bytes_received AS "bytesReceived", v.updated_at AS "updatedAt"`
+}

@@ -1,0 +1,16 @@
+import t from 'tap'
+import { startPostgres } from '../support/postgres.ts'
+
+/** Suites of other files once more, over PostgreSQL. `POSTGRES_SUITES=all` takes those too that take long. */
+const server = await startPostgres()
+if ('unavailable' in server) {
+  t.test('the suites over PostgreSQL', { skip: server.unavailable }, async () => {})
+} else {
+  process.env.POSTGRES_URL = server.url
+  t.jobs = 4
+  const suites = ['e2e/life', 'e2e/races', 'e2e/idempotency', 'e2e/watching']
+  const slow = ['e2e/upload', 'e2e/metadata', 'faults/removal', 'faults/leftovers', 'faults/lanes']
+  for (const suite of process.env.POSTGRES_SUITES === 'all' ? [...suites, ...slow] : suites)
+    await import(`../${suite}.test.ts`)
+  t.teardown(() => server.close())
+}

