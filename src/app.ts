@@ -245,7 +245,7 @@ export async function buildApp(config: Config, options: AppOptions = {}): Promis
   function inspect(): void {
     const names = [...platforms.adapters.keys()]
     if (isNew)
-      log.warn({ store: describeStore(config.databaseUrl) }, 'there was no database: it is new and empty')
+      log.info({ store: describeStore(config.databaseUrl) }, 'there was no database: it is new and empty')
     log.info(
       { version, platforms: names, store: describeStore(config.databaseUrl) },
       'the gateway has started',

@@ -28,10 +28,20 @@ async function execute(
   const operation = page.locator(`[id$="-${id}"]`)
   if (!(await operation.locator('.execute').isVisible()))
     await operation.locator('.opblock-summary-control').click()
-  await fill(operation)
-  await operation.locator('.execute').click()
+  await operation.locator('.execute').waitFor()
+  // What an earlier call was answered is no answer of this one.
+  const clear = operation.locator('.btn-clear')
+  if (await clear.isVisible()) await clear.click()
   const answer = operation.locator('.live-responses-table')
-  await answer.locator('.response .response-col_status').first().waitFor()
+  const answered = answer.locator('.response .response-col_status').first()
+  const incomplete = operation.locator('input.invalid, .validation-errors').first()
+  // The page takes a moment to notice what was typed, and complains of a field that it still thinks empty.
+  for (let tries = 0; tries === 0 || ((await incomplete.isVisible()) && tries < 20); tries++) {
+    await fill(operation)
+    await operation.locator('.execute').click()
+    await answered.or(incomplete).first().waitFor()
+  }
+  await answered.waitFor()
   await page.waitForTimeout(100)
   const status = (await answer.locator('.response .response-col_status').first().innerText())
     .trim()
