@@ -8,7 +8,7 @@ export interface Statement {
 const hot = `stage, platform, version, epoch, next_check_at AS "nextCheckAt", checked_at AS "checkedAt", checks,
   bytes_received AS "bytesReceived", updated_at AS "updatedAt"`
 /** The store's clock, in ms since the epoch. */
-const clock = '(extract(epoch FROM clock_timestamp()) * 1000)::bigint'
+const clock = 'floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint'
 /**
  * Appended to a condition: the transaction of this statement does not wait for the disk. The setting ends with it, so
  * that it works behind a pooler, and costs no call of its own.
