@@ -1,7 +1,6 @@
 import { existsSync } from 'node:fs'
 import { resolve } from 'node:path'
 import type { VideoStore } from '../publication/store.ts'
-import { openPostgres } from './postgres/postgres.ts'
 import { openStore as openSqlite } from './sqlite.ts'
 
 /**
@@ -10,7 +9,10 @@ import { openStore as openSqlite } from './sqlite.ts'
  * @throws Error with one clear line when it cannot be used
  */
 export async function openStore(url: string, pool: number): Promise<VideoStore> {
-  return isPostgres(url) ? openPostgres(url, pool) : openSqlite(url)
+  if (!isPostgres(url)) return openSqlite(url)
+  // Only here: a start with SQLite does not load the driver.
+  const { openPostgres } = await import('./postgres/postgres.ts')
+  return openPostgres(url, pool)
 }
 
 /** Whether opening this store will begin with an empty database file. */

@@ -1,9 +1,8 @@
 import { once } from 'node:events'
 import { createServer, type Socket } from 'node:net'
-import { Readable } from 'node:stream'
 import t, { type Test } from 'tap'
 import type { PlatformAnswer, PlatformRequest } from '../../../src/platform/http/request.ts'
-import { get, listen, setUp } from './http-setup.ts'
+import { get, listen, paced, setUp } from './http-setup.ts'
 
 t.jobs = 2
 
@@ -35,20 +34,6 @@ const responses: Record<string, string> = {
   'without a body': 'content-length: 0\r\n\r\n',
   'until the end of the connection': '\r\n{}',
   'cut in its body': 'content-length: 20\r\n\r\n{}',
-}
-
-/** Comes as from a network, one piece per turn of the event loop. */
-function paced(size: number): Readable {
-  let left = size
-  const stream = new Readable({
-    highWaterMark: 0,
-    read() {
-      const piece = Buffer.alloc(Math.min(left, 65_536))
-      left -= piece.length
-      setImmediate(() => stream.push(piece.length > 0 ? piece : null))
-    },
-  })
-  return stream
 }
 
 const bodies: Record<string, () => Partial<PlatformRequest>> = {

@@ -1,5 +1,6 @@
 import { once } from 'node:events'
 import type { AddressInfo, Server } from 'node:net'
+import { Readable } from 'node:stream'
 import type { Test } from 'tap'
 import { type Authorization, createPlatformHttp } from '../../../src/platform/http/http.ts'
 import type { PlatformRequest } from '../../../src/platform/http/request.ts'
@@ -76,4 +77,18 @@ export async function listen(server: Server): Promise<string> {
   server.listen(0, '127.0.0.1')
   await once(server, 'listening')
   return `http://127.0.0.1:${(server.address() as AddressInfo).port}/`
+}
+
+/** Comes as from a network, one piece per turn of the event loop. */
+export function paced(size: number): Readable {
+  let left = size
+  const stream = new Readable({
+    highWaterMark: 0,
+    read() {
+      const piece = Buffer.alloc(Math.min(left, 65_536))
+      left -= piece.length
+      setImmediate(() => stream.push(piece.length > 0 ? piece : null))
+    },
+  })
+  return stream
 }

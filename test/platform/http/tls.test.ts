@@ -5,11 +5,10 @@ import { createSecureServer, type ServerHttp2Session, type ServerHttp2Stream } f
 import { type AddressInfo, createServer, type Server, type Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { Readable } from 'node:stream'
 import { getCACertificates, setDefaultCACertificates, TLSSocket } from 'node:tls'
 import t, { type Test } from 'tap'
 import type { PlatformRequest } from '../../../src/platform/http/request.ts'
-import { get, post, setUp } from './http-setup.ts'
+import { get, paced, post, setUp } from './http-setup.ts'
 
 const openssl = spawnSync('openssl', ['version']).error ? 'openssl is not installed' : false
 const certificate = openssl ? { key: '', cert: '' } : await makeCertificate()
@@ -18,20 +17,6 @@ if (!openssl) setDefaultCACertificates([...getCACertificates(), certificate.cert
 const timeouts = { connect: 10_000, answer: 30_000, whole: 30_000, afterUpload: 30_000 }
 const tools = { retries: 0, timeouts }
 const MiB = 2 ** 20
-
-/** Comes as from a network, one piece per turn of the event loop. */
-function paced(size: number): Readable {
-  let left = size
-  const stream = new Readable({
-    highWaterMark: 0,
-    read() {
-      const piece = Buffer.alloc(Math.min(left, 65_536))
-      left -= piece.length
-      setImmediate(() => stream.push(piece.length > 0 ? piece : null))
-    },
-  })
-  return stream
-}
 
 const put: PlatformRequest = { ...get, operation: 'upload', method: 'PUT' }
 const uploads: Record<string, (size: number) => PlatformRequest> = {
@@ -85,13 +70,7 @@ t.test('a platform that rejects early, by HTTP/2', { skip: openssl }, async (t) 
       stream.respond({ ':status': 413 })
       end(stream)
     })
-    const url = await serve(t, server)
-    for (const size of [300_000, 20 * MiB])
-      for (const [what, upload] of Object.entries(uploads)) {
-        const { http } = await setUp(t, { tools })
-        await t.rejects(http.send({ ...upload(size), url }), rejected, `${what} of ${size}: ${how}`)
-        await http.close()
-      }
+    await expectRejected(t, server, how)
   }
 })
 
@@ -110,15 +89,20 @@ t.test('a platform that rejects early and resets the connection, by TLS', { skip
       )
       tls.on('error', () => {}).once('data', () => end(tls.pause(), socket))
     })
-    const url = await serve(t, server)
-    for (const size of [300_000, 20 * MiB])
-      for (const [what, upload] of Object.entries(uploads)) {
-        const { http } = await setUp(t, { tools })
-        await t.rejects(http.send({ ...upload(size), url }), rejected, `${what} of ${size}: ${how}`)
-        await http.close()
-      }
+    await expectRejected(t, server, how)
   }
 })
+
+/** Every upload to this server ends with the status that it sent early. */
+async function expectRejected(t: Test, server: Server, how: string): Promise<void> {
+  const url = await serve(t, server)
+  for (const size of [300_000, 20 * MiB])
+    for (const [what, upload] of Object.entries(uploads)) {
+      const { http } = await setUp(t, { tools })
+      await t.rejects(http.send({ ...upload(size), url }), rejected, `${what} of ${size}: ${how}`)
+      await http.close()
+    }
+}
 
 /** Connections are cut at the end of the test. @returns its URL */
 async function serve(t: Test, server: Server): Promise<string> {
