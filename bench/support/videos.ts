@@ -11,7 +11,7 @@ export function pendingVideo(index: number, changes: Partial<Video> = {}): Video
     reference: `cms-${index}`,
   }
   return {
-    ...newVideo(publication, 'sandbox', 0),
+    ...newVideo(publication, 'sandbox', 0, Date.now()),
     slot: { videoId: `c${index}`, handle: null },
     stage: 'processing',
     bytesReceived: 1_000_000,

@@ -54,7 +54,7 @@ function mayBeUnderWay({ stage, undoAt, epoch }: Video): boolean {
  * @returns 0 once the claim has ended
  */
 function secondsToWait(gateway: Gateway, { createdAt }: IdempotencyRecord, { nextCheckAt }: Video): number {
-  const now = Date.now()
+  const now = gateway.store.now()
   // A claim that ends later was made before the clock was set back.
   const left = Math.min((nextCheckAt ?? 0) - now, gateway.policy.claim)
   if (left <= 0) return 0

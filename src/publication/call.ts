@@ -8,8 +8,7 @@ export function callFor(gateway: Gateway, hold: Hold): Call {
   const { store, policy } = gateway
   return {
     signal: hold.signal,
-    creating: () =>
-      askStore(gateway, () => store.expectLeftover(hold.id, hold.epoch, Date.now() + policy.claim)),
+    creating: () => askStore(gateway, () => store.expectLeftover(hold.id, hold.epoch, policy.claim)),
     async keep(slot) {
       const along = { leftover: { epoch: hold.epoch, searchIn: null } }
       const current = await storeResult(gateway, () =>

@@ -30,7 +30,7 @@ interface Outcome {
  * behind. Never throws: a failure is logged, and the row is planned again after the back-off.
  */
 export async function check(gateway: Gateway, video: Video): Promise<void> {
-  if (video.stage === 'ready' && !isToUndo(video)) return recheck(gateway, video)
+  if (video.stage === 'ready' && !isToUndo(gateway, video)) return recheck(gateway, video)
   let outcome: Outcome
   try {
     outcome = (await holding(gateway, video, (hold) => carryOn(gateway, video, hold))) ?? {}
@@ -49,7 +49,7 @@ export async function check(gateway: Gateway, video: Video): Promise<void> {
 }
 
 async function carryOn(gateway: Gateway, video: Video, hold: Hold): Promise<Outcome | undefined> {
-  if (isToUndo(video)) {
+  if (isToUndo(gateway, video)) {
     await undo(gateway, video)
     return
   }
@@ -74,15 +74,16 @@ async function carryOn(gateway: Gateway, video: Video, hold: Hold): Promise<Outc
 /** Asks for the state of a video in processing; collects its metadata before it turns `ready`. */
 async function checkProcessing(gateway: Gateway, video: Video, hold: Hold): Promise<Outcome> {
   const { finding, metadata } = await examine(gateway, video, hold)
-  const now = Date.now()
+  const now = gateway.store.now()
   const before = video.evidence ?? noEvidence(video.stageSince)
   const { evidence, verdict } = judge(finding, before, now, gateway.policy.patience)
   if (metadata) {
-    const nextCheckAt = now + spread(gateway.policy.recheck.interval)
-    const changes = { ...metadata, fetchedAt: now, checkedAt: now, nextCheckAt }
+    const interval = spread(gateway.policy.recheck.interval)
+    const times = (now: number) => ({ fetchedAt: now, checkedAt: now, nextCheckAt: now + interval })
+    const changes = (now: number) => ({ ...metadata, ...times(now) })
     await storeResult(gateway, () => advance(gateway, hold, 'processed', changes))
   } else if (verdict.is === 'failed') {
-    const changes = { error: verdict.error, checkedAt: now }
+    const changes = (now: number) => ({ error: verdict.error, checkedAt: now })
     await storeResult(gateway, () => advance(gateway, hold, 'processing-failed', changes))
   }
   return { evidence, ...(finding.says === 'nothing' && { failure: finding.error }) }
@@ -138,8 +139,8 @@ async function reschedule(gateway: Gateway, video: Video, { evidence, failure }:
 }
 
 /** Whether this is a creation with content that nobody finished, and that nobody can finish any more. */
-function isToUndo({ stage, undoAt }: Video): boolean {
-  return stage !== 'provisioning' && stage !== 'deleting' && undoAt !== null && undoAt <= Date.now()
+function isToUndo({ store }: Gateway, { stage, undoAt }: Video): boolean {
+  return stage !== 'provisioning' && stage !== 'deleting' && undoAt !== null && undoAt <= store.now()
 }
 
 /** Steps of ten minutes: a plan further ahead would count as made before the clock was set back. */

@@ -21,8 +21,7 @@ export function startHousekeeping(gateway: Gateway): () => void {
     if (running) return
     running = true
     try {
-      const before = Date.now() - keyLifetimeMs
-      while (!stopped && (await gateway.store.expireKeys(before, batchSize)) === batchSize)
+      while (!stopped && (await gateway.store.expireKeys(keyLifetimeMs, batchSize)) === batchSize)
         await sleep(pauseMs)
     } catch (error) {
       gateway.log.warn({ err: error }, 'old idempotency keys are kept for another hour')

@@ -7,7 +7,7 @@ import type { Video } from './video.ts'
 
 /** Whether a lease that has expired means that its upload is dead. */
 export interface LeaseWatch {
-  /** @param now ms since the epoch */
+  /** @param now the time by the store's clock, in ms since the epoch */
   areTrusted(now: number): boolean
   /** The store was away, or held by another process, for so many ms: leases could not be renewed. */
   storeWasHeld(ms: number): void
@@ -39,6 +39,7 @@ const untilWoken = Number.POSITIVE_INFINITY
  * to ready videos, a few per second. While the platform's circuit is open nothing is claimed.
  */
 export function startLane(gateway: Gateway, platform: string, leases: LeaseWatch): Lane {
+  const { store } = gateway
   const { pollConcurrency, claim, backoff, recheck } = gateway.policy
   // No check is planned further ahead than this; one that is was planned before the clock was set back.
   const longestDelay = Math.max(backoff.initial, backoff.max * (1 + backoff.jitter))
@@ -64,23 +65,23 @@ export function startLane(gateway: Gateway, platform: string, leases: LeaseWatch
   async function look(): Promise<number> {
     // The circuit wakes the lane when a trial may go through.
     if (circuit === 'open') return untilWoken
-    const now = Date.now()
-    if (!leases.areTrusted(now)) return longestSleep
+    if (!leases.areTrusted(store.now())) return longestSleep
     // In a half-open circuit one check is the trial.
     const free = (circuit === 'half-open' ? 1 : pollConcurrency) - running.size
     full = free <= 0 || (full && circuit === 'closed' && !canRefill())
     if (full) return untilWoken
-    const query = { platform, ready: false, now, until: now + claim, horizon: now + horizon }
+    const query = { platform, ready: false, claim, horizon }
     const begun = performance.now()
     try {
       if (awaySince !== undefined) {
         // Leases that expired meanwhile are claimed once their holders had time to renew them.
-        await gateway.store.claimDue({ ...query, limit: 0 })
+        await store.claimDue({ ...query, limit: 0 })
         leases.storeWasHeld(performance.now() - awaySince)
         awaySince = undefined
-        if (!leases.areTrusted(Date.now())) return longestSleep
+        if (!leases.areTrusted(store.now())) return longestSleep
       }
-      const due = await gateway.store.claimDue({ ...query, limit: free })
+      const due = await store.claimDue({ ...query, limit: free })
+      const now = store.now()
       for (const video of due) {
         const lagSeconds = Math.max(0, now - (video.nextCheckAt ?? now)) / 1000
         gateway.observer.polled({ platform, lagSeconds })
@@ -89,8 +90,8 @@ export function startLane(gateway: Gateway, platform: string, leases: LeaseWatch
       full = due.length === free
       // Checks may have ended while these were claimed.
       if (full) return circuit === 'closed' && canRefill() ? 0 : untilWoken
-      await lookAtReady(now, free - due.length)
-      return sleepUntil(await gateway.store.nextDueAt(platform))
+      await lookAtReady(free - due.length)
+      return clamp((await store.nextDueIn(platform)) ?? longestSleep)
     } catch (error) {
       awaySince ??= error instanceof StoreBusyError ? error.since : begun
       if (error instanceof StoreBusyError) return clamp(performance.now() - error.since)
@@ -99,14 +100,13 @@ export function startLane(gateway: Gateway, platform: string, leases: LeaseWatch
     }
   }
 
-  async function lookAtReady(now: number, free: number): Promise<void> {
+  async function lookAtReady(free: number): Promise<void> {
     const elapsed = performance.now()
     const limit = Math.min(free, recheck.perSecond, readyPlaces - readyRunning)
     if (elapsed < readyAt || limit <= 0 || circuit !== 'closed') return
     readyAt = elapsed + longestSleep * 0.9
-    const until = now + claim
-    const due = { platform, ready: true, now, until, horizon: now + readyHorizon, limit }
-    for (const video of await gateway.store.claimDue(due)) start(video)
+    const due = { platform, ready: true, claim, horizon: readyHorizon, limit }
+    for (const video of await store.claimDue(due)) start(video)
   }
 
   function start(video: Video): void {
@@ -142,10 +142,6 @@ export function startLane(gateway: Gateway, platform: string, leases: LeaseWatch
       await Promise.all(running)
     },
   }
-}
-
-function sleepUntil(at: number | undefined): number {
-  return clamp((at ?? Number.POSITIVE_INFINITY) - Date.now())
 }
 
 function clamp(ms: number): number {

@@ -44,9 +44,8 @@ export function startLeftoverSearch(gateway: Gateway): LeftoverSearch {
 }
 
 async function claimNext(gateway: Gateway): Promise<Leftover | undefined> {
-  const now = Date.now()
   try {
-    return await gateway.store.claimLeftover(now, now + gateway.policy.claim)
+    return await gateway.store.claimLeftover(gateway.policy.claim)
   } catch (error) {
     gateway.log.error({ err: error }, 'leftovers cannot be looked for in the store')
     return undefined
@@ -63,22 +62,17 @@ async function search(gateway: Gateway, leftover: Leftover, signal: AbortSignal)
     const platform = gateway.platforms.get(video.platform)
     // Who works on the video may create something this moment, and whose upload is not settled may have done so.
     if (!platform || isBusy(video))
-      return await store.planLeftover(videoId, epoch, looks, laterBy(platform?.settles[0] ?? busyPauseMs))
+      return await store.planLeftover(videoId, epoch, looks, platform?.settles[0] ?? busyPauseMs)
     try {
       await removeUnnamed(gateway, platform, video, signal)
       const pause = platform.settles[looks]
       if (pause === undefined) await store.settleLeftover(videoId, epoch)
-      else await store.planLeftover(videoId, epoch, looks + 1, laterBy(pause))
+      else await store.planLeftover(videoId, epoch, looks + 1, pause)
     } catch (error) {
-      if (signal.aborted) return await store.planLeftover(videoId, epoch, looks, Date.now())
+      if (signal.aborted) return await store.planLeftover(videoId, epoch, looks, 0)
       log.warn({ video: videoId, platform: video.platform, err: error }, 'leftovers could not be looked for')
-      if (Date.now() - createdAt < patienceMs)
-        return await store.planLeftover(
-          videoId,
-          epoch,
-          looks,
-          laterBy(platform.settles[looks] ?? busyPauseMs),
-        )
+      if (store.now() - createdAt < patienceMs)
+        return await store.planLeftover(videoId, epoch, looks, platform.settles[looks] ?? busyPauseMs)
       log.error({ video: videoId, platform: video.platform, title: video.title }, 'a slot may be left')
       observer.orphaned(video.platform)
       await store.settleLeftover(videoId, epoch)
@@ -121,8 +115,4 @@ function isBusy({ stage, slot }: Video): boolean {
     stage === 'deleting' ||
     (stage === 'processing' && slot.videoId === null)
   )
-}
-
-function laterBy(ms: number): number {
-  return Date.now() + ms
 }

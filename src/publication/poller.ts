@@ -16,7 +16,7 @@ export interface Poller {
  * hangs or is down delays its own videos alone. Rows of other platforms are left alone.
  */
 export function startPoller(gateway: Gateway): Poller {
-  const leases = watchLeases(gateway.policy.uploadLease)
+  const leases = watchLeases(gateway)
   const lanes = new Map(
     [...gateway.platforms.keys()].map((platform) => [platform, startLane(gateway, platform, leases)]),
   )
@@ -28,13 +28,13 @@ export function startPoller(gateway: Gateway): Poller {
 }
 
 /**
- * Tells whether leases can be trusted. When the clock was set (or the machine slept), or the store was locked for long,
+ * Tells whether leases can be trusted. When the store's clock was set (or the machine slept), or the store was locked for long,
  * those of living uploads look dead until their holders, in this process or another, have renewed them. They do so by
  * timers, so it is waited for.
  */
-function watchLeases(uploadLease: number): LeaseWatch {
-  /** Difference between the wall clock and the monotonic clock, in ms. */
-  let offset = Date.now() - performance.now()
+function watchLeases({ store, policy: { uploadLease } }: Gateway): LeaseWatch {
+  /** Difference between the store's clock and the monotonic clock, in ms. */
+  let offset = store.now() - performance.now()
   let pausedUntil = 0
   const pauseAfter = (ms: number) => {
     if (ms > uploadLease / 3) pausedUntil = performance.now() + uploadLease

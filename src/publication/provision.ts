@@ -5,12 +5,9 @@ import { callFor } from './call.ts'
 import { type Gateway, platformOf } from './gateway.ts'
 import { type Hold, holding } from './hold.ts'
 import { names } from './leftovers.ts'
-import type { IdempotencyRecord } from './store.ts'
+import type { IdempotencyClaim } from './store.ts'
 import { askStore, storeResult } from './store-retry.ts'
 import { isDeleted, newVideo, type Publication, type Video } from './video.ts'
-
-/** The key with which a caller marks its request, see `publish.ts`. */
-export type IdempotencyClaim = Pick<IdempotencyRecord, 'client' | 'key' | 'fingerprint'>
 
 /** Thrown when another request already holds the idempotency key. */
 export class KeyTaken extends Error {}
@@ -18,18 +15,24 @@ export class KeyTaken extends Error {}
 /**
  * Provisions a slot on the platform. The row, and the expectation that something is created, are stored before the
  * platform is asked, so that a crash in between leaves something to clean up by.
- * @param undoAt see {@link Video.undoAt}
+ * @param undoIn time until it is undone unless it is finished, in ms: see {@link Video.undoAt}
  * @throws GatewayError with the platform's failure; then there is no video
  */
 export async function provision(
   gateway: Gateway,
   asked: Publication,
-  { claim, undoAt = null }: { claim?: IdempotencyClaim | undefined; undoAt?: number | null } = {},
+  { claim, undoIn }: { claim?: IdempotencyClaim | undefined; undoIn?: number } = {},
 ): Promise<Video> {
   const platform = choosePlatform(gateway, asked)
-  const video = { ...newVideo(asked, platform.name, gateway.policy.claim), undoAt }
-  const record = claim && { ...claim, videoId: video.id, response: null, createdAt: video.createdAt }
-  if (await askStore(gateway, () => gateway.store.insert(video, record))) throw new KeyTaken()
+  let made: Video | undefined
+  // A repetition adds the same row: the response to the first call may be lost, and its effect be there.
+  const make = (now: number): Video => {
+    made ??= newVideo(asked, platform.name, gateway.policy.claim, now)
+    return { ...made, undoAt: undoIn === undefined ? null : made.createdAt + undoIn }
+  }
+  const inserted = await askStore(gateway, () => gateway.store.insert(make, claim))
+  if (inserted.holder) throw new KeyTaken()
+  const { video } = inserted
   return holding(gateway, video, async (hold) => {
     try {
       return await createSlot(gateway, platform, video, hold)

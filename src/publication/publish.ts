@@ -5,9 +5,9 @@ import { abandonedVideo, keyInProgress } from './abandoned.ts'
 import type { IncomingContent } from './content.ts'
 import type { Gateway } from './gateway.ts'
 import { keyLifetimeMs } from './housekeeping.ts'
-import { choosePlatform, type IdempotencyClaim, KeyTaken, provision } from './provision.ts'
+import { choosePlatform, KeyTaken, provision } from './provision.ts'
 import { undo } from './remove.ts'
-import type { IdempotencyRecord } from './store.ts'
+import type { IdempotencyClaim, IdempotencyRecord } from './store.ts'
 import { storeResult } from './store-retry.ts'
 import { type Incoming, open, type StartedUpload, startUpload, transfer } from './upload.ts'
 import type { Publication, Video } from './video.ts'
@@ -109,8 +109,8 @@ async function claimAndStart(
 ): Promise<StartedUpload> {
   try {
     // A request with a key may be repeated for as long as the key lives.
-    const undoAt = Date.now() + (claim ? keyLifetimeMs : 0)
-    const video = abandoned ?? (await claimAndProvision(gateway, asked, { claim, undoAt }))
+    const undoIn = claim ? keyLifetimeMs : 0
+    const video = abandoned ?? (await claimAndProvision(gateway, asked, { claim, undoIn }))
     return await startUpload(gateway, video.id, content)
   } catch (error) {
     content.stream.destroy()

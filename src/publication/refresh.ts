@@ -56,10 +56,10 @@ export async function freshVideo(gateway: Gateway, id: string): Promise<Video> {
 }
 
 /** Whether the platform has to be asked before the metadata is used. A look a moment ago counts, failed or not. */
-function isOutdated({ policy, platforms }: Gateway, video: Video): boolean {
+function isOutdated({ policy, platforms, store }: Gateway, video: Video): boolean {
   const { stage, platform, info, thumbnail, fetchedAt, checkedAt } = video
   if (stage !== 'ready' || !platforms.has(platform)) return false
-  const now = Date.now()
+  const now = store.now()
   // A time ahead of now was written before the clock was set back.
   const isWithin = (time: number | null | undefined, ms: number) =>
     typeof time === 'number' && time <= now && now - time < ms

@@ -24,15 +24,14 @@ export interface VideoQuery {
   limit: number
 }
 
-/** What the poller claims: rows of one platform, times in ms since the epoch. */
+/** What the poller claims: rows of one platform. Durations in ms. */
 export interface DueQuery {
   platform: string
   /** Videos that are ready, or all others. A ready one that has no next check yet is due. */
   ready: boolean
-  now: number
-  /** The claim's end: the next check of the claimed rows. */
-  until: number
-  /** A check that is planned later than this counts as due: the clock was set back. */
+  /** Duration of the claim: the next check of the claimed rows is that far ahead. */
+  claim: number
+  /** A check that is planned further ahead than this counts as due: the clock was set back. */
   horizon: number
   limit: number
 }
@@ -51,8 +50,18 @@ export interface IdempotencyRecord {
   fingerprint: string
   videoId: string
   response: string | null
+  /** When the first request began, in ms since the epoch; once it has its response: when it ended. */
   createdAt: number
 }
+
+/** The key with which a client marks a request, and what identifies the request. */
+export type IdempotencyClaim = Pick<IdempotencyRecord, 'client' | 'key' | 'fingerprint'>
+
+/** Makes a row for the time of the store, in ms since the epoch. Must be pure. */
+export type MakeVideo = (now: number) => Video
+
+/** The row that was added, or the record that already holds the key: then nothing was added. */
+export type Inserted = { video: Video; holder?: undefined } | { video?: undefined; holder: IdempotencyRecord }
 
 /** The expectation that something may be left on a platform for a video: see `leftovers.ts`. */
 export interface Leftover {
@@ -78,27 +87,33 @@ export interface Along {
  * an earlier call returned: a row is changed in one transaction, by a function of the row as it is then. A call that
  * failed may have had its effect all the same.
  *
- * All methods reject with GatewayError `store-unavailable` when the store is out of reach, and with StoreBusyError, which
+ * The store has the only clock: every time in it, and the order of ids, goes by that clock, so that processes whose
+ * own clocks differ behave the same. Callers pass durations, and functions of the time.
+ *
+ * All other methods reject with GatewayError `store-unavailable` when the store is out of reach, and with StoreBusyError, which
  * is one, when another process holds it.
  */
 export interface VideoStore {
   /**
-   * Adds a video, and the idempotency record that led to it, in one transaction.
-   * @returns the record that already holds the key, in which case nothing was added
+   * Returns the time by the store's clock, in ms since the epoch, for what is shown and for how long to wait. Between two
+   * responses of a remote store it is an estimate, by the process's monotonic clock.
    */
-  insert(video: Video, record?: IdempotencyRecord): Promise<IdempotencyRecord | undefined>
+  now(): number
+
+  /** Adds a video, and the idempotency record that led to it, in one transaction. */
+  insert(video: Video | MakeVideo, claim?: IdempotencyClaim): Promise<Inserted>
 
   /**
    * Stores that something is about to be created for a video under the hold with this epoch. Unless it is settled, it is
-   * due for a search at `searchAt` (ms since the epoch). A second expectation under the same hold changes only that time.
+   * due for a search in `searchIn` ms. A second expectation under the same hold changes only that time.
    */
-  expectLeftover(videoId: string, epoch: number, searchAt: number): Promise<void>
+  expectLeftover(videoId: string, epoch: number, searchIn: number): Promise<void>
   /** Forgets an expectation: the slot is kept, or there is none. */
   settleLeftover(videoId: string, epoch: number): Promise<void>
-  /** Takes the expectation that is due the longest, and moves its next search to `until`. */
-  claimLeftover(now: number, until: number): Promise<Leftover | undefined>
-  /** Plans the next search. */
-  planLeftover(videoId: string, epoch: number, looks: number, searchAt: number): Promise<void>
+  /** Takes the expectation that is due the longest, and moves its next search `claim` ms ahead. */
+  claimLeftover(claim: number): Promise<Leftover | undefined>
+  /** Plans the next search in `searchIn` ms. */
+  planLeftover(videoId: string, epoch: number, looks: number, searchIn: number): Promise<void>
 
   find(id: string): Promise<Video | undefined>
 
@@ -120,14 +135,16 @@ export interface VideoStore {
   plan(id: string, change: Change): Promise<Video | undefined>
 
   /**
-   * Takes hold of up to `limit` rows whose check is due: moves their next check to `until`, so that no other process
-   * claims them meanwhile and a crash brings them back. Does not wait for the disk, as `plan`.
+   * Takes hold of up to `limit` rows whose check is due: moves their next check to the claim's end, so that no other
+   * process claims them meanwhile and a crash brings them back. Does not wait for the disk, as `plan`.
+   *
+   * A clock that was changed since `now()` was called makes no row due: `now()` shows the change after this call.
    * @returns the rows as they were before the claim but for their epoch, the longest due first
    */
   claimDue(query: DueQuery): Promise<Video[]>
 
-  /** When the earliest check of a video of the platform that is not ready is due, in ms since the epoch. */
-  nextDueAt(platform: string): Promise<number | undefined>
+  /** Time until the earliest check of a video of the platform that is not ready, in ms; negative when it is overdue. */
+  nextDueIn(platform: string): Promise<number | undefined>
 
   /** The number of videos by platform and stage, without zeros. The store keeps these counts: it does not scan rows. */
   counts(): Promise<VideoCount[]>
@@ -138,10 +155,11 @@ export interface VideoStore {
   /** Frees the key of the request that made the video, unless it was answered; nothing happens when it has none. */
   releaseKey(videoId: string): Promise<void>
   /**
-   * Deletes up to `limit` keys that are older than `before` (ms since the epoch). Does not wait for the disk, as `plan`.
+   * Deletes up to `limit` keys whose request ended more than `age` ms ago, or began then and is no longer in progress.
+   * Does not wait for the disk, as `plan`.
    * @returns the number of deleted keys
    */
-  expireKeys(before: number, limit: number): Promise<number>
+  expireKeys(age: number, limit: number): Promise<number>
 
   /** Rejects when the store cannot be read or, after a write failed, when it cannot be written. */
   ping(): Promise<void>

@@ -5,6 +5,7 @@ import type { Gateway } from './gateway.ts'
 const intervalMs = 3_600_000
 /** Videos of one platform at a time: nobody waits for them. */
 const batchSize = 100
+const noHorizonMs = 10 ** 15
 
 /**
  * Warns of videos whose platform is not configured any more: the gateway can neither check nor delete them.
@@ -37,9 +38,8 @@ export async function sweepStrandedVideos(gateway: Gateway): Promise<void> {
   const { store, policy, log } = gateway
   try {
     for (const platform of (await strandedVideos(gateway)).keys()) {
-      const now = Date.now()
       // No horizon: these rows are not planned for a certain time.
-      const due = { platform, ready: false, now, until: now + policy.claim, horizon: Number.MAX_SAFE_INTEGER }
+      const due = { platform, ready: false, claim: policy.claim, horizon: noHorizonMs }
       for (const video of await store.claimDue({ ...due, limit: batchSize })) await check(gateway, video)
     }
   } catch (error) {

@@ -155,7 +155,7 @@ async function settle(
       await clearDeleted(gateway, video, hold)
     }
     // What it created and could not keep is looked for soon.
-    const soon = Date.now() + gateway.policy.backoff.initial
+    const soon = gateway.policy.backoff.initial
     await storeResult(gateway, () => store.planLeftover(hold.id, hold.epoch, 0, soon))
     if (!isHeld(hold, video)) return ending
     const sent = content.complete()
@@ -189,7 +189,7 @@ async function clearDeleted(gateway: Gateway, video: Video, { id, epoch }: Hold)
   try {
     await holding(gateway, video, clear, gateway.cleanupSignal)
   } catch (error) {
-    const soon = Date.now() + gateway.policy.backoff.initial
+    const soon = gateway.policy.backoff.initial
     await storeResult(gateway, () => gateway.store.expectLeftover(id, epoch, soon))
     throw error
   }
@@ -206,6 +206,6 @@ async function acceptingVideo(gateway: Gateway, id: string): Promise<Video> {
   const late = !dead && video.mayArrive !== null
   if (late) await lookForLateContent(gateway, id)
   const current = dead || late ? await visibleVideo(gateway, id) : video
-  transition(current, 'upload-started', Date.now()) // throws what the caller has to hear
+  transition(current, 'upload-started', gateway.store.now()) // throws what the caller has to hear
   return current
 }

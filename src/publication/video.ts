@@ -1,3 +1,4 @@
+import { randomInt } from 'node:crypto'
 import { v7 as uuidv7 } from 'uuid'
 import type { Slot, Thumbnail, VideoInfo } from '../platform/platform.ts'
 import type { Evidence } from './judgement.ts'
@@ -73,14 +74,13 @@ export interface Video {
 export const firstEpoch = 1
 
 /**
- * A publication as it begins, before the platform is asked. Its id is a UUIDv7: ids sort by their age (RFC 9562 §5.7).
- * Whoever makes it holds it.
+ * A video before the platform is asked. Whoever makes it holds it.
  * @param claim how long the provisioning may take before somebody else takes it over, in ms
+ * @param now the time by the store's clock, in ms since the epoch
  */
-export function newVideo(asked: Publication, platform: string, claim: number): Video {
-  const now = Date.now()
+export function newVideo(asked: Publication, platform: string, claim: number, now: number): Video {
   return {
-    id: uuidv7(),
+    id: newId(now),
     title: asked.title,
     description: asked.description ?? null,
     reference: asked.reference ?? null,
@@ -106,6 +106,18 @@ export function newVideo(asked: Publication, platform: string, claim: number): V
     evidence: null,
     version: 1,
   }
+}
+
+let lastId = { msecs: 0, seq: 0 }
+
+/**
+ * Returns a UUIDv7: ids sort by the time in them, which is the store's. Those that one process makes within a
+ * millisecond sort by a counter that begins at random (RFC 9562 §6.2, method 1).
+ */
+function newId(now: number): string {
+  const seq = now === lastId.msecs ? lastId.seq + 1 : randomInt(2 ** 31)
+  lastId = { msecs: now, seq }
+  return uuidv7(lastId)
 }
 
 /** @returns the stable status behind a stage */

@@ -116,9 +116,9 @@ export const watchingRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (
  * Milliseconds until there may be news. While the platform is being asked, the next check of the row is the end of
  * the poller's claim, far from when the answer comes: nobody is sent away for longer than the back-off says.
  */
-function waitFor({ policy }: Gateway, { stage, nextCheckAt, checks }: Video): number {
+function waitFor({ policy, store }: Gateway, { stage, nextCheckAt, checks }: Video): number {
   if (stage !== 'processing') return policy.backoff.initial
-  return Math.min((nextCheckAt ?? 0) - Date.now(), backoffDelay(policy.backoff, checks, 1))
+  return Math.min((nextCheckAt ?? 0) - store.now(), backoffDelay(policy.backoff, checks, 1))
 }
 
 function notReady(stage: Stage): GatewayError {

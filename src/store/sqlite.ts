@@ -5,7 +5,9 @@ import { GatewayError } from '../errors.ts'
 import {
   type Along,
   type Change,
+  type IdempotencyClaim,
   type IdempotencyRecord,
+  type Inserted,
   type Leftover,
   StoreBusyError,
   type VideoCount,
@@ -74,6 +76,8 @@ function logAhead(db: DatabaseSync): void {
 function createStore(db: DatabaseSync, expectFiles: () => void): VideoStore {
   const statements = prepareStatements(db)
   const lock = createLock(db)
+  // Also for what still ends when the store is closed.
+  const now = () => (db.isOpen ? (statements.now.get() as { now: number }).now : Date.now())
   const findKey = (client: string, key: string) =>
     statements.findKey.get(client, key) as IdempotencyRecord | undefined
   const find = (id: string) => parse(statements.find.get(id))
@@ -115,7 +119,7 @@ function createStore(db: DatabaseSync, expectFiles: () => void): VideoStore {
     for (;;) {
       const current = find(id)
       if (!current) return undefined
-      const changed = change(current, Date.now())
+      const changed = change(current, now())
       if (changed === current) return current
       const next = { ...changed, version: current.version + 1 }
       const set = () => statements.update.run(JSON.stringify(next), id, current.version).changes > 0
@@ -125,27 +129,25 @@ function createStore(db: DatabaseSync, expectFiles: () => void): VideoStore {
   }
   const writeAlong = (id: string, { leftover, freesKey }: Along): true => {
     if (leftover?.searchIn === null) statements.settleLeftover.run(id, leftover.epoch)
-    else if (leftover) statements.planLeftover.run(0, Date.now() + leftover.searchIn, id, leftover.epoch)
+    else if (leftover) statements.planLeftover.run(0, now() + leftover.searchIn, id, leftover.epoch)
     if (freesKey) statements.releaseKey.run(id)
     return true
+  }
+  const add = (video: Video, claim?: IdempotencyClaim): Inserted => {
+    const holder = claim && findKey(claim.client, claim.key)
+    if (holder) return { holder }
+    if (claim)
+      statements.insertKey.run(claim.client, claim.key, claim.fingerprint, video.id, null, video.createdAt)
+    statements.insert.run(video.id, JSON.stringify(video))
+    return { video }
   }
   const probeWrite = () => lock.probe(() => statements.probe.run(probeBytes))
 
   return guarded(
     {
-      insert: (video, record) => {
-        const add = () => {
-          const holder = record && findKey(record.client, record.key)
-          if (holder) return holder
-          if (record) {
-            const { client, key, fingerprint, videoId, response, createdAt } = record
-            statements.insertKey.run(client, key, fingerprint, videoId, response, createdAt)
-          }
-          statements.insert.run(video.id, JSON.stringify(video))
-          return undefined
-        }
-        return write(() => transaction(add))
-      },
+      now,
+      insert: (given, claim) =>
+        write(() => transaction(() => add(typeof given === 'function' ? given(now()) : given, claim))),
 
       find: async (id) => find(id),
       list: async (query) => list(query),
@@ -153,37 +155,45 @@ function createStore(db: DatabaseSync, expectFiles: () => void): VideoStore {
       update: (id, change, along) => update(id, change, undefined, along),
       plan: (id, change) => update(id, change, relaxed),
 
-      async claimDue({ platform, ready, now, until, horizon, limit }) {
+      async claimDue({ platform, ready, claim, horizon, limit }) {
+        // The time of the call, also when the lock is waited for: the clock may be changed meanwhile.
+        const time = now()
         const select = ready ? statements.readyDue : statements.due
-        if (select.all(platform, now, horizon, 1).length === 0) return []
-        const claim = () => {
-          const due = select.all(platform, now, horizon, limit).map((row) => parse(row) as Video)
-          statements.claim.run(until, JSON.stringify(due.map((video) => video.id)))
+        if (select.all(platform, time, time + horizon, 1).length === 0) return []
+        const claimRows = () => {
+          const due = select.all(platform, time, time + horizon, limit).map((row) => parse(row) as Video)
+          statements.claim.run(now() + claim, JSON.stringify(due.map((video) => video.id)))
           return due.map((video) => ({ ...video, epoch: video.epoch + 1 }))
         }
-        return write(() => relaxed(() => transaction(claim)))
+        return write(() => relaxed(() => transaction(claimRows)))
       },
-      nextDueAt: async (platform) =>
-        (statements.nextDue.get(platform) as { at: number | null }).at ?? undefined,
+      async nextDueIn(platform) {
+        const { at } = statements.nextDue.get(platform) as { at: number | null }
+        return at === null ? undefined : at - now()
+      },
       counts: async () => counts(),
 
-      expectLeftover: async (videoId, epoch, searchAt) =>
-        void (await write(() => statements.expectLeftover.run(videoId, epoch, Date.now(), searchAt))),
+      expectLeftover: async (videoId, epoch, searchIn) =>
+        void (await write(() => {
+          const time = now()
+          statements.expectLeftover.run(videoId, epoch, time, time + searchIn)
+        })),
       settleLeftover: async (videoId, epoch) =>
         void (await write(() => statements.settleLeftover.run(videoId, epoch))),
-      claimLeftover: async (now, until) =>
-        statements.leftoverDue.get(now)
-          ? ((await write(() => statements.claimLeftover.get(now, until))) as Leftover | undefined)
-          : undefined,
-      planLeftover: async (videoId, epoch, looks, searchAt) =>
-        void (await write(() => statements.planLeftover.run(looks, searchAt, videoId, epoch))),
+      async claimLeftover(claim) {
+        const time = now()
+        if (!statements.leftoverDue.get(time)) return undefined
+        return (await write(() => statements.claimLeftover.get(time, time + claim))) as Leftover | undefined
+      },
+      planLeftover: async (videoId, epoch, looks, searchIn) =>
+        void (await write(() => statements.planLeftover.run(looks, now() + searchIn, videoId, epoch))),
 
       findKey: async (client, key) => findKey(client, key),
       answerKey: async (videoId, fingerprint, response) =>
-        void (await write(() => statements.answerKey.run(fingerprint, response, videoId))),
+        void (await write(() => statements.answerKey.run(fingerprint, response, now(), videoId))),
       releaseKey: async (videoId) => void (await write(() => statements.releaseKey.run(videoId))),
-      expireKeys: async (before, limit) =>
-        Number((await write(() => relaxed(() => statements.expireKeys.run(before, limit)))).changes),
+      expireKeys: async (age, limit) =>
+        Number((await write(() => relaxed(() => statements.expireKeys.run(now() - age, limit)))).changes),
       async ping() {
         expectFiles()
         statements.ping.get()
@@ -233,5 +243,5 @@ function guarded(store: VideoStore, lock: Lock, probeWrite: () => Promise<unknow
       }
     },
   ])
-  return Object.fromEntries(entries) as VideoStore
+  return { ...(Object.fromEntries(entries) as VideoStore), now: store.now }
 }

@@ -3,6 +3,8 @@ import type { DatabaseSync } from 'node:sqlite'
 /** The statements of a connection, by name. */
 export function prepareStatements(db: DatabaseSync) {
   return {
+    // The system's clock, as SQLite reads it.
+    now: db.prepare("SELECT CAST(round(unixepoch('subsec') * 1000) AS INTEGER) AS now"),
     insert: db.prepare('INSERT INTO videos (id, document) VALUES (?, ?)'),
     find: db.prepare('SELECT document FROM videos WHERE id = ?'),
     update: db.prepare('UPDATE videos SET document = ? WHERE id = ? AND version = ?'),
@@ -20,11 +22,16 @@ export function prepareStatements(db: DatabaseSync) {
     counts: db.prepare('SELECT platform, stage, count FROM video_counts WHERE count > 0'),
     insertKey: db.prepare('INSERT INTO idempotency_keys VALUES (?, ?, ?, ?, ?, ?)'),
     findKey: db.prepare('SELECT * FROM idempotency_keys WHERE client = ? AND key = ?'),
-    answerKey: db.prepare('UPDATE idempotency_keys SET fingerprint = ?, response = ? WHERE videoId = ?'),
+    answerKey: db.prepare(
+      'UPDATE idempotency_keys SET fingerprint = ?, response = ?, createdAt = ? WHERE videoId = ?',
+    ),
     releaseKey: db.prepare('DELETE FROM idempotency_keys WHERE videoId = ? AND response IS NULL'),
     expireKeys: db.prepare(
       `DELETE FROM idempotency_keys WHERE (client, key) IN
-       (SELECT client, key FROM idempotency_keys WHERE createdAt < ? ORDER BY createdAt LIMIT ?)`,
+       (SELECT client, key FROM idempotency_keys k WHERE createdAt < ?
+          AND (response IS NOT NULL OR NOT EXISTS (SELECT 1 FROM videos v
+            WHERE v.id = k.videoId AND v.stage IN ('provisioning', 'uploading')))
+        ORDER BY createdAt LIMIT ?)`,
     ),
     expectLeftover: db.prepare(
       `INSERT INTO leftovers (videoId, epoch, looks, createdAt, searchAt) VALUES (?, ?, 0, ?, ?)

@@ -89,10 +89,11 @@ t.test('Retry-After grows with the first request, and ends with its claim', asyn
   )) as IdempotencyRecord
   /** What is stored while a request is under way, or after its process died: seconds since it began, and to go. */
   const begun = (key: string, age: number, left: number) => {
-    const now = Date.now()
-    const video = { ...newVideo(json, 'sandbox', 0), nextCheckAt: now + left * 1000 }
-    const record = { client, key, fingerprint, videoId: video.id, response: null }
-    return store.insert(video, { ...record, createdAt: now - age * 1000 })
+    const make = (now: number) => ({
+      ...newVideo(json, 'sandbox', 0, now - age * 1000),
+      nextCheckAt: now + left * 1000,
+    })
+    return store.insert(make, { client, key, fingerprint })
   }
   for (const [age, left, expected] of [
     [0, 60, '1'],

@@ -114,24 +114,25 @@ t.test('no statement reads more rows than it returns, whatever the number of vid
   const id = '01900000-0000-7000-8000-000000000100'
   const row = [id, null, 'mux', 'processing', null, 1, 1, 7, null, 0, 0, 0]
   const s = statementsFor(schema)
+  const now = Date.now()
   const cases: [string, Statement, unknown[]][] = [
     ['find', s.find, [id]],
     ['current', s.current, [id]],
     ['update', s.update, row],
     ['plan', s.plan, row],
     ['update along', s.updateAlong, [...row, 1, null, true]],
-    ['claim', s.claimDue, ['mux', 40_000, 50_000, 2_000_000_000, 10]],
-    ['claim what is planned too far ahead', s.claimDue, ['mux', 0, 50_000, 30_000, 10]],
-    ['claim ready', s.claimReady, ['mux', 1_000_000_500, 2_000_000_000, 3_000_000_000, 10]],
+    ['claim', s.claimDue, ['mux', 40_000, 50_000, 10 ** 15, 10]],
+    ['claim what is planned too far ahead', s.claimDue, ['mux', 0, 50_000, 30_000 - now, 10]],
+    ['claim ready', s.claimReady, ['mux', 1_000_000_500, 2_000_000_000, 10 ** 15, 10]],
     ['next due', s.nextDue, ['mux']],
     ['counts', s.counts, []],
     ['fold', s.foldCounts, [5000]],
     ['find key', s.findKey, ['cms', '77']],
     ['answer key', s.answerKey, ['77', 'f', '{}']],
     ['release key', s.releaseKey, ['78']],
-    ['expire keys', s.expireKeys, [10_000, 100]],
+    ['expire keys', s.expireKeys, [now - 10_000, 100]],
     ['settle leftover', s.settleLeftover, ['77', 1]],
-    ['claim leftover', s.claimLeftover, [10_000, 30_000]],
+    ['claim leftover', s.claimLeftover, [30_000]],
     ['plan leftover', s.planLeftover, ['78', 1, 1, 5]],
     ['ping', s.ping, []],
   ]
@@ -184,7 +185,7 @@ t.test('the counts follow every change, whoever makes it', options, async (t) =>
   await server.query(foldCounts.text, [5000])
   t.equal((await server.query(`SELECT count(*)::int AS n FROM ${schema}.video_count_changes`)).rows[0].n, 0)
   await agree('all were added up')
-  await one.claimDue({ platform: 'mux', ready: false, now: 100, until: 200, horizon: 300, limit: 10 })
+  await one.claimDue({ platform: 'mux', ready: false, claim: 200, horizon: 300, limit: 10 })
   await agree('claimed')
   await t.rejects(one.insert(videos[0] as Video))
   await agree('a write that failed')

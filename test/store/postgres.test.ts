@@ -96,15 +96,8 @@ t.test('no two processes hold a key, whoever frees it', options, async (t) => {
   const stores = [await openStore(url, 5), await openStore(url, 5)]
   const claim = async (index: number) => {
     const video = aVideo()
-    const record = {
-      client: 'cms',
-      key: 'k',
-      fingerprint: 'f',
-      videoId: video.id,
-      response: null,
-      createdAt: 1,
-    }
-    const holder = await stores[index % 2]?.insert(video, record)
+    const record = { client: 'cms', key: 'k', fingerprint: 'f' }
+    const holder = (await stores[index % 2]?.insert(video, record))?.holder
     if (!holder)
       await stores[index % 2]?.update(video.id, (row) => ({ ...row, checks: 1 }), { freesKey: true })
     return holder ? 'taken' : 'added'

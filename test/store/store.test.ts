@@ -6,8 +6,8 @@ import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import { setTimeout as sleep } from 'node:timers/promises'
 import t from 'tap'
-import type { IdempotencyRecord } from '../../src/publication/store.ts'
-import type { Video } from '../../src/publication/video.ts'
+import type { VideoStore } from '../../src/publication/store.ts'
+import { newVideo, type Video } from '../../src/publication/video.ts'
 import { openStore } from '../../src/store/open.ts'
 import { openStore as openSqlite } from '../../src/store/sqlite.ts'
 import { dueQueries } from '../../src/store/statements.ts'
@@ -22,7 +22,8 @@ const server = await startPostgres()
 const unavailable = 'unavailable' in server ? server.unavailable : false
 const postgres = 'unavailable' in server ? undefined : server
 t.teardown(() => postgres?.close())
-const far = Number.MAX_SAFE_INTEGER
+const far = 10 ** 15
+const hour = 3_600_000
 
 for (const [kind, url] of [
   ['memory', () => 'memory:'],
@@ -76,22 +77,19 @@ for (const [kind, url] of [
   t.test(`${kind}: what goes with a row is written with it or not at all`, async (t) => {
     const store = await openStore(url(), 10)
     const video = aVideo()
-    const key = { client: 'cms', key: 'k', fingerprint: 'f', videoId: video.id, response: null, createdAt: 5 }
-    await store.insert(video, key)
+    await store.insert(video, { client: 'cms', key: 'k', fingerprint: 'f' })
     await store.expectLeftover(video.id, 1, 0)
     const along = { leftover: { epoch: 1, searchIn: null }, freesKey: true }
     await store.update(video.id, (current) => current, along)
     t.ok(await store.findKey('cms', 'k'), 'no change, nothing with it')
-    t.match(await store.claimLeftover(1, 2), { videoId: video.id, epoch: 1 })
+    t.match(await store.claimLeftover(60_000), { videoId: video.id, epoch: 1 })
     await store.update(video.id, (current) => ({ ...current, checks: 1 }), {
       leftover: { epoch: 1, searchIn: 0 },
     })
-    // The clock of the store may be a little ahead.
-    const now = Date.now() + 1_000
-    t.match(await store.claimLeftover(now, now), { videoId: video.id, looks: 0 }, 'due again')
+    t.match(await store.claimLeftover(0), { videoId: video.id, looks: 0 }, 'due again')
     await store.update(video.id, (current) => ({ ...current, checks: 2 }), along)
     t.equal(await store.findKey('cms', 'k'), undefined)
-    t.equal(await store.claimLeftover(now, now), undefined)
+    t.equal(await store.claimLeftover(0), undefined)
     await store.close()
   })
 
@@ -126,33 +124,36 @@ for (const [kind, url] of [
 
   t.test(`${kind}: claims what is due, once`, async (t) => {
     const store = await openStore(url(), 10)
-    const rows = [30, 10, null, 20, 500].map((nextCheckAt) => aVideo({ stage: 'processing', nextCheckAt }))
+    const start = store.now() - 1_000
+    const rows = [30, 10, null, 20, 600_000].map((at) =>
+      aVideo({ stage: 'processing', nextCheckAt: at === null ? null : start + at }),
+    )
     for (const row of rows) await store.insert(row)
-    await store.insert(aVideo({ platform: 'mux', stage: 'processing', nextCheckAt: 1 }))
-    await store.insert(aVideo({ stage: 'ready', nextCheckAt: 2 }))
-    const claim = (now: number, until: number, horizon: number, limit: number) =>
-      store.claimDue({ platform: 'sandbox', ready: false, now, until, horizon, limit })
-    t.equal(await store.nextDueAt('sandbox'), 10)
-    const claimed = await claim(100, 900, far, 2)
+    await store.insert(aVideo({ platform: 'mux', stage: 'processing', nextCheckAt: start }))
+    await store.insert(aVideo({ stage: 'ready', nextCheckAt: start + 2 }))
+    const claim = async (claim: number, horizon: number, limit: number) => {
+      const claimed = await store.claimDue({ platform: 'sandbox', ready: false, claim, horizon, limit })
+      return claimed.map(({ nextCheckAt }) => (nextCheckAt ?? 0) - start)
+    }
+    const isAbout = async (due: Promise<number | undefined>, ms: number) => {
+      const error = ((await due) ?? Number.NaN) + store.now() - start - ms
+      t.ok(Math.abs(error) < 1_000, `${ms}: off by ${error} ms`)
+    }
+    await isAbout(store.nextDueIn('sandbox'), 10)
+    t.strictSame(await claim(900_000, far, 2), [10, 20], 'the longest due first, as they were')
+    t.strictSame(await claim(900_000, far, 5), [30])
+    t.strictSame(await claim(900_000, far, 5), [])
+    const { nextCheckAt } = (await store.find(rows[1]?.id ?? '')) ?? {}
+    const left = (nextCheckAt ?? 0) - store.now()
+    t.ok(left > 850_000 && left <= 900_000, 'the claim runs out')
+    await isAbout(store.nextDueIn('sandbox'), 600_000)
     t.strictSame(
-      claimed.map((video) => video.nextCheckAt),
-      [10, 20],
-      'the longest due first, as they were',
-    )
-    t.strictSame(
-      (await claim(100, 900, far, 5)).map((video) => video.nextCheckAt),
-      [30],
-    )
-    t.strictSame(await claim(100, 900, far, 5), [])
-    t.equal((await store.find(claimed[0]?.id ?? ''))?.nextCheckAt, 900, 'the claim runs out')
-    t.equal(await store.nextDueAt('sandbox'), 500)
-    t.strictSame(
-      (await claim(100, 200, 600, 5)).length,
+      (await claim(100_000, 700_000, 5)).length,
       3,
       'what is planned beyond the horizon is due: the clock was set back',
     )
-    t.equal(await store.nextDueAt('mux'), 1, 'each platform for itself')
-    t.equal(await store.nextDueAt('peertube'), undefined)
+    await isAbout(store.nextDueIn('mux'), 0)
+    t.equal(await store.nextDueIn('peertube'), undefined, 'each platform for itself')
     await store.close()
   })
 
@@ -160,7 +161,7 @@ for (const [kind, url] of [
     const store = await openStore(url(), 10)
     for (let row = 0; row < 40; row++)
       await store.insert(aVideo({ stage: 'processing', nextCheckAt: 1 + row }))
-    const query = { platform: 'sandbox', ready: false, now: 100, until: 900, horizon: far, limit: 7 }
+    const query = { platform: 'sandbox', ready: false, claim: 60_000, horizon: far, limit: 7 }
     const claims = await Promise.all(Array.from({ length: 10 }, () => store.claimDue(query)))
     const ids = claims.flat().map(({ id }) => id)
     t.equal(new Set(ids).size, ids.length, 'none is claimed twice')
@@ -172,52 +173,90 @@ for (const [kind, url] of [
 
   t.test(`${kind}: claims ready videos by a query of their own`, async (t) => {
     const store = await openStore(url(), 10)
-    const plans = [30, null, 20, 500, null]
-    for (const nextCheckAt of plans) await store.insert(aVideo({ stage: 'ready', nextCheckAt }))
+    const start = store.now() - 1_000
+    const plans = [30, null, 20, 600_000, null]
+    for (const at of plans)
+      await store.insert(aVideo({ stage: 'ready', nextCheckAt: at === null ? null : start + at }))
     await store.insert(aVideo({ stage: 'ready', platform: 'mux' }))
     await store.insert(aVideo({ stage: 'processing', nextCheckAt: 1 }))
-    const claim = async (horizon: number, limit: number) =>
-      (await store.claimDue({ platform: 'sandbox', ready: true, now: 100, until: 900, horizon, limit })).map(
-        (video) => video.nextCheckAt,
-      )
+    const claim = async (horizon: number, limit: number) => {
+      const query = { platform: 'sandbox', ready: true, claim: 900_000, horizon, limit }
+      return (await store.claimDue(query)).map((video) => video.nextCheckAt && video.nextCheckAt - start)
+    }
     t.strictSame(await claim(far, 3), [null, null, 20], 'first those that were never planned')
     t.strictSame(await claim(far, 3), [30])
     t.strictSame(await claim(far, 3), [])
-    t.strictSame(await claim(600, 9), [900, 900, 900, 900], 'beyond the horizon')
+    t.equal((await claim(700_000, 9)).length, 4, 'beyond the horizon')
     await store.close()
   })
 
   t.test(`${kind}: an idempotency key comes with its video or not at all`, async (t) => {
     const store = await openStore(url(), 10)
-    const record = (video: { id: string }): IdempotencyRecord => ({
-      client: 'cms',
-      key: 'k',
-      fingerprint: 'f',
-      videoId: video.id,
-      response: null,
-      createdAt: 5,
-    })
-    const [first, second] = [aVideo(), aVideo()]
-    t.equal(await store.insert(first, record(first)), undefined)
-    t.strictSame({ ...(await store.insert(second, record(second))) }, record(first), 'the holder is told')
-    t.equal(await store.find(second.id), undefined)
-    t.equal(
-      await store.insert(second, { ...record(second), client: 'other' }),
-      undefined,
-      'keys belong to a client',
+    const claim = { client: 'cms', key: 'k', fingerprint: 'f' }
+    const createdAt = store.now() - 10_000
+    const [first, second] = [aVideo({ createdAt }), aVideo({ createdAt, stage: 'awaiting-upload' })]
+    t.strictSame(await store.insert(first, claim), { video: first })
+    const { holder } = await store.insert(second, claim)
+    t.strictSame(
+      { ...holder },
+      { ...claim, videoId: first.id, response: null, createdAt },
+      'the holder is told',
     )
+    t.equal(await store.find(second.id), undefined)
+    t.ok((await store.insert(second, { ...claim, client: 'other' })).video, 'keys belong to a client')
     await store.releaseKey(first.id)
     t.equal(await store.findKey('cms', 'k'), undefined)
-    const third = aVideo()
-    await store.insert(third, record(third))
+    const third = aVideo({ createdAt, stage: 'uploading' })
+    await store.insert(third, claim)
+    t.equal(await store.expireKeys(5_000, 10), 1, 'not that of an upload in progress')
+    t.equal(await store.findKey('other', 'k'), undefined)
     await store.answerKey(third.id, 'f:digest', '{"a":1}')
     t.match(await store.findKey('cms', 'k'), { fingerprint: 'f:digest', response: '{"a":1}' })
     await store.releaseKey(third.id)
     t.ok(await store.findKey('cms', 'k'), 'an answer is kept')
-    t.equal(await store.expireKeys(6, 10), 2)
+    t.equal(await store.expireKeys(5_000, 10), 0, 'its age counts from the end of the request')
+    await sleep(5)
+    t.equal(await store.expireKeys(0, 10), 1)
     t.equal(await store.findKey('cms', 'k'), undefined)
-    t.equal(await store.findKey('other', 'k'), undefined)
     await store.close()
+  })
+
+  t.test(`${kind}: times and ids are the store's, whatever the clock of the process shows`, async (t) => {
+    const at = url()
+    const stores =
+      kind === 'memory' ? [await openStore(at, 5)] : [await openStore(at, 5), await openStore(at, 5)]
+    const { now } = Date
+    t.teardown(() => Object.assign(Date, { now }))
+    const video = { title: 'x' }
+    const made: string[] = []
+    for (let index = 0; index < 12; index++) {
+      // As processes whose clocks differ by an hour, and have just been changed.
+      Date.now = () => now() + [0, hour, -hour][index % 3]!
+      const store = stores[index % stores.length] as VideoStore
+      const { video: row } = await store.insert((time) => newVideo(video, 'sandbox', 1_000, time))
+      if (row) made.push(row.id)
+      t.ok(Math.abs(store.now() - now()) < 2_000, 'the clock of the store')
+      t.ok(Math.abs((row?.createdAt ?? 0) - now()) < 2_000, 'a new row')
+      const changed = await store.update(row?.id ?? '', (row, time) => ({
+        ...row,
+        stage: 'ready',
+        nextCheckAt: time + hour,
+        updatedAt: time,
+      }))
+      t.ok(Math.abs((changed?.updatedAt ?? 0) - now()) < 2_000, 'a change')
+      const due = { platform: 'sandbox', ready: true, claim: 60_000, horizon: 2 * hour, limit: 9 }
+      t.strictSame(await store.claimDue(due), [], 'neither due nor too far ahead')
+      await store.expectLeftover(row?.id ?? '', 1, 60_000)
+      t.equal(await store.claimLeftover(60_000), undefined, 'a search in a minute is not due')
+      t.equal(await store.expireKeys(60_000, 10), 0)
+    }
+    const [store] = stores as [VideoStore]
+    t.strictSame(
+      (await store.list({ limit: 20 })).map(({ id }) => id),
+      made.toReversed(),
+      'newest first',
+    )
+    for (const each of stores) await each.close()
   })
 }
 

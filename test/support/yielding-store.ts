@@ -26,7 +26,7 @@ export function yieldingStore(
       return result
     },
   ])
-  return Object.fromEntries(entries) as VideoStore
+  return { ...(Object.fromEntries(entries) as VideoStore), now: store.now }
 }
 
 /** Half of the time a turn of the event loop, else a few milliseconds. */

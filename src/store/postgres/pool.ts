@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Client, Pool } from 'pg'
+import type { DatabaseClock } from './clock.ts'
 import { type Connection, connectTimeoutMs } from './connection.ts'
 import { failureOf, lacksTls, mayPass } from './failures.ts'
 import { migrate } from './migrations.ts'
@@ -45,8 +46,11 @@ export async function prepareDatabase(connection: Connection): Promise<void> {
   }
 }
 
-/** A pool of connections. One that fails is replaced; nothing but the pool knows of it. */
-export function openPool({ config, prepare }: Connection, size: number): Database {
+/**
+ * A pool of connections. One that fails is replaced; nothing but the pool knows of it.
+ * @param clock observes the column `now` of responses
+ */
+export function openPool({ config, prepare }: Connection, size: number, clock: DatabaseClock): Database {
   const pool = new Pool({
     ...config,
     max: size,
@@ -66,6 +70,8 @@ export function openPool({ config, prepare }: Connection, size: number): Databas
       try {
         const { rows } = await pool.query(prepare ? { name, text, values } : { text, values })
         failingSince = undefined
+        const shown = rows[0]?.now
+        if (shown !== undefined) clock.observe(shown, begun, performance.now())
         return rows
       } catch (error) {
         failingSince ??= begun

@@ -2,12 +2,14 @@ import type {
   Along,
   Change,
   IdempotencyRecord,
+  Inserted,
   Leftover,
   VideoCount,
   VideoStore,
 } from '../../publication/store.ts'
 import { StoreBusyError } from '../../publication/store.ts'
 import type { Video } from '../../publication/video.ts'
+import { createDatabaseClock, type DatabaseClock } from './clock.ts'
 import { readConnection } from './connection.ts'
 import { foldCounts } from './counts.ts'
 import { listStatement, lookupKey } from './list.ts'
@@ -43,8 +45,11 @@ export async function openPostgres(url: string, size: number): Promise<VideoStor
     const connection = readConnection(url)
     place = connection.place
     await prepareDatabase(connection)
-    const database = openPool(connection, size)
-    return createStore(database, statementsFor(connection.schema), connection.schema)
+    const clock = createDatabaseClock()
+    const database = openPool(connection, size, clock)
+    const statements = statementsFor(connection.schema)
+    await database.query(statements.clock)
+    return createStore(database, clock, statements, connection.schema)
   } catch (error) {
     throw new Error(`DATABASE_URL: cannot use ${place}: ${reasonOf(error)}`, { cause: error })
   }
@@ -56,7 +61,12 @@ function reasonOf(error: unknown): string {
   return message || errors?.map((each) => each.message).join(', ') || code || 'unknown reason'
 }
 
-function createStore(database: Database, statements: Statements, schema: string): VideoStore {
+function createStore(
+  database: Database,
+  clock: DatabaseClock,
+  statements: Statements,
+  schema: string,
+): VideoStore {
   const { query } = database
   const stopFolding = foldCounts(database, statements.foldCounts)
   /** A write failed for a reason that does not pass by itself: a full disk, a lost table, a missing right. */
@@ -108,19 +118,21 @@ function createStore(database: Database, statements: Statements, schema: string)
   }
 
   return {
-    async insert(video, record) {
+    now: clock.now,
+    async insert(given, claim): Promise<Inserted> {
+      const video = typeof given === 'function' ? given((await query(statements.clock))[0]?.now) : given
       const values = valuesOf(video)
-      if (!record) {
+      if (!claim) {
         await write(statements.insert, values)
-        return undefined
+        return { video }
       }
-      const { client, key, fingerprint, response, createdAt } = record
+      const { client, key, fingerprint } = claim
       for (;;) {
-        const more = [lookupKey(client), lookupKey(key), fingerprint, response, createdAt]
-        const added = await write(statements.insertWithKey, [...values, ...more])
-        const holder = added.length > 0 ? undefined : await findKey(client, key)
-        // The holder may have freed it meanwhile.
-        if (added.length > 0 || holder) return holder
+        const more = [lookupKey(client), lookupKey(key), fingerprint, video.createdAt]
+        if ((await write(statements.insertWithKey, [...values, ...more])).length > 0) return { video }
+        const holder = await findKey(client, key)
+        // Else the holder has freed it meanwhile.
+        if (holder) return { holder }
       }
     },
 
@@ -136,27 +148,32 @@ function createStore(database: Database, statements: Statements, schema: string)
     update: (id, decide, along) => change(id, decide, 'update', along),
     plan: (id, decide) => change(id, decide, 'plan'),
 
-    async claimDue({ platform, ready, now, until, horizon, limit }) {
+    async claimDue({ platform, ready, claim, horizon, limit }) {
       const statement = ready ? statements.claimReady : statements.claimDue
-      const rows = await write(statement, [platform, now, until, horizon, limit])
+      const rows = await write(statement, [platform, clock.now(), claim, horizon, limit])
       // An update returns its rows in any order.
-      return rows.map(videoOf).sort((a, b) => (a.nextCheckAt ?? 0) - (b.nextCheckAt ?? 0))
+      return rows
+        .filter(({ document }) => document !== null)
+        .map(({ now: _, ...row }) => videoOf(row))
+        .sort((a, b) => (a.nextCheckAt ?? 0) - (b.nextCheckAt ?? 0))
     },
-    nextDueAt: async (platform) => (await query(statements.nextDue, [platform]))[0]?.at,
+    async nextDueIn(platform) {
+      const [row] = await query(statements.nextDue, [platform])
+      return typeof row?.at === 'number' ? row.at - row.now : undefined
+    },
     counts: async () => (await query(statements.counts)) as VideoCount[],
 
     expectLeftover: async (...values) => void (await write(statements.expectLeftover, values)),
     settleLeftover: async (...values) => void (await write(statements.settleLeftover, values)),
-    claimLeftover: async (now, until) =>
-      (await write(statements.claimLeftover, [now, until]))[0] as Leftover | undefined,
-    planLeftover: async (videoId, epoch, looks, searchAt) =>
-      void (await write(statements.planLeftover, [videoId, epoch, looks, searchAt])),
+    claimLeftover: async (claim) =>
+      (await write(statements.claimLeftover, [claim]))[0] as Leftover | undefined,
+    planLeftover: async (...values) => void (await write(statements.planLeftover, values)),
 
     findKey,
     answerKey: async (videoId, fingerprint, response) =>
       void (await write(statements.answerKey, [videoId, fingerprint, response])),
     releaseKey: async (videoId) => void (await write(statements.releaseKey, [videoId])),
-    expireKeys: async (before, limit) => (await write(statements.expireKeys, [before, limit])).length,
+    expireKeys: async (...values) => (await write(statements.expireKeys, values)).length,
 
     async ping() {
       await query(statements.ping)

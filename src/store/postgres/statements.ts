@@ -23,13 +23,14 @@ const keyColumns = `client, key, fingerprint, video_id AS "videoId", response, c
  */
 const texts = {
   find: `SELECT document, ${hot} FROM $schema.videos WHERE id = $1`,
+  clock: `SELECT ${clock} AS now`,
   current: `SELECT document, ${hot}, ${clock} AS now FROM $schema.videos WHERE id = $1`,
 
   insert: `INSERT INTO $schema.videos (${insertColumns()}) VALUES (${insertValues()})`,
   /** Adds nothing when the key is taken. */
   insertWithKey: `WITH taken AS (
       INSERT INTO $schema.idempotency_keys (client, key, fingerprint, video_id, response, created_at)
-      VALUES ($13, $14, $15, $1, $16, $17) ON CONFLICT (client, key) DO NOTHING RETURNING 1)
+      VALUES ($13, $14, $15, $1, NULL, $16) ON CONFLICT (client, key) DO NOTHING RETURNING 1)
     INSERT INTO $schema.videos (${insertColumns()}) SELECT ${insertValues()} WHERE EXISTS (SELECT FROM taken)
     RETURNING 1`,
 
@@ -48,8 +49,10 @@ const texts = {
 
   claimDue: claim("stage <> 'ready'", 'next_check_at'),
   claimReady: claim("stage = 'ready'", 'coalesce(next_check_at, 0)'),
-  nextDue: `SELECT next_check_at AS at FROM $schema.videos
-    WHERE platform = $1 AND stage <> 'ready' AND next_check_at IS NOT NULL ORDER BY next_check_at LIMIT 1`,
+  nextDue: `WITH clock AS MATERIALIZED (SELECT ${clock} AS now)
+    SELECT now, (SELECT next_check_at FROM $schema.videos
+      WHERE platform = $1 AND stage <> 'ready' AND next_check_at IS NOT NULL ORDER BY next_check_at LIMIT 1) AS at
+    FROM clock`,
 
   counts: `SELECT platform, stage, sum(count)::bigint AS count FROM (
       SELECT platform, stage, count FROM $schema.video_counts
@@ -70,22 +73,26 @@ const texts = {
     SELECT coalesce(sum(changes), 0)::bigint AS folded FROM sums`,
 
   findKey: `SELECT ${keyColumns} FROM $schema.idempotency_keys WHERE client = $1 AND key = $2`,
-  answerKey: 'UPDATE $schema.idempotency_keys SET fingerprint = $2, response = $3 WHERE video_id = $1',
+  answerKey: `UPDATE $schema.idempotency_keys SET fingerprint = $2, response = $3, created_at = ${clock}
+    WHERE video_id = $1`,
   releaseKey: 'DELETE FROM $schema.idempotency_keys WHERE video_id = $1 AND response IS NULL',
-  expireKeys: `DELETE FROM $schema.idempotency_keys WHERE (client, key) IN (
-      SELECT client, key FROM $schema.idempotency_keys WHERE created_at < $1 ${relaxed}
-      ORDER BY created_at LIMIT $2 FOR UPDATE SKIP LOCKED) RETURNING 1`,
+  expireKeys: `DELETE FROM $schema.idempotency_keys WHERE ctid = ANY (ARRAY(
+      SELECT ctid FROM $schema.idempotency_keys k WHERE created_at < (SELECT ${clock} - $1::bigint)
+        AND (response IS NOT NULL OR coalesce((SELECT stage NOT IN ('provisioning', 'uploading')
+          FROM $schema.videos v WHERE v.id = k.video_id), true)) ${relaxed}
+      ORDER BY created_at LIMIT $2 FOR UPDATE SKIP LOCKED)) RETURNING 1`,
 
   expectLeftover: `INSERT INTO $schema.leftovers (video_id, epoch, looks, created_at, search_at)
-    VALUES ($1, $2, 0, ${clock}, $3) ON CONFLICT (video_id, epoch) DO UPDATE SET search_at = excluded.search_at`,
+    VALUES ($1, $2, 0, ${clock}, ${clock} + $3::bigint) ON CONFLICT (video_id, epoch) DO UPDATE SET search_at = excluded.search_at`,
   settleLeftover: 'DELETE FROM $schema.leftovers WHERE video_id = $1 AND epoch = $2',
-  claimLeftover: `UPDATE $schema.leftovers SET search_at = $2 WHERE (video_id, epoch) IN (
-      SELECT video_id, epoch FROM $schema.leftovers WHERE search_at <= $1
+  claimLeftover: `UPDATE $schema.leftovers SET search_at = ${clock} + $1::bigint WHERE (video_id, epoch) IN (
+      SELECT video_id, epoch FROM $schema.leftovers WHERE search_at <= (SELECT ${clock})
       ORDER BY search_at LIMIT 1 FOR UPDATE SKIP LOCKED)
     RETURNING video_id AS "videoId", epoch, looks, created_at AS "createdAt"`,
-  planLeftover: 'UPDATE $schema.leftovers SET looks = $3, search_at = $4 WHERE video_id = $1 AND epoch = $2',
+  planLeftover: `UPDATE $schema.leftovers SET looks = $3, search_at = ${clock} + $4::bigint
+    WHERE video_id = $1 AND epoch = $2`,
 
-  ping: 'SELECT min(id) FROM $schema.videos',
+  ping: `SELECT min(id), ${clock} AS now FROM $schema.videos`,
   /** A write of the size of the largest video. */
   probe: `INSERT INTO $schema.probe VALUES (1, repeat('x', 65536))
     ON CONFLICT (id) DO UPDATE SET filler = excluded.filler`,
@@ -123,18 +130,27 @@ function updateVideo(): string {
 
 /**
  * Claims the rows of a platform that are due, each by the index of `videos_due` or `videos_ready_due`: `$1` platform,
- * `$2` now, `$3` the claim's end, `$4` horizon, `$5` limit. `SKIP LOCKED`: claimers never wait for each other. Waits for
- * the disk: a claim that the database forgets in a crash would give its epoch to a second holder.
+ * `$2` the time that the process expects the clock to show, `$3` duration of the claim, `$4` horizon, `$5` limit. A clock
+ * that was changed a moment ago makes no row due before the process knows of it. `SKIP LOCKED`: claimers never wait for
+ * each other. Waits for the disk: a claim that the database forgets in a crash would give its epoch to a second holder.
+ * @returns the time in every row; a row without an id says that nothing was due
  */
 function claim(stages: string, time: string): string {
   const select = (when: string, limit: string) =>
     `SELECT id, next_check_at FROM $schema.videos WHERE platform = $1 AND ${stages} AND ${time} ${when}
       ORDER BY ${time} LIMIT ${limit} FOR UPDATE SKIP LOCKED`
-  return `WITH due AS MATERIALIZED (${select('<= $2::bigint', '$5::bigint')}),
-    misplanned AS MATERIALIZED (${select('> $4::bigint', '$5::bigint - (SELECT count(*) FROM due)')}),
-    claimed AS (SELECT * FROM due UNION ALL SELECT * FROM misplanned)
-    UPDATE $schema.videos v SET next_check_at = $3, epoch = v.epoch + 1, version = v.version + 1
-    FROM claimed c WHERE v.id = c.id
-    RETURNING v.document, v.stage, v.platform, v.version - 1 AS version, v.epoch, c.next_check_at AS "nextCheckAt",
-      v.checked_at AS "checkedAt", v.checks, v.bytes_received AS "bytesReceived", v.updated_at AS "updatedAt"`
+  const [least, most] = ['LEAST', 'GREATEST'].map(
+    (either) => `(SELECT ${either}(now, $2::bigint) FROM clock)`,
+  )
+  return `WITH clock AS MATERIALIZED (SELECT ${clock} AS now),
+    due AS MATERIALIZED (${select(`<= ${least}`, '$5::bigint')}),
+    misplanned AS MATERIALIZED (${select(`> ${most} + $4::bigint`, '$5::bigint - (SELECT count(*) FROM due)')}),
+    chosen AS (SELECT * FROM due UNION ALL SELECT * FROM misplanned),
+    claimed AS (
+      UPDATE $schema.videos v
+      SET next_check_at = (SELECT now FROM clock) + $3::bigint, epoch = v.epoch + 1, version = v.version + 1
+      FROM chosen c WHERE v.id = c.id
+      RETURNING v.document, v.stage, v.platform, v.version - 1 AS version, v.epoch, c.next_check_at AS "nextCheckAt",
+        v.checked_at AS "checkedAt", v.checks, v.bytes_received AS "bytesReceived", v.updated_at AS "updatedAt")
+    SELECT clock.now, claimed.* FROM clock LEFT JOIN claimed ON true`
 }

@@ -1,0 +1,29 @@
+/** What the process knows of the database's clock. */
+export interface DatabaseClock {
+  /** The estimated time by the database's clock, in ms since the epoch. */
+  now(): number
+  /**
+   * Takes over a time that the database's clock showed between two readings of `performance.now()`: when the query was
+   * sent, and when its response came.
+   */
+  observe(shown: number, sentAt: number, receivedAt: number): void
+}
+
+/**
+ * Follows the database's clock: between two responses by the monotonic clock of the process, whose wall clock plays no
+ * part. The estimate is off by no more than the latest query took, and corrected by every response that shows the time:
+ * at least once per second, as readiness is watched.
+ */
+export function createDatabaseClock(): DatabaseClock {
+  /** Database's clock minus monotonic clock, in ms. */
+  let offset: number | undefined
+
+  return {
+    now: () => Math.floor(performance.now() + (offset ?? performance.timeOrigin)),
+    observe(shown, sentAt, receivedAt) {
+      const [least, most] = [shown - receivedAt, shown + 1 - sentAt]
+      // What was known before may be more exact: a slow response says little.
+      offset = Math.min(Math.max(offset ?? least, least), most)
+    },
+  }
+}
