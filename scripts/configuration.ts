@@ -16,7 +16,7 @@ variable that is empty counts as not set. If variables are missing or invalid, t
 and refuses to start. It never prints a secret. [SIGHUP](operations.md#change-keys-and-credentials-without-a-restart) reads the
 file again.
 
-- **Durations** are written \`500ms\`, \`2s\`, \`5m\` or \`12h\`, \`24d\` at most, **sizes** \`1048576\`, \`500MiB\` or \`64GiB\`.
+- **Durations** are written \`500ms\`, \`2s\`, \`5m\` or \`12h\`, \`24d\` at most (retentions \`3650d\`), **sizes** \`1048576\`, \`500MiB\` or \`64GiB\`.
 - **\`NODE_ENV=production\`** makes a platform and a way for callers to identify themselves (\`API_KEYS\`,
   \`OAUTH_CLIENTS\` or \`OAUTH_ISSUER\`) necessary, and \`GATEWAY_SECRET\` with \`OAUTH_CLIENTS\`. Otherwise a gateway without a platform publishes on the embedded
   sandbox, and one without callers prints a key that holds until it ends.

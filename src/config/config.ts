@@ -10,7 +10,7 @@ import { platformDefinitions } from '../platform/registry.ts'
 import type { PlatformDefinition } from '../platform/tools.ts'
 import type { Policy } from '../publication/gateway.ts'
 import { callerVariables, externalIssuer, type IssuerConfig } from './callers.ts'
-import { duration, formats, size } from './formats.ts'
+import { duration, formats, retention, size } from './formats.ts'
 
 /** Every variable of the gateway itself; a platform's own stand in its adapter. The docs are made from this. */
 export const variables = Type.Object({
@@ -80,6 +80,7 @@ export const variables = Type.Object({
   }),
   PROCESSING_TIMEOUT: duration('12h', 'after which a video that is still processed turns `error`'),
   METADATA_MAX_AGE: duration('1h', 'after which info and thumbnail are fetched again when they are read'),
+  DELETED_RETENTION: retention('90d', 'how long a deleted video returns 410 instead of 404'),
   UPLOAD_MAX_BYTES: size('64GiB', 'largest file'),
   UPLOAD_IDLE_TIMEOUT: duration('60s', 'how long an upload may stand still'),
   SHUTDOWN_TIMEOUT: duration('30s', 'time that requests in progress have to finish after SIGTERM'),
@@ -175,6 +176,7 @@ export function loadConfig(env: NodeJS.ProcessEnv): Config {
         perSecond: 4,
         missing: { checks: 4, delay: 60_000 },
       },
+      deletedRetention: values.DELETED_RETENTION,
     },
     shutdownTimeout: values.SHUTDOWN_TIMEOUT,
     tracesEndpoint: values.OTEL_EXPORTER_OTLP_ENDPOINT,

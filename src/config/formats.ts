@@ -23,17 +23,25 @@ FormatRegistry.Set(
     (/^postgres(ql)?:\/\//.test(text) && URL.canParse(text)),
 )
 
-/** Node's timers hold no more than 24.8 days. */
-const longestDuration = 24 * 24 * 3_600_000
+const dayMs = 24 * 3_600_000
 
-/** A duration in text, milliseconds once read. */
+/** A duration in text, milliseconds once read. Node's timers hold no more than 24.8 days. */
 export function duration(preset: string, description: string) {
+  return boundedDuration(preset, description, 24)
+}
+
+/** A duration that no timer waits for. */
+export function retention(preset: string, description: string) {
+  return boundedDuration(preset, description, 3_650)
+}
+
+function boundedDuration(preset: string, description: string, mostDays: number) {
   return Type.Transform(Type.String({ default: preset, description }))
     .Decode((text) => {
       const value = /^[\d.]+ ?(ms|s|m|h|d)$/.test(text) ? ms(text as ms.StringValue) : undefined
       if (value === undefined || !(value > 0))
         throw new Error('expected a duration such as 500ms, 2s, 5m or 12h')
-      if (value > longestDuration) throw new Error('is too long: 24d at most')
+      if (value > mostDays * dayMs) throw new Error(`is too long: ${mostDays}d at most`)
       return value
     })
     .Encode(String)

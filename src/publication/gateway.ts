@@ -27,6 +27,8 @@ export interface Policy {
   /** How long a reader waits for that, and how long the platform is not asked again after it. */
   metadataWait: number
   recheck: RecheckPolicy
+  /** How long the row of a deleted video is kept. */
+  deletedRetention: number
 }
 
 /** How ready videos are checked. Durations in milliseconds. */

@@ -1,37 +1,42 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Gateway } from './gateway.ts'
 
-/** How long an idempotency key is remembered, and how often old ones are looked for. In ms. */
+/** How long an idempotency key is remembered after the end of its request, in ms. */
 export const keyLifetimeMs = 24 * 3_600_000
+/** How often old rows are looked for, in ms. */
 const intervalMs = 3_600_000
-/** Keys per statement: a batch takes a few milliseconds, in which nothing else runs. */
+/** Rows per statement: a batch takes a few milliseconds, in which nothing else runs. */
 const batchSize = 200
-/** Pause between two batches, in ms: 500,000 keys are deleted in about a minute. */
+/** Pause between two batches, in ms: 500,000 rows are deleted in about a minute. */
 const pauseMs = 20
 
 /**
- * Deletes old idempotency keys, at startup and then every hour, in small batches.
+ * Deletes old idempotency keys and the rows of videos that were deleted long ago, at startup and then every hour, in
+ * small batches. Every process does: the store gives each row to one of them.
  * @returns a function that stops it
  */
-export function startHousekeeping(gateway: Gateway): () => void {
+export function startHousekeeping({ store, policy, log }: Gateway): () => void {
   let stopped = false
   let running = false
 
-  async function expireKeys(): Promise<void> {
+  async function run(): Promise<void> {
     if (running) return
     running = true
+    await expire('idempotency keys', () => store.expireKeys(keyLifetimeMs, batchSize))
+    await expire('deleted videos', () => store.expireDeleted(policy.deletedRetention, batchSize))
+    running = false
+  }
+
+  async function expire(what: string, batch: () => Promise<number>): Promise<void> {
     try {
-      while (!stopped && (await gateway.store.expireKeys(keyLifetimeMs, batchSize)) === batchSize)
-        await sleep(pauseMs)
+      while (!stopped && (await batch()) === batchSize) await sleep(pauseMs)
     } catch (error) {
-      gateway.log.warn({ err: error }, 'old idempotency keys are kept for another hour')
-    } finally {
-      running = false
+      log.warn({ err: error }, `old ${what} are kept for another hour`)
     }
   }
 
-  const timer = setInterval(expireKeys, intervalMs).unref()
-  void expireKeys()
+  const timer = setInterval(run, intervalMs).unref()
+  void run()
   return () => {
     stopped = true
     clearInterval(timer)

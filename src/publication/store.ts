@@ -160,6 +160,12 @@ export interface VideoStore {
    * @returns the number of deleted keys
    */
   expireKeys(age: number, limit: number): Promise<number>
+  /**
+   * Deletes up to `limit` rows of videos that were deleted more than `age` ms ago, except those that something may be left
+   * of on a platform. Does not wait for the disk, as `plan`.
+   * @returns the number of deleted rows
+   */
+  expireDeleted(age: number, limit: number): Promise<number>
 
   /** Rejects when the store cannot be read or, after a write failed, when it cannot be written. */
   ping(): Promise<void>

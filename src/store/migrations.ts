@@ -74,6 +74,7 @@ const steps = [
      PRIMARY KEY (videoId, epoch)
    ) WITHOUT ROWID;
    CREATE INDEX leftovers_due ON leftovers (searchAt);`,
+  "CREATE INDEX videos_deleted ON videos (document ->> 'updatedAt') WHERE stage = 'deleted';",
 ]
 
 /**

@@ -194,6 +194,8 @@ function createStore(db: DatabaseSync, expectFiles: () => void): VideoStore {
       releaseKey: async (videoId) => void (await write(() => statements.releaseKey.run(videoId))),
       expireKeys: async (age, limit) =>
         Number((await write(() => relaxed(() => statements.expireKeys.run(now() - age, limit)))).changes),
+      expireDeleted: async (age, limit) =>
+        Number((await write(() => relaxed(() => statements.expireDeleted.run(now() - age, limit)))).changes),
       async ping() {
         expectFiles()
         statements.ping.get()

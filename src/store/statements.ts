@@ -33,6 +33,12 @@ export function prepareStatements(db: DatabaseSync) {
             WHERE v.id = k.videoId AND v.stage IN ('provisioning', 'uploading')))
         ORDER BY createdAt LIMIT ?)`,
     ),
+    expireDeleted: db.prepare(
+      `DELETE FROM videos WHERE id IN
+       (SELECT id FROM videos v WHERE stage = 'deleted' AND document ->> 'updatedAt' < ?
+          AND NOT EXISTS (SELECT 1 FROM leftovers l WHERE l.videoId = v.id)
+        ORDER BY document ->> 'updatedAt' LIMIT ?)`,
+    ),
     expectLeftover: db.prepare(
       `INSERT INTO leftovers (videoId, epoch, looks, createdAt, searchAt) VALUES (?, ?, 0, ?, ?)
        ON CONFLICT DO UPDATE SET searchAt = excluded.searchAt`,

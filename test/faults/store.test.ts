@@ -7,6 +7,7 @@ import { startSandbox } from '../../sandbox/server.ts'
 import { openStore } from '../../src/store/sqlite.ts'
 import { fakeMp4, startGateway, temporaryDirectory } from '../support/gateway.ts'
 import { startProcess } from '../support/process.ts'
+import { aVideo } from '../support/video.ts'
 
 t.test('another process holds the database: writes answer 503, reads go on, readiness follows', async (t) => {
   const file = `${await temporaryDirectory(t)}/gateway.db`
@@ -88,7 +89,7 @@ t.test('the database is busy when old keys are due to go: a warning, and the pro
   for (const connection of [db, locker]) connection.close()
 })
 
-t.test('old keys go in small batches, from the start on', async (t) => {
+t.test('old keys and deleted videos go in small batches, from the start on', async (t) => {
   const file = `${await temporaryDirectory(t)}/gateway.db`
   await openStore(`sqlite:${file}`).close()
   const db = new DatabaseSync(file)
@@ -97,7 +98,13 @@ t.test('old keys go in small batches, from the start on', async (t) => {
   db.exec(`INSERT INTO idempotency_keys
     WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 10000)
     SELECT 'test', 'key-' || i, '', 'video-' || i, NULL, iif(i > 9990, ${now}, 1) FROM n`)
+  const add = db.prepare('INSERT INTO videos (id, document) VALUES (?, ?)')
+  const days = (ages: number) => ({ stage: 'deleted', updatedAt: now - ages * 24 * 3_600_000 }) as const
+  const [old, young] = [aVideo(days(91)), aVideo(days(89))]
+  for (const video of [old, young, ...Array.from({ length: 500 }, () => aVideo(days(100)))])
+    add.run(video.id, JSON.stringify(video))
   const keys = () => Number(db.prepare('SELECT count(*) AS n FROM idempotency_keys').get()?.n)
+  const videos = () => Number(db.prepare('SELECT count(*) AS n FROM videos').get()?.n)
   const gateway = await startGateway(t, { env: { DATABASE_URL: `sqlite:${file}` } })
   const seen: number[] = []
   for (const deadline = Date.now() + 20_000; keys() > 10 && Date.now() < deadline; ) {
@@ -106,6 +113,9 @@ t.test('old keys go in small batches, from the start on', async (t) => {
   }
   t.equal(keys(), 10, 'young ones stay')
   t.ok(new Set(seen).size > 5, 'other calls are answered between the batches')
+  for (const deadline = Date.now() + 20_000; videos() > 1 && Date.now() < deadline; ) await sleep(10)
+  const status = async ({ id }: { id: string }) => (await gateway.call('GET', `/v1/videos/${id}`)).status
+  t.strictSame([await status(young), await status(old)], [410, 404])
 })
 
 t.test(

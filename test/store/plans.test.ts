@@ -85,6 +85,7 @@ t.test('no statement of the store scans or sorts rows', async (t) => {
   const ids = (await seed(store)).map(({ id }) => id)
   for (const query of queries(ids)) await store.list(query)
   await store.expireKeys(0, 1)
+  await store.expireDeleted(0, 1)
   DatabaseSync.prototype.prepare = prepare
 
   const db = new DatabaseSync(file)

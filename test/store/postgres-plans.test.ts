@@ -131,6 +131,7 @@ t.test('no statement reads more rows than it returns, whatever the number of vid
     ['answer key', s.answerKey, ['77', 'f', '{}']],
     ['release key', s.releaseKey, ['78']],
     ['expire keys', s.expireKeys, [now - 10_000, 100]],
+    ['expire deleted', s.expireDeleted, [0, 100]],
     ['settle leftover', s.settleLeftover, ['77', 1]],
     ['claim leftover', s.claimLeftover, [30_000]],
     ['plan leftover', s.planLeftover, ['78', 1, 1, 5]],

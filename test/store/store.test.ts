@@ -221,6 +221,31 @@ for (const [kind, url] of [
     await store.close()
   })
 
+  t.test(
+    `${kind}: deleted videos go after their time, in batches, but not what may be left of them`,
+    async (t) => {
+      const store = await openStore(url(), 10)
+      const ages = [95, 94, 93, 92, 91, 89]
+      const old = ages.map((days) => aVideo({ stage: 'deleted', updatedAt: store.now() - days * 24 * hour }))
+      const others = (['deleting', 'failed', 'ready'] as const).map((stage) =>
+        aVideo({ stage, updatedAt: 0 }),
+      )
+      for (const video of [...old, ...others]) await store.insert(video)
+      await store.expectLeftover(old[1]?.id ?? '', 1, 0)
+      const expire = (limit: number) => store.expireDeleted(90 * 24 * hour, limit)
+      t.equal(await expire(2), 2)
+      const rest = await Promise.all([expire(2), expire(2), expire(2)])
+      t.equal(rest.reduce((sum, count) => sum + count) + (await expire(9)), 2)
+      const kept = await Promise.all(old.map(async ({ id }) => (await store.find(id)) !== undefined))
+      t.strictSame(kept, [false, true, false, false, false, true])
+      await store.settleLeftover(old[1]?.id ?? '', 1)
+      t.equal(await expire(9), 1)
+      for (const { id } of others) t.ok(await store.find(id))
+      t.same((await store.counts()).find(({ stage }) => stage === 'deleted')?.count, 1)
+      await store.close()
+    },
+  )
+
   t.test(`${kind}: times and ids are the store's, whatever the clock of the process shows`, async (t) => {
     const at = url()
     const stores =

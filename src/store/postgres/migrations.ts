@@ -101,6 +101,7 @@ const steps = [
 
    CREATE TABLE $schema.probe (id bigint PRIMARY KEY, filler text NOT NULL);
    ALTER TABLE $schema.probe ALTER COLUMN filler SET STORAGE EXTERNAL;`,
+  "CREATE INDEX videos_deleted ON $schema.videos (updated_at) WHERE stage = 'deleted';",
 ]
 
 /**

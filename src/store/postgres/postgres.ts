@@ -174,6 +174,7 @@ function createStore(
       void (await write(statements.answerKey, [videoId, fingerprint, response])),
     releaseKey: async (videoId) => void (await write(statements.releaseKey, [videoId])),
     expireKeys: async (...values) => (await write(statements.expireKeys, values)).length,
+    expireDeleted: async (...values) => (await write(statements.expireDeleted, values)).length,
 
     async ping() {
       await query(statements.ping)

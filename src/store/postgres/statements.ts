@@ -81,6 +81,10 @@ const texts = {
         AND (response IS NOT NULL OR coalesce((SELECT stage NOT IN ('provisioning', 'uploading')
           FROM $schema.videos v WHERE v.id = k.video_id), true)) ${relaxed}
       ORDER BY created_at LIMIT $2 FOR UPDATE SKIP LOCKED)) RETURNING 1`,
+  expireDeleted: `DELETE FROM $schema.videos WHERE ctid = ANY (ARRAY(
+      SELECT ctid FROM $schema.videos v WHERE stage = 'deleted' AND updated_at < (SELECT ${clock} - $1::bigint)
+        AND (SELECT true FROM $schema.leftovers l WHERE l.video_id = v.id LIMIT 1) IS NULL ${relaxed}
+      ORDER BY updated_at LIMIT $2 FOR UPDATE SKIP LOCKED)) RETURNING 1`,
 
   expectLeftover: `INSERT INTO $schema.leftovers (video_id, epoch, looks, created_at, search_at)
     VALUES ($1, $2, 0, ${clock}, ${clock} + $3::bigint) ON CONFLICT (video_id, epoch) DO UPDATE SET search_at = excluded.search_at`,
