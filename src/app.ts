@@ -34,6 +34,7 @@ import { registerSecurityHeaders } from './http/security-headers.ts'
 import { drainRequests } from './http/shutdown.ts'
 import { compilersFactory } from './http/validation.ts'
 import { createMetrics } from './observability/metrics.ts'
+import { observeStore } from './observability/observed-store.ts'
 import { harmlessPath } from './observability/redaction.ts'
 import { type TraceOf, traceHeaders, traceRequests, withTraceId } from './observability/tracing.ts'
 import { configurePlatforms } from './platform/configured.ts'
@@ -116,7 +117,7 @@ export async function buildApp(config: Config, options: AppOptions = {}): Promis
 
   const isNew = isNewStore(config.databaseUrl)
   const opened = await openStore(config.databaseUrl, config.databasePool)
-  const store = options.wrapStore?.(opened) ?? opened
+  const store = observeStore(options.wrapStore?.(opened) ?? opened, (call) => metrics.storeCall(call))
   const abort = new AbortController()
   const endCleanup = new AbortController()
   const uploads: Gateway['uploads'] = new Map()

@@ -5,13 +5,17 @@ import type { PublicationObserver } from '../publication/gateway.ts'
 import { transitions } from '../publication/lifecycle.ts'
 import type { VideoCount, VideoStore } from '../publication/store.ts'
 import type { Stage } from '../publication/video.ts'
+import { operationsOf, type StoreCall } from './observed-store.ts'
 
 const stages = new Set<Stage>(Object.values(transitions).flatMap(({ from, to }) => [...from, to]))
+
+const noConnections = { used: 0, idle: 0, waiting: 0, limit: 0 }
 
 /** The gateway's figures, in Prometheus' naming: base units, `_total` for counters. */
 export interface Metrics extends PlatformObserver, PublicationObserver {
   /** @param valid undefined while it is not known */
   credentials(platform: string, valid: boolean | undefined): void
+  storeCall(call: StoreCall): void
   request(request: { method: string; route: string; status: number; seconds: number }): void
   /** The exposition and its content type. */
   expose(): Promise<{ contentType: string; text: string }>
@@ -56,6 +60,13 @@ export function createMetrics(state: MetricsSources): Metrics {
     help: 'Calls to platforms, by operation and outcome',
     labelNames: ['platform', 'operation', 'outcome'] as const,
     buckets: [0.01, 0.05, 0.25, 1, 5, 15, 60],
+    registers,
+  })
+  const storeCalls = new Histogram({
+    name: 'gateway_store_duration_seconds',
+    help: 'Calls to the store, including the wait for a lock or a connection, by operation and outcome',
+    labelNames: ['operation', 'outcome'] as const,
+    buckets: [0.001, 0.005, 0.025, 0.1, 0.5, 2.5],
     registers,
   })
   const processing = new Histogram({
@@ -128,6 +139,24 @@ export function createMetrics(state: MetricsSources): Metrics {
     },
   })
   new Gauge({
+    name: 'gateway_store_connections',
+    help: 'Connections of this process to PostgreSQL that are used or idle, and calls waiting for one; 0 with SQLite',
+    labelNames: ['state'] as const,
+    registers,
+    collect() {
+      const { used, idle, waiting } = state.store.connections() ?? noConnections
+      for (const [name, count] of Object.entries({ used, idle, waiting })) this.set({ state: name }, count)
+    },
+  })
+  new Gauge({
+    name: 'gateway_store_connections_limit',
+    help: 'Largest number of connections of this process to PostgreSQL; 0 with SQLite',
+    registers,
+    collect() {
+      this.set((state.store.connections() ?? noConnections).limit)
+    },
+  })
+  new Gauge({
     name: 'gateway_videos',
     help: 'Videos by stage; none while the store cannot be used',
     labelNames: ['stage'] as const,
@@ -148,6 +177,8 @@ export function createMetrics(state: MetricsSources): Metrics {
     },
   })
 
+  for (const operation of operationsOf(state.store))
+    for (const outcome of ['ok', 'failed'] as const) storeCalls.zero({ operation, outcome })
   // Queries and alerts can then tell "nothing happened" from "not measured", and `increase` sees the first event.
   for (const platform of state.platforms) {
     circuit.set({ platform }, 0)
@@ -157,6 +188,7 @@ export function createMetrics(state: MetricsSources): Metrics {
 
   return {
     request: ({ method, route, status, seconds }) => requests.observe({ method, route, status }, seconds),
+    storeCall: ({ operation, outcome, seconds }) => storeCalls.observe({ operation, outcome }, seconds),
     call: ({ seconds, ...labels }) => platformCalls.observe(labels, seconds),
     circuit: (platform, now) => circuit.set({ platform }, { closed: 0, 'half-open': 0.5, open: 1 }[now]),
     credentials: (platform, valid) =>

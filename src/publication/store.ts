@@ -36,6 +36,16 @@ export interface DueQuery {
   limit: number
 }
 
+/** The connections of this process to a database server. */
+export interface Connections {
+  used: number
+  idle: number
+  /** Calls that wait for one. */
+  waiting: number
+  /** Largest number of connections: `DATABASE_POOL`. */
+  limit: number
+}
+
 /** The number of videos of one platform in one stage. */
 export interface VideoCount {
   platform: string
@@ -167,6 +177,8 @@ export interface VideoStore {
    */
   expireDeleted(age: number, limit: number): Promise<number>
 
+  /** The connections of now; undefined for a store that needs none. */
+  connections(): Connections | undefined
   /** Rejects when the store cannot be read or, after a write failed, when it cannot be written. */
   ping(): Promise<void>
   close(): Promise<void>

@@ -200,6 +200,7 @@ function createStore(db: DatabaseSync, expectFiles: () => void): VideoStore {
         expectFiles()
         statements.ping.get()
       },
+      connections: () => undefined,
       close: async () => db.close(),
     },
     lock,
@@ -245,5 +246,5 @@ function guarded(store: VideoStore, lock: Lock, probeWrite: () => Promise<unknow
       }
     },
   ])
-  return { ...(Object.fromEntries(entries) as VideoStore), now: store.now }
+  return { ...(Object.fromEntries(entries) as VideoStore), now: store.now, connections: store.connections }
 }

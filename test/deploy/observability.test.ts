@@ -129,6 +129,10 @@ t.test('series exist from the start', async (t) => {
     'gateway_videos{stage="processing"} 0',
     'gateway_uploads_in_progress 0',
     'gateway_poll_lag_seconds_count 0',
+    'gateway_store_duration_seconds_count{operation="update",outcome="ok"} 0',
+    'gateway_store_duration_seconds_count{operation="claimDue",outcome="failed"} 0',
+    'gateway_store_connections{state="waiting"} 0',
+    'gateway_store_connections_limit 0',
   ])
     t.ok(exposition.split('\n').includes(line), line)
 })

@@ -1,10 +1,11 @@
 import { fork } from 'node:child_process'
 import { once } from 'node:events'
 import { writeFileSync } from 'node:fs'
+import { setImmediate as turn } from 'node:timers/promises'
 import t from 'tap'
 import { openStore } from '../../src/store/open.ts'
 import { readConnection } from '../../src/store/postgres/connection.ts'
-import { temporaryDirectory } from '../support/gateway.ts'
+import { startGateway, temporaryDirectory } from '../support/gateway.ts'
 import { type PostgresServer, schemaOf, startPostgres } from '../support/postgres.ts'
 import { aVideo } from '../support/video.ts'
 
@@ -108,4 +109,27 @@ t.test('no two processes hold a key, whoever frees it', options, async (t) => {
   t.ok(rows.every(({ checks }) => checks === 1))
   t.equal(await stores[0]?.findKey('cms', 'k'), undefined)
   for (const store of stores) await store.close()
+})
+
+t.test('metrics show the duration of calls, those that failed, and the connections', options, async (t) => {
+  const gateway = await startGateway(t, { env: { DATABASE_URL: server.newUrl(), DATABASE_POOL: '2' } })
+  const { store } = gateway.app.gateway
+  const metrics = async (pattern: RegExp) =>
+    Number(pattern.exec((await gateway.call('GET', '/metrics')).body as string)?.[1])
+  t.equal(await metrics(/^gateway_store_connections_limit (\d+)$/m), 2)
+  t.equal(await metrics(/^gateway_store_connections\{state="waiting"\} (\d+)$/m), 0)
+  const calls = Array.from({ length: 50 }, () => store.find('nobody'))
+  await turn()
+  t.match(store.connections(), { used: 2, idle: 0 })
+  t.ok((store.connections()?.waiting ?? 0) > 0, 'the others wait')
+  await Promise.all(calls)
+  t.ok(
+    (await metrics(/^gateway_store_duration_seconds_count\{operation="find",outcome="ok"\} (\d+)$/m)) >= 50,
+  )
+  const failed = /^gateway_store_duration_seconds_count\{operation="find",outcome="failed"\} (\d+)$/m
+  t.equal(await metrics(failed), 0)
+  await server.stop()
+  await t.rejects(store.find('nobody'), { code: 'store-unavailable' })
+  await server.start()
+  t.equal(await metrics(failed), 1)
 })

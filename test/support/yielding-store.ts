@@ -26,7 +26,8 @@ export function yieldingStore(
       return result
     },
   ])
-  return { ...(Object.fromEntries(entries) as VideoStore), now: store.now }
+  const { now, connections } = store
+  return { ...(Object.fromEntries(entries) as VideoStore), now, connections }
 }
 
 /** Half of the time a turn of the event loop, else a few milliseconds. */

@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Client, Pool } from 'pg'
+import type { Connections } from '../../publication/store.ts'
 import type { DatabaseClock } from './clock.ts'
 import { type Connection, connectTimeoutMs } from './connection.ts'
 import { failureOf, lacksTls, mayPass } from './failures.ts'
@@ -21,6 +22,7 @@ export type Row = Record<string, any>
 export interface Database {
   /** @throws GatewayError `store-unavailable`, and StoreBusyError when it may pass by itself */
   query(statement: Statement, values?: unknown[]): Promise<Row[]>
+  connections(): Connections
   close(): Promise<void>
 }
 
@@ -78,6 +80,12 @@ export function openPool({ config, prepare }: Connection, size: number, clock: D
         throw failureOf(error, failingSince)
       }
     },
+    connections: () => ({
+      used: pool.totalCount - pool.idleCount,
+      idle: pool.idleCount,
+      waiting: pool.waitingCount,
+      limit: size,
+    }),
     async close() {
       await Promise.race([pool.end(), sleep(closeTimeoutMs, undefined, { ref: false })])
     },

@@ -182,6 +182,7 @@ function createStore(
       await query(statements.probe)
       failing = false
     },
+    connections: database.connections,
     async close() {
       stopFolding()
       await database.close()
