@@ -46,6 +46,7 @@ COPY --from=pruned-dependencies /app/node_modules node_modules
 COPY package.json ./
 COPY openapi openapi
 COPY src src
+COPY scripts/move-store.ts scripts/
 ENV NODE_ENV=production \
     HOST=0.0.0.0 \
     PORT=3000 \

@@ -77,6 +77,9 @@ const steps = [
   "CREATE INDEX videos_deleted ON videos (document ->> 'updatedAt') WHERE stage = 'deleted';",
 ]
 
+/** The version of a database that is up to date. */
+export const schemaVersion = steps.length
+
 /**
  * Brings a database to the newest version, or to an older one that a test wants, in one transaction.
  * @throws Error when the file was written by a newer gateway

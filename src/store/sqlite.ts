@@ -210,7 +210,12 @@ function createStore(db: DatabaseSync, expectFiles: () => void): VideoStore {
 
 function parse(row: Record<string, unknown> | undefined): Video | undefined {
   if (!row) return undefined
-  const video = JSON.parse(row.document as string) as Video
+  return videoFrom(row.document as string)
+}
+
+/** Returns the video of a document. */
+export function videoFrom(document: string): Video {
+  const video = JSON.parse(document) as Video
   // Rows of earlier versions have none of these.
   video.epoch ??= 0
   video.mayArrive ??= null

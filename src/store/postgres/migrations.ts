@@ -104,6 +104,9 @@ const steps = [
   "CREATE INDEX videos_deleted ON $schema.videos (updated_at) WHERE stage = 'deleted';",
 ]
 
+/** The version of a schema that is up to date. */
+export const schemaVersion = steps.length
+
 /**
  * Brings the schema to the newest version in one transaction. Several processes may do so at the same time: the others
  * wait, and find the work done.

@@ -13,21 +13,9 @@ import { createDatabaseClock, type DatabaseClock } from './clock.ts'
 import { readConnection } from './connection.ts'
 import { foldCounts } from './counts.ts'
 import { listStatement, lookupKey } from './list.ts'
-import { type Database, openPool, prepareDatabase, type Row } from './pool.ts'
+import { type Database, openPool, prepareDatabase } from './pool.ts'
+import { valuesOf, videoOf } from './row.ts'
 import { type Statements, statementsFor } from './statements.ts'
-
-/** Columns beside the document: what changes at every check, and what rows are searched by. */
-const hotFields = [
-  'platform',
-  'stage',
-  'version',
-  'epoch',
-  'nextCheckAt',
-  'checkedAt',
-  'checks',
-  'bytesReceived',
-  'updatedAt',
-] as const
 
 /**
  * Opens the store of a `DATABASE_URL` that begins with `postgres://`. Any number of processes may use one database, and
@@ -188,29 +176,4 @@ function createStore(
       await database.close()
     },
   }
-}
-
-function videoOf({ document, ...columns }: Row): Video {
-  return { ...document, ...columns } as Video
-}
-
-/** The values of a row, in the order of the statements `insert` and `update`. */
-function valuesOf(video: Video): unknown[] {
-  const { id, platform, stage, reference, version, epoch } = video
-  const { nextCheckAt, checkedAt, checks, bytesReceived, updatedAt } = video
-  const cold = Object.entries(video).filter(([name]) => !(hotFields as readonly string[]).includes(name))
-  return [
-    id,
-    JSON.stringify(Object.fromEntries(cold)),
-    platform,
-    stage,
-    reference === null ? null : lookupKey(reference),
-    version,
-    epoch,
-    nextCheckAt,
-    checkedAt,
-    checks,
-    bytesReceived,
-    updatedAt,
-  ]
 }

@@ -5,7 +5,7 @@ export interface Statement {
 }
 
 /** The columns of a video that its document lacks, under their names in `Video`. */
-const hot = `stage, platform, version, epoch, next_check_at AS "nextCheckAt", checked_at AS "checkedAt", checks,
+export const hot = `stage, platform, version, epoch, next_check_at AS "nextCheckAt", checked_at AS "checkedAt", checks,
   bytes_received AS "bytesReceived", updated_at AS "updatedAt"`
 /** The store's clock, in ms since the epoch. */
 const clock = 'floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint'

@@ -1,0 +1,239 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import { Client, DatabaseError } from 'pg'
+import type { Video } from '../../publication/video.ts'
+import { type Connection, readConnection } from '../postgres/connection.ts'
+import { lacksTls } from '../postgres/failures.ts'
+import { lookupKey } from '../postgres/list.ts'
+import { schemaVersion } from '../postgres/migrations.ts'
+import { prepareDatabase } from '../postgres/pool.ts'
+import { columnsOf, videoOf } from '../postgres/row.ts'
+import { hot } from '../postgres/statements.ts'
+import { batchSize, type Row, type Side, type Table, tables } from './side.ts'
+
+/** Time to wait for the transactions of others, in s. */
+const lockWaitS = 5
+/** A running gateway tries to write at least this often, in ms: it looks for due rows. */
+const noticeMs = 3_000
+const noticePauseMs = 50
+/** Class and code of an error: the lock was not given in time. */
+const lockNotAvailable = '55P03'
+
+const videoColumns = {
+  id: 'text',
+  document: 'text',
+  platform: 'text',
+  stage: 'text',
+  reference: 'text',
+  version: 'bigint',
+  epoch: 'bigint',
+  next_check_at: 'bigint',
+  checked_at: 'bigint',
+  checks: 'bigint',
+  bytes_received: 'bigint',
+  updated_at: 'bigint',
+}
+
+/** Opens `postgres://…` to be read. @throws Error when it cannot be, or a gateway writes to it */
+export async function openPostgresSource(url: string): Promise<Side> {
+  const connection = readConnection(url)
+  const client = await connect(connection)
+  try {
+    const version = await versionOf(client, connection.schema)
+    if (version === undefined) throw new Error(`the schema ${connection.schema} has no videos of a gateway`)
+    if (version > schemaVersion)
+      throw new Error(
+        `it has version ${version}, this release knows up to ${schemaVersion}: use a newer release`,
+      )
+    if (version < schemaVersion)
+      throw new Error(
+        `it has version ${version} of an earlier release, this one needs ${schemaVersion}: start this release of the gateway on it once and stop it`,
+      )
+    // The snapshot is taken after the lock: nothing that is written before the lock is missed.
+    await client.query('BEGIN ISOLATION LEVEL REPEATABLE READ')
+    await lock(
+      client,
+      connection.schema,
+      tables.map(({ name }) => name),
+    )
+    return createSide(client, connection.schema)
+  } catch (error) {
+    await disconnect(client)
+    throw error
+  }
+}
+
+/** Opens `postgres://…` to be filled; makes its schema if it is missing. @throws Error when it is not empty */
+export async function openPostgresTarget(url: string): Promise<Side> {
+  const connection = readConnection(url)
+  const { schema } = connection
+  const client = await connect(connection)
+  try {
+    if ((await versionOf(client, schema)) !== undefined) await expectEmpty(client, schema)
+    await prepareDatabase(connection)
+    await client.query('BEGIN')
+    await lock(client, schema, [...tables.map(({ name }) => name), 'video_counts', 'video_count_changes'])
+    await expectEmpty(client, schema)
+    // The counts are computed at once at the end.
+    await client.query(`ALTER TABLE "${schema}".videos DISABLE TRIGGER USER`)
+    return createSide(client, schema)
+  } catch (error) {
+    await disconnect(client)
+    throw error
+  }
+}
+
+function createSide(client: Client, schema: string): Side {
+  const lockedAt = performance.now()
+  const place = (table: Table) => `"${schema}".${table.name}`
+  let checkedAt = 0
+
+  /** Writers of other processes wait for the lock, for as long as their statement timeout. */
+  async function expectNoWriters(): Promise<void> {
+    checkedAt = performance.now()
+    const { rows } = await client.query(
+      `SELECT count(DISTINCT pid) AS writers FROM pg_locks
+       WHERE NOT granted AND mode = 'RowExclusiveLock' AND relation = ANY ($1::regclass[])`,
+      [tables.map(place)],
+    )
+    if (rows[0].writers > 0)
+      throw new Error(
+        `FROM: ${rows[0].writers} other connections write to it: stop every gateway that uses it, then run this again`,
+      )
+  }
+
+  return {
+    async count(table) {
+      return (await client.query(`SELECT count(*) AS n FROM ${place(table)}`)).rows[0].n
+    },
+    async *rows(table) {
+      const selected = table.name === 'videos' ? `document, ${hot}` : selectedColumns(table)
+      await client.query(`DECLARE moved NO SCROLL CURSOR FOR SELECT ${selected} FROM ${place(table)}`)
+      for (;;) {
+        const { rows } = await client.query(`FETCH ${batchSize} FROM moved`)
+        if (rows.length === 0) break
+        yield rows.map((row) =>
+          table.name === 'videos' ? { ...videoOf(row) } : mapEscaped(table, row, unescaped),
+        )
+        if (performance.now() - checkedAt > noticePauseMs) await expectNoWriters()
+      }
+      await client.query('CLOSE moved')
+    },
+    async add(table, rows) {
+      const columns = table.name === 'videos' ? videoColumns : snakeColumns(table)
+      const names = Object.keys(columns)
+      const types = Object.entries(columns).map(([name, type]) => `${name} ${type}`)
+      const values = rows.map((row) =>
+        table.name === 'videos' ? columnsOf(row as unknown as Video) : snakeRow(table, row),
+      )
+      await client.query(
+        `INSERT INTO ${place(table)} (${names.join(', ')})
+         SELECT ${names.map((name) => (name === 'document' ? 'document::json' : name)).join(', ')}
+         FROM json_to_recordset($1::json) AS moved (${types.join(', ')})`,
+        [JSON.stringify(values)],
+      )
+    },
+    async expectAlone() {
+      for (;;) {
+        await expectNoWriters()
+        if (performance.now() - lockedAt > noticeMs) return
+        await sleep(noticePauseMs)
+      }
+    },
+    async commit() {
+      await client.query(`
+        DELETE FROM "${schema}".video_count_changes;
+        DELETE FROM "${schema}".video_counts;
+        INSERT INTO "${schema}".video_counts SELECT platform, stage, count(*) FROM "${schema}".videos GROUP BY 1, 2;
+        ALTER TABLE "${schema}".videos ENABLE TRIGGER USER;
+        ANALYZE ${tables.map(place).join(', ')};
+        COMMIT`)
+    },
+    close: () => disconnect(client),
+  }
+}
+
+/** Connects without time limits for statements, and without TLS where `sslmode=prefer` finds none. */
+async function connect(connection: Connection): Promise<Client> {
+  const { config } = connection
+  const client = new Client({
+    ...config,
+    query_timeout: 0,
+    connectionTimeoutMillis: 5_000,
+    ...('statement_timeout' in config && { statement_timeout: 0, idle_in_transaction_session_timeout: 0 }),
+  })
+  // A connection that breaks fails the query in progress too.
+  client.on('error', () => {})
+  try {
+    await client.connect()
+    return client
+  } catch (error) {
+    await disconnect(client)
+    if (!connection.tlsOptional || !config.ssl || !lacksTls(error)) throw error
+    config.ssl = false
+    return connect(connection)
+  }
+}
+
+async function disconnect(client: Client): Promise<void> {
+  await Promise.race([client.end().catch(() => {}), sleep(1_000, undefined, { ref: false })])
+}
+
+async function lock(client: Client, schema: string, names: string[]): Promise<void> {
+  await client.query(`SET LOCAL lock_timeout = '${lockWaitS}s'`)
+  try {
+    await client.query(
+      `LOCK TABLE ${names.map((name) => `"${schema}".${name}`).join(', ')} IN EXCLUSIVE MODE`,
+    )
+  } catch (error) {
+    if (!(error instanceof DatabaseError) || error.code !== lockNotAvailable) throw error
+    throw new Error('another process writes to it: stop every gateway that uses it, then run this again', {
+      cause: error,
+    })
+  }
+}
+
+/** @returns undefined for a schema without tables of a gateway */
+async function versionOf(client: Client, schema: string): Promise<number | undefined> {
+  const { rows } = await client.query('SELECT to_regclass($1) AS there', [`"${schema}".schema_version`])
+  if (rows[0].there === null) return undefined
+  return (await client.query(`SELECT version FROM "${schema}".schema_version`)).rows[0]?.version
+}
+
+async function expectEmpty(client: Client, schema: string): Promise<void> {
+  for (const { name, what } of tables) {
+    const { rows } = await client.query('SELECT to_regclass($1) AS there', [`"${schema}".${name}`])
+    if (rows[0].there === null) continue
+    if ((await client.query(`SELECT 1 FROM "${schema}".${name} LIMIT 1`)).rows.length > 0)
+      throw new Error(
+        `it is not empty, it has ${what}: move to a new database, or to another one by ?schema=`,
+      )
+  }
+}
+
+function snake(name: string): string {
+  return name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`)
+}
+
+function selectedColumns({ columns }: Table): string {
+  return Object.keys(columns)
+    .map((name) => `${snake(name)} AS "${name}"`)
+    .join(', ')
+}
+
+function snakeColumns({ columns }: Table): Record<string, string> {
+  return Object.fromEntries(Object.entries(columns).map(([name, type]) => [snake(name), type]))
+}
+
+function snakeRow(table: Table, row: Row): Row {
+  const escaped = mapEscaped(table, row, lookupKey)
+  return Object.fromEntries(Object.keys(table.columns).map((name) => [snake(name), escaped[name]]))
+}
+
+function mapEscaped({ escaped = [] }: Table, row: Row, change: (text: string) => string): Row {
+  return { ...row, ...Object.fromEntries(escaped.map((name) => [name, change(row[name] as string)])) }
+}
+
+/** The reverse of `lookupKey`. */
+function unescaped(text: string): string {
+  return JSON.parse(`"${text}"`)
+}
