@@ -41,6 +41,7 @@ import { configurePlatforms } from './platform/configured.ts'
 import { defaultTools, type PlatformTools } from './platform/tools.ts'
 import type { Gateway } from './publication/gateway.ts'
 import { startHousekeeping } from './publication/housekeeping.ts'
+import { watchLeases } from './publication/leases.ts'
 import { type LeftoverSearch, startLeftoverSearch } from './publication/leftovers.ts'
 import { type Poller, startPoller } from './publication/poller.ts'
 import { createRefreshes } from './publication/refresh.ts'
@@ -147,6 +148,7 @@ export async function buildApp(config: Config, options: AppOptions = {}): Promis
     platforms: platforms.adapters,
     defaultPlatform: config.platforms[0]?.definition.name ?? '',
     policy: config.policy,
+    leases: watchLeases(store, config.policy),
     uploads,
     works: new Set(),
     refreshes: createRefreshes(config.policy.pollConcurrency),

@@ -5,6 +5,7 @@ import type { BackoffPolicy } from './backoff.ts'
 import type { IncomingContent } from './content.ts'
 import type { Work } from './hold.ts'
 import type { Patience } from './judgement.ts'
+import type { LeaseWatch } from './leases.ts'
 import type { Refreshes } from './refresh.ts'
 import type { VideoStore } from './store.ts'
 import { isDeleted, type Stage, type Video } from './video.ts'
@@ -69,6 +70,7 @@ export interface Gateway {
   platforms: ReadonlyMap<string, VideoPlatform>
   defaultPlatform: string
   policy: Policy
+  leases: LeaseWatch
   uploads: Map<string, LiveUpload>
   /** The work on videos in this process that has a time limit. */
   works: Set<Work>

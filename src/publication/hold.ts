@@ -76,7 +76,7 @@ function tooLong(ms: number): GatewayError {
 export async function takeExpired(gateway: Gateway, id: string): Promise<Video | undefined> {
   let taken = false
   const take = (current: Video, now: number) => {
-    taken = current.nextCheckAt !== null && current.nextCheckAt <= now
+    taken = current.nextCheckAt !== null && current.nextCheckAt <= now && gateway.leases.areTrusted()
     return taken ? { ...current, epoch: current.epoch + 1, nextCheckAt: now + gateway.policy.claim } : current
   }
   const video = await askStore(gateway, () => gateway.store.plan(id, take))

@@ -5,14 +5,6 @@ import type { Gateway } from './gateway.ts'
 import { StoreBusyError } from './store.ts'
 import type { Video } from './video.ts'
 
-/** Whether a lease that has expired means that its upload is dead. */
-export interface LeaseWatch {
-  /** @param now the time by the store's clock, in ms since the epoch */
-  areTrusted(now: number): boolean
-  /** The store was away, or held by another process, for so many ms: leases could not be renewed. */
-  storeWasHeld(ms: number): void
-}
-
 /** The poller's work on one platform. */
 export interface Lane {
   /** A row is due in so many ms, which may be earlier than the next look. */
@@ -38,8 +30,8 @@ const untilWoken = Number.POSITIVE_INFINITY
  * `pollConcurrency` at a time, and in between the lane sleeps until the next one is due. Places that are left over go
  * to ready videos, a few per second. While the platform's circuit is open nothing is claimed.
  */
-export function startLane(gateway: Gateway, platform: string, leases: LeaseWatch): Lane {
-  const { store } = gateway
+export function startLane(gateway: Gateway, platform: string): Lane {
+  const { store, leases } = gateway
   const { pollConcurrency, claim, backoff, recheck } = gateway.policy
   // No check is planned further ahead than this; one that is was planned before the clock was set back.
   const longestDelay = Math.max(backoff.initial, backoff.max * (1 + backoff.jitter))
@@ -65,7 +57,7 @@ export function startLane(gateway: Gateway, platform: string, leases: LeaseWatch
   async function look(): Promise<number> {
     // The circuit wakes the lane when a trial may go through.
     if (circuit === 'open') return untilWoken
-    if (!leases.areTrusted(store.now())) return longestSleep
+    if (!leases.areTrusted()) return longestSleep
     // In a half-open circuit one check is the trial.
     const free = (circuit === 'half-open' ? 1 : pollConcurrency) - running.size
     full = free <= 0 || (full && circuit === 'closed' && !canRefill())
@@ -78,7 +70,7 @@ export function startLane(gateway: Gateway, platform: string, leases: LeaseWatch
         await store.claimDue({ ...query, limit: 0 })
         leases.storeWasHeld(performance.now() - awaySince)
         awaySince = undefined
-        if (!leases.areTrusted(store.now())) return longestSleep
+        if (!leases.areTrusted()) return longestSleep
       }
       const due = await store.claimDue({ ...query, limit: free })
       const now = store.now()

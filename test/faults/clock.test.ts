@@ -94,13 +94,19 @@ for (const { ms, to } of jumps) {
     const { setClock, start } = await setUp(t)
     // With leases as in production, which are renewed more seldom than the other process looks.
     const busy = await start('src/server.ts')
-    await start('src/server.ts')
+    const other = await start('src/server.ts')
     const uploads = []
-    for (let count = 0; count < 4; count++, await sleep(800))
-      uploads.push(await beginUpload(busy, await create(busy)))
+    for (let count = 0; count < 4; count++, await sleep(800)) {
+      const id = await create(busy)
+      uploads.push({ id, upload: await beginUpload(busy, id) })
+    }
     setClock(ms)
+    for (const { id } of uploads) {
+      const { status, body } = await other.call('PUT', `/v1/videos/${id}/content`, fakeMp4(1000))
+      t.match({ status, body }, { status: 409, body: { code: 'upload-in-progress' } })
+    }
     await sleep(severalLooks)
-    for (const upload of uploads) {
+    for (const { upload } of uploads) {
       upload.write(Buffer.alloc(50_000))
       t.match(await upload.rest(), /^HTTP\/1\.1 204 /, 'no process took it for dead')
     }
