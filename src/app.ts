@@ -177,7 +177,7 @@ export async function buildApp(config: Config, options: AppOptions = {}): Promis
   traceRequests(server, options.traceOf)
   observeRequests(server, metrics)
   announceEarlyResponses(server)
-  await registerSecurityHeaders(server, config.publicUrl)
+  registerSecurityHeaders(server, config.publicUrl)
   await registerLimits(server)
   server.addHook('onRequest', (request, reply, done) => {
     reply.header('x-request-id', request.id)

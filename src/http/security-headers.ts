@@ -1,5 +1,7 @@
-import helmet from '@fastify/helmet'
+import { IncomingMessage, type OutgoingHttpHeaders, ServerResponse } from 'node:http'
+import { Socket } from 'node:net'
 import type { FastifyInstance } from 'fastify'
+import helmet from 'helmet'
 
 /** What Swagger UI needs: its own files, its icons as `data:` images, and calls to this API. */
 export const docsPolicy = {
@@ -18,18 +20,25 @@ export const docsPolicy = {
  * Headers that keep browsers from doing more with an answer than showing it. Everything but Swagger UI is data, so
  * nothing may be loaded from it. The promise of https is made only where the public address is https.
  */
-export async function registerSecurityHeaders(
-  server: FastifyInstance,
-  publicUrl: string | undefined,
-): Promise<void> {
-  await server.register(helmet, {
+export function registerSecurityHeaders(server: FastifyInstance, publicUrl: string | undefined): void {
+  const headers = securityHeaders(publicUrl?.startsWith('https:') ?? false)
+  server.addHook('onRequest', ({ routeOptions }, reply, done) => {
+    reply.headers(headers)
+    // Videos and tokens are for their caller alone, and change (OWASP REST Security Cheat Sheet; RFC 9111 §5.2.2.5).
+    if (routeOptions.url?.startsWith('/v1/')) reply.header('cache-control', 'no-store')
+    done()
+  })
+}
+
+/** What Helmet sets is the same for every response, so it is asked once. */
+function securityHeaders(isHttps: boolean): OutgoingHttpHeaders {
+  const response = new ServerResponse(new IncomingMessage(new Socket()))
+  const setHeaders = helmet({
     contentSecurityPolicy: {
       useDefaults: false,
       directives: { 'default-src': ["'none'"], 'base-uri': ["'none'"], 'frame-ancestors': ["'none'"] },
     },
-    strictTransportSecurity: publicUrl?.startsWith('https:')
-      ? { maxAge: 31_536_000, includeSubDomains: false }
-      : false,
+    strictTransportSecurity: isHttps ? { maxAge: 31_536_000, includeSubDomains: false } : false,
     xFrameOptions: { action: 'deny' },
     // What else Helmet has is about pages that run scripts (OWASP REST Security Cheat Sheet, "Security Headers").
     crossOriginOpenerPolicy: false,
@@ -39,9 +48,8 @@ export async function registerSecurityHeaders(
     xPermittedCrossDomainPolicies: false,
     xXssProtection: false,
   })
-  // Videos and tokens are for their caller alone, and change (OWASP REST Security Cheat Sheet; RFC 9111 §5.2.2.5).
-  server.addHook('onRequest', ({ routeOptions }, reply, done) => {
-    if (routeOptions.url?.startsWith('/v1/')) reply.header('cache-control', 'no-store')
-    done()
+  setHeaders(response.req, response, (error) => {
+    if (error) throw error
   })
+  return response.getHeaders()
 }
