@@ -1,10 +1,13 @@
 import { fork } from 'node:child_process'
+import { randomBytes } from 'node:crypto'
 import { once } from 'node:events'
 
 export interface EmbeddedSandbox {
   url: string
   /** The variables that point the gateway at it; empty ones have their defaults. */
   env: Record<string, string>
+  /** Lets it tell a gateway that has these variables of clips that are live or failed. @param gateway its origin */
+  notify(gateway: string): Promise<void>
   stop(): void
 }
 
@@ -28,6 +31,18 @@ export async function startEmbeddedSandbox(): Promise<EmbeddedSandbox> {
   const { url } = started[0] as { url: string }
   child.unref()
   child.channel?.unref()
-  const env = { PLATFORM: 'sandbox', SANDBOX_BASE_URL: url, SANDBOX_CLIENT_ID: '', SANDBOX_CLIENT_SECRET: '' }
-  return { url, env, stop }
+  const secret = randomBytes(24).toString('base64url')
+  const notify = async (gateway: string) => {
+    const webhook = { url: `${gateway}/v1/platforms/sandbox/webhook`, secret }
+    const headers = { 'content-type': 'application/json' }
+    await fetch(`${url}/_knobs`, { method: 'PUT', headers, body: JSON.stringify({ webhook }) })
+  }
+  const env = {
+    PLATFORM: 'sandbox',
+    SANDBOX_BASE_URL: url,
+    SANDBOX_CLIENT_ID: '',
+    SANDBOX_CLIENT_SECRET: '',
+    SANDBOX_WEBHOOK_SECRET: secret,
+  }
+  return { url, env, notify, stop }
 }

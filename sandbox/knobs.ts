@@ -40,6 +40,8 @@ export interface Knobs {
   rename: string
   /** The URLs of playlists and posters are signed and expire after this; 0 is unsigned, for ever. */
   url_lifetime_s: number
+  /** Where it tells of clips that are live or failed, and with what it signs. */
+  webhook: null | { url: string; secret: string }
   /** The work of these operations is done, their answers wait until they are taken off this list. */
   hold: Operation[]
   /** Consumed in order, per operation. */
@@ -56,6 +58,7 @@ export const defaultKnobs = (): Knobs => ({
   discard: false,
   rename: '',
   url_lifetime_s: 0,
+  webhook: null,
   hold: [],
   faults: [],
 })
@@ -91,6 +94,11 @@ export const knobsSchema = {
     discard: flag,
     rename: { type: 'string', pattern: '^\\w*$' },
     url_lifetime_s: count,
+    webhook: {
+      type: ['object', 'null'],
+      required: ['url', 'secret'],
+      properties: { url: text, secret: text },
+    },
     hold: { type: 'array', items: { enum: OPERATIONS } },
     faults: {
       type: 'array',

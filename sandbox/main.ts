@@ -1,14 +1,18 @@
 import { startSandbox } from './server.ts'
 
 // The stand-in platform as a process: `node sandbox/main.ts [port]`; the README lists the variables.
-const { PORT, HOST, PUBLIC_URL, CLIENT_ID, CLIENT_SECRET, LENGTH_REQUIRED } = process.env
+const { PORT, HOST, PUBLIC_URL, CLIENT_ID, CLIENT_SECRET, LENGTH_REQUIRED, WEBHOOK_URL, WEBHOOK_SECRET } =
+  process.env
 const sandbox = await startSandbox({
   port: Number(process.argv[2] ?? PORT ?? 0),
   ...(HOST ? { host: HOST } : {}),
   ...(PUBLIC_URL ? { publicUrl: PUBLIC_URL } : {}),
   ...(CLIENT_ID ? { clientId: CLIENT_ID } : {}),
   ...(CLIENT_SECRET ? { clientSecret: CLIENT_SECRET } : {}),
-  knobs: { require_length: LENGTH_REQUIRED === 'true' },
+  knobs: {
+    require_length: LENGTH_REQUIRED === 'true',
+    webhook: WEBHOOK_URL && WEBHOOK_SECRET ? { url: WEBHOOK_URL, secret: WEBHOOK_SECRET } : null,
+  },
 })
 console.log(`sandbox platform on ${sandbox.url}`)
 process.send?.({ url: sandbox.url })

@@ -34,6 +34,8 @@ export interface Stats {
   received_bytes: number
   open_uploads: number
   held_answers: number
+  /** Webhooks by what came of them, each try for itself. */
+  notifications: { delivered: number; failed: number }
   /** Uploads that carried an Authorization header to the ingest URL. */
   credentials_leaked: number
 }
@@ -126,6 +128,7 @@ function noCounters(): Platform['counters'] {
     received_bytes: 0,
     open_uploads: 0,
     held_answers: 0,
+    notifications: { delivered: 0, failed: 0 },
     credentials_leaked: 0,
   }
 }

@@ -4,6 +4,7 @@ import { setTimeout as delay } from 'node:timers/promises'
 import { Fault } from './fault.ts'
 import { type Facts, processMedia, writePretendedPoster } from './media.ts'
 import type { Clip, Platform } from './platform.ts'
+import { notify } from './webhooks.ts'
 
 /** The uploaded file, kept as the download. */
 export const ORIGINAL = 'original.mp4'
@@ -21,10 +22,12 @@ export async function processClip(platform: Platform, clip: Clip, discarded: boo
     const facts = discarded ? await pretend(clip) : await work(clip)
     signal.throwIfAborted()
     Object.assign(clip, { facts, state: 'live', progress: 100 })
+    void notify(platform, clip)
   } catch (error) {
     if (signal.aborted) return
     const { kind, message } = error instanceof Fault ? error : { kind: 'internal', message: String(error) }
     Object.assign(clip, { state: 'failed', failure: { kind, text: message } })
+    void notify(platform, clip)
     await rm(clip.directory, { recursive: true, force: true })
   }
 }

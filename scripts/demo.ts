@@ -23,6 +23,7 @@ try {
   const sandbox = await startEmbeddedSandbox()
   say('Sandbox platform', sandbox.url)
   const url = await startGateway(sandbox.env)
+  await sandbox.notify(url)
   say('Gateway', `${url}\n`)
 
   const publication = { title: basename(file), reference: 'demo' }

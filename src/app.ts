@@ -49,6 +49,7 @@ import type { VideoStore } from './publication/store.ts'
 import { startStrandedSweep, warnOfStrandedVideos } from './publication/stranded.ts'
 import { contentRoutes } from './routes/content.ts'
 import { registerDocs } from './routes/docs.ts'
+import { hintRoutes } from './routes/hints.ts'
 import { registerHome } from './routes/home.ts'
 import { oauthRoutes } from './routes/oauth.ts'
 import { operationsRoutes } from './routes/operations.ts'
@@ -204,6 +205,7 @@ export async function buildApp(config: Config, options: AppOptions = {}): Promis
   await server.register(videoRoutes, routes)
   await server.register(contentRoutes, routes)
   await server.register(watchingRoutes, routes)
+  await server.register(hintRoutes, { gateway })
   await server.register(oauthRoutes, { issuer, clients: config.oauthClients, publicUrl })
   await server.register(operationsRoutes, { metrics, notReady })
 

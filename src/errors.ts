@@ -9,6 +9,7 @@ export const problems = {
     title: 'The upload is empty, was cut short, or its length does not match',
   },
   unauthorized: { status: 401, title: 'A valid bearer token is needed' },
+  'invalid-signature': { status: 401, title: 'The signature of the webhook is not valid' },
   'insufficient-scope': { status: 403, title: 'The token does not carry the scope that this call needs' },
   'not-found': { status: 404, title: 'There is nothing at this path' },
   'video-not-found': { status: 404, title: 'No video has this id' },
@@ -47,6 +48,8 @@ export type ProblemCode = keyof typeof problems
 const advice: Partial<Record<ProblemCode, string>> = {
   'invalid-request': 'The request could not be read. `/openapi.json` describes what each call accepts.',
   unauthorized: 'Send `Authorization: Bearer TOKEN` with an API key or an access token.',
+  'invalid-signature':
+    'Configure the secret of this webhook on the platform and in the gateway, and keep both clocks right. The log of the gateway has the reason under the requestId.',
   'not-found': 'No call has this path. `/openapi.json` lists all of them.',
   'video-not-found': 'Use the `id` that was returned when the video was created.',
   'video-deleted': 'It cannot be restored. Create a new video.',

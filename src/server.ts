@@ -37,7 +37,7 @@ async function start(): Promise<void> {
     ])
   const output = createLogOutput(1)
   const say = (line: string) => output.write(`${line}\n`)
-  const stopSandbox = await ensurePlatform(say)
+  const sandbox = await ensurePlatform(say)
   const config = loadConfig(process.env)
   const key = await ensureCredentials(config)
   const telemetry = config.tracesEndpoint ? await import('./observability/telemetry.ts') : undefined
@@ -52,12 +52,15 @@ async function start(): Promise<void> {
     if (err) app.server.log.fatal({ err }, 'giving up')
     await app.shutdown(cut.signal)
     await stopTelemetry?.()
-    stopSandbox?.()
+    sandbox?.stop()
     await output.flush()
   })
   onStopSignal(close, () => cut.abort())
   if (ownSignals().includes('SIGHUP')) process.on('SIGHUP', createReload(app, reload))
   await listen(app, config)
+  await sandbox?.notify(
+    app.server.listeningOrigin.replace('[::]', 'localhost').replace('0.0.0.0', 'localhost'),
+  )
   app.inspect()
   if (key) say(`No API_KEYS are configured: this key works until the process ends: ${key}`)
 }
@@ -111,7 +114,7 @@ async function listen({ server }: App, { host, port }: Config): Promise<void> {
  * Outside production a gateway without a platform gets the embedded sandbox. Its videos end with it, so the store does
  * too, unless one is configured.
  */
-async function ensurePlatform(say: (line: string) => void): Promise<(() => void) | undefined> {
+async function ensurePlatform(say: (line: string) => void) {
   const { NODE_ENV, PLATFORM, PLATFORMS } = process.env
   if (PLATFORM || PLATFORMS || NODE_ENV === 'production') return undefined
   const { startEmbeddedSandbox } = await import('../sandbox/embedded.ts')
@@ -124,7 +127,7 @@ async function ensurePlatform(say: (line: string) => void): Promise<(() => void)
       ? 'The sandbox forgets its videos when it ends, so the store is in memory and ends with it too.'
       : 'The sandbox forgets its videos when it ends, but DATABASE_URL is configured: after a restart they turn `error`.',
   )
-  return sandbox.stop
+  return sandbox
 }
 
 /** Outside production a gateway that nobody could call gets a key for its lifetime. */

@@ -18,19 +18,26 @@ export function valuesOf({ rawHeaders }: IncomingMessage, name: string): string[
   return values
 }
 
+declare module 'fastify' {
+  interface FastifyContextConfig {
+    /** Reads the body as a whole whatever its type, so the deadline holds for all of them. */
+    readsWholeBody?: boolean
+  }
+}
+
 /**
  * A body that is read as a whole, such as JSON, has to be there soon, however its bytes drip. Content is not cut
  * here: it has its own rule for standing still.
  */
 export function cutSlowBodies(server: FastifyInstance): void {
-  server.addHook('preParsing', ({ raw, headers }, reply, payload, done) => {
+  server.addHook('preParsing', ({ raw, headers, routeOptions }, reply, payload, done) => {
     // A body that was malformed before anything read it would never end.
     const error = bodyErrorOf(raw)
     if (error) return done(error)
     done(null, payload)
     if (headers['content-length'] === undefined && headers['transfer-encoding'] === undefined) return
     const type = headers['content-type']?.split(';', 1)[0]?.trim().toLowerCase() ?? ''
-    if (streamedTypes.includes(type)) return
+    if (streamedTypes.includes(type) && !routeOptions.config.readsWholeBody) return
     // Whoever reads the body responds with this error.
     const timer = setTimeout(() => failBody(raw, lateRequest()), requestDeadline).unref()
     const stop = () => clearTimeout(timer)

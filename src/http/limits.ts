@@ -1,5 +1,5 @@
 import rateLimit from '@fastify/rate-limit'
-import type { FastifyInstance } from 'fastify'
+import type { FastifyInstance, FastifyRequest } from 'fastify'
 import { principalKey } from '../auth/credentials.ts'
 import { GatewayError } from '../errors.ts'
 import type { RequireScope } from './guard.ts'
@@ -12,13 +12,19 @@ const minute = 60_000
  */
 export const tokenAttempts = { max: 30, timeWindow: minute }
 
+/**
+ * Route option of the platforms' webhooks: so many requests a second from one address. Each platform sends from its own
+ * addresses, so one that floods, or somebody who forges, takes nothing of the others.
+ */
+export const hintAttempts = { max: 100, timeWindow: 1_000 }
+
 /** Counting is in memory: each process has its own limits. To be registered before the routes. */
 export async function registerLimits(server: FastifyInstance): Promise<void> {
   await server.register(rateLimit, {
     global: false,
     enableDraftSpec: true,
-    errorResponseBuilder: (_request, { max, ttl }) =>
-      new GatewayError('too-many-requests', `the limit is ${max} requests a minute`, {
+    errorResponseBuilder: ({ routeOptions }, { max, ttl }) =>
+      new GatewayError('too-many-requests', `the limit is ${max} requests a ${unitOf(routeOptions)}`, {
         retryAfter: Math.ceil(ttl / 1000),
       }),
   })
@@ -47,4 +53,8 @@ export function limitClients(
       await limit.call(this, request, reply)
     }
   }
+}
+
+function unitOf({ config }: FastifyRequest['routeOptions']): string {
+  return config.rateLimit === hintAttempts ? 'second' : 'minute'
 }

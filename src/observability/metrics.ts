@@ -2,6 +2,7 @@ import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom
 import { version } from '../config/version.ts'
 import type { PlatformObserver } from '../platform/tools.ts'
 import type { PublicationObserver } from '../publication/gateway.ts'
+import { hintOutcomes } from '../publication/hint.ts'
 import { transitions } from '../publication/lifecycle.ts'
 import type { VideoCount, VideoStore } from '../publication/store.ts'
 import type { Stage } from '../publication/video.ts'
@@ -112,6 +113,12 @@ export function createMetrics(state: MetricsSources): Metrics {
     labelNames: ['platform'] as const,
     registers,
   })
+  const hints = new Counter({
+    name: 'gateway_platform_hints_total',
+    help: 'Webhooks of platforms, by outcome',
+    labelNames: ['platform', 'outcome'] as const,
+    registers,
+  })
   const leftovers = new Counter({
     name: 'gateway_leftovers_removed_total',
     help: 'Slots that an interrupted creation had left on a platform, removed now',
@@ -184,6 +191,7 @@ export function createMetrics(state: MetricsSources): Metrics {
     circuit.set({ platform }, 0)
     for (const counter of [uploadBytes, leftovers, orphans]) counter.inc({ platform }, 0)
     for (const outcome of ['ok', 'failed']) tokens.inc({ platform, outcome }, 0)
+    for (const outcome of hintOutcomes) hints.inc({ platform, outcome }, 0)
   }
 
   return {
@@ -206,6 +214,7 @@ export function createMetrics(state: MetricsSources): Metrics {
     },
     polled: ({ lagSeconds }) => pollLag.observe(lagSeconds),
     refreshed: (labels) => refreshes.inc(labels),
+    hinted: (labels) => hints.inc(labels),
     leftoverRemoved: (platform) => leftovers.inc({ platform }),
     orphaned: (platform) => orphans.inc({ platform }),
     expose: async () => ({ contentType: registry.contentType, text: await registry.metrics() }),

@@ -80,6 +80,29 @@ export interface Thumbnail extends Perishable {
   height: number
 }
 
+/** What somebody sent to the webhook of a platform: nothing in it is to be believed before its signature is verified. */
+export interface Notification {
+  /** The values of a header field, one per field line. @param name in lower case */
+  header(name: string): string[]
+  /** The bytes as they arrived: the signature is over them. */
+  body: Buffer
+}
+
+/** How a platform tells that something may have happened to a video. */
+export interface HintReader {
+  /** The variable that holds the secret of the signature. */
+  readonly variable: string
+  /** Whether it is set: without it nothing is accepted. */
+  readonly configured: boolean
+  /**
+   * Verifies the signature over the raw body in constant time, and that it is not older than a few minutes.
+   * @returns the gateway's ids of the videos concerned. They may be ids of no video, or of another gateway's
+   * @throws GatewayError `invalid-signature`; its cause is for the log. `invalid-request` for a signed body that is not
+   * JSON
+   */
+  read(notification: Notification, signal: AbortSignal): Promise<string[]>
+}
+
 /**
  * The one contract between the gateway and any video platform.
  * Every method may throw a GatewayError with one of the `platform-…` codes, and {@link VideoMissingError}.
@@ -93,6 +116,9 @@ export interface VideoPlatform {
   readonly settles: readonly number[]
   /** True when `upload` requires `content.size`. */
   readonly lengthRequired: boolean
+
+  /** Reads the platform's webhooks; absent where it has none. */
+  readonly hints?: HintReader
 
   /** Where a length is required: whether `content.maxSize` is enough, for content of about this size. Without this method, never. */
   acceptsMaxSize?(maxSize: number): boolean

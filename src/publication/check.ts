@@ -4,6 +4,7 @@ import { advance } from './advance.ts'
 import { backoffDelay } from './backoff.ts'
 import { callFor } from './call.ts'
 import { type Gateway, platformOf } from './gateway.ts'
+import { hintPauseMs } from './hint.ts'
 import { type Hold, holding, isHeld } from './hold.ts'
 import { type Evidence, type Finding, judge, noEvidence } from './judgement.ts'
 import { recoverProvisioning } from './provision.ts'
@@ -129,13 +130,19 @@ async function reschedule(gateway: Gateway, video: Video, { evidence, failure }:
   const wait = retryAfter === undefined ? 0 : Math.min(retryAfter * 1000, longestRetryAfter)
   const checks = asked ? video.checks + 1 : video.checks
   const delay = Math.max(backoffDelay(gateway.policy.backoff, checks), wait)
+  let wakeIn: number | undefined
   await gateway.store.plan(video.id, (current, now) => {
     if (!isHeld(video, current) || current.stage !== video.stage || current.nextCheckAt === null)
       return current
-    const nextCheckAt = current.stage === 'awaiting-upload' ? undoCheckAt(current, now) : now + delay
+    // The platform hinted at news while it was asked: perhaps it was asked too early.
+    const hinted = current.hintedEpoch === current.epoch
+    const pause = hinted ? Math.min(delay, Math.max(hintPauseMs, wait)) : delay
+    wakeIn = hinted ? pause : undefined
+    const nextCheckAt = current.stage === 'awaiting-upload' ? undoCheckAt(current, now) : now + pause
     const checkedAt = asked ? now : video.checkedAt
     return { ...current, checks, checkedAt, nextCheckAt, evidence: evidence ?? current.evidence }
   })
+  if (wakeIn !== undefined) gateway.wakePoller(video.platform, wakeIn)
 }
 
 /** Whether this is a creation with content that nobody finished, and that nobody can finish any more. */

@@ -3,6 +3,7 @@ import type { VideoPlatform } from '../platform/platform.ts'
 import type { Log } from '../platform/tools.ts'
 import type { BackoffPolicy } from './backoff.ts'
 import type { IncomingContent } from './content.ts'
+import type { HintOutcome } from './hint.ts'
 import type { Work } from './hold.ts'
 import type { Patience } from './judgement.ts'
 import type { LeaseWatch } from './leases.ts'
@@ -58,6 +59,7 @@ export interface PublicationObserver {
   polled(poll: { platform: string; lagSeconds: number }): void
   /** The metadata of a ready video was asked for: `changed`, `unchanged`, `missing`, or the code of the failure. */
   refreshed(refresh: { platform: string; outcome: string }): void
+  hinted(hint: { platform: string; outcome: HintOutcome }): void
   /** Something may be left on the platform that the gateway could not look for or remove. */
   orphaned(platform: string): void
   /** Something was left on the platform, and is removed now. */

@@ -86,7 +86,7 @@ export function startRefresh(gateway: Gateway, video: Video, places: Places = (w
 }
 
 async function fetchMetadata(gateway: Gateway, video: Video, hold: Hold): Promise<void> {
-  const { id, platform: name, slot } = video
+  const { platform: name, slot } = video
   const { signal } = hold
   const platform = platformOf(gateway, video)
   const call = callFor(gateway, hold)
@@ -100,7 +100,7 @@ async function fetchMetadata(gateway: Gateway, video: Video, hold: Hold): Promis
   signal.throwIfAborted()
   const outcome = await storeResult(gateway, async () => {
     signal.throwIfAborted()
-    return save(gateway, id, info, thumbnail ?? undefined)
+    return save(gateway, video, info, thumbnail ?? undefined)
   })
   // The video is there, its launch URL was given a moment ago.
   if (failure instanceof VideoMissingError)
@@ -113,13 +113,16 @@ async function fetchMetadata(gateway: Gateway, video: Video, hold: Hold): Promis
   reportSuccess(gateway, name)
 }
 
-async function save(gateway: Gateway, id: string, info: VideoInfo, thumbnail: Thumbnail | undefined) {
+async function save(gateway: Gateway, video: Video, info: VideoInfo, thumbnail: Thumbnail | undefined) {
+  const { id } = video
   const { store, policy } = gateway
   const interval = spread(policy.recheck.interval)
   let changed = false
   const change = (current: Video, now: number): Video => {
     if (current.stage !== 'ready') return current
-    const complete = thumbnail && { fetchedAt: now, nextCheckAt: now + interval }
+    // A hint of the platform that came meanwhile: what was fetched may be old already.
+    const hinted = current.fetchedAt === null && video.fetchedAt !== null
+    const complete = thumbnail && !hinted && { fetchedAt: now, nextCheckAt: now + interval }
     const next = {
       ...current,
       info,

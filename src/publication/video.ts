@@ -55,13 +55,20 @@ export interface Video {
   undoAt: number | null
   info: VideoInfo | null
   thumbnail: Thumbnail | null
-  /** When the platform last gave `info` and `thumbnail`; missing in rows that are older than this field. */
+  /**
+   * When the platform last gave `info` and `thumbnail`; missing in rows that are older than this field. Null where it
+   * hinted that they may have changed since.
+   */
   fetchedAt?: number | null
   createdAt: number
   updatedAt: number
   checkedAt: number | null
   /** When the poller checks the row; null when nothing is to be done. While somebody holds it: when the hold expires. */
   nextCheckAt: number | null
+  /** End of the poller's latest claim: while it is also `nextCheckAt`, a check holds the row. */
+  claimedUntil: number | null
+  /** The epoch of the hold under which the platform's latest hint came: who holds it leaves a check that follows soon. */
+  hintedEpoch: number | null
   /** How many checks since the stage was entered; drives the back-off. Of a ready video: how many in a row missed it. */
   checks: number
   /** What the checks of this processing have found so far; null before the first. */
@@ -102,6 +109,8 @@ export function newVideo(asked: Publication, platform: string, claim: number, no
     updatedAt: now,
     checkedAt: null,
     nextCheckAt: now + claim,
+    claimedUntil: null,
+    hintedEpoch: null,
     checks: 0,
     evidence: null,
     version: 1,

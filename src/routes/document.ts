@@ -39,6 +39,7 @@ export const documentOptions: SwaggerOptions = {
       { name: 'Uploads', description: 'Upload the MP4; the gateway streams it to the platform.' },
       { name: 'Status', description: 'Follow the processing of a video.' },
       { name: 'Metadata', description: 'Retrieve the launch URL and thumbnail of a ready video.' },
+      { name: 'Platform webhooks', description: 'Called by the platforms, never by your back office.' },
       { name: 'Access tokens', description: 'Create and verify access tokens.' },
       { name: 'Health and metrics', description: 'Probe and monitor the gateway.' },
     ],

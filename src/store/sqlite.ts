@@ -220,6 +220,8 @@ export function videoFrom(document: string): Video {
   video.epoch ??= 0
   video.mayArrive ??= null
   video.undoAt ??= null
+  video.claimedUntil ??= null
+  video.hintedEpoch ??= null
   return video
 }
 

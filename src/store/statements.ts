@@ -11,9 +11,9 @@ export function prepareStatements(db: DatabaseSync) {
     due: db.prepare(dueQueries[0]),
     readyDue: db.prepare(dueQueries[1]),
     claim: db.prepare(
-      `UPDATE videos SET document = json_set(document, '$.nextCheckAt', ?, '$.version', version + 1,
+      `UPDATE videos SET document = json_set(document, '$.nextCheckAt', ?1, '$.claimedUntil', ?1, '$.version', version + 1,
          '$.epoch', coalesce(document ->> 'epoch', 0) + 1)
-       WHERE id IN (SELECT value FROM json_each(?))`,
+       WHERE id IN (SELECT value FROM json_each(?2))`,
     ),
     nextDue: db.prepare(
       `SELECT min(next_check_at) AS at FROM videos

@@ -9,7 +9,14 @@ if ('unavailable' in server) {
   process.env.POSTGRES_URL = server.url
   t.jobs = 4
   const suites = ['e2e/life', 'e2e/races', 'e2e/idempotency', 'e2e/watching']
-  const slow = ['e2e/upload', 'e2e/metadata', 'faults/removal', 'faults/leftovers', 'faults/lanes']
+  const slow = [
+    'e2e/upload',
+    'e2e/metadata',
+    'faults/removal',
+    'faults/leftovers',
+    'faults/lanes',
+    'e2e/hints',
+  ]
   for (const suite of process.env.POSTGRES_SUITES === 'all' ? [...suites, ...slow] : suites)
     await import(`../${suite}.test.ts`)
   t.teardown(() => server.close())

@@ -935,6 +935,83 @@ export type GetThumbnailResponses = {
 
 export type GetThumbnailResponse = GetThumbnailResponses[keyof GetThumbnailResponses];
 
+export type ReceivePlatformWebhookData = {
+    /**
+     * What the platform sends.
+     */
+    body: unknown;
+    path: {
+        /**
+         * Name of the platform.
+         */
+        name: string;
+    };
+    query?: never;
+    url: '/v1/platforms/{name}/webhook';
+};
+
+export type ReceivePlatformWebhookErrors = {
+    /**
+     * `invalid-request`
+     */
+    400: Problem;
+    /**
+     * `invalid-signature`
+     */
+    401: Problem;
+    /**
+     * `not-found`
+     */
+    404: Problem;
+    /**
+     * `request-timeout`
+     */
+    408: Problem;
+    /**
+     * `content-too-large`
+     */
+    413: Problem;
+    /**
+     * `unsupported-media-type`
+     */
+    415: Problem;
+    /**
+     * `platform-rejected`
+     */
+    422: Problem;
+    /**
+     * `too-many-requests`
+     */
+    429: Problem;
+    /**
+     * `internal-error`
+     */
+    500: Problem;
+    /**
+     * `platform-protocol-error`, `platform-unauthorized`
+     */
+    502: Problem;
+    /**
+     * `store-unavailable`, `shutting-down`, `platform-throttled`, `platform-unavailable`
+     */
+    503: Problem;
+    /**
+     * `platform-timeout`
+     */
+    504: Problem;
+};
+
+export type ReceivePlatformWebhookError = ReceivePlatformWebhookErrors[keyof ReceivePlatformWebhookErrors];
+
+export type ReceivePlatformWebhookResponses = {
+    /**
+     * Taken; also when the gateway does not know the video
+     */
+    204: void;
+};
+
+export type ReceivePlatformWebhookResponse = ReceivePlatformWebhookResponses[keyof ReceivePlatformWebhookResponses];
+
 export type GetAuthorizationServerMetadataData = {
     body?: never;
     path?: never;

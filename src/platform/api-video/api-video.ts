@@ -17,6 +17,7 @@ import { measureImage } from '../http/image-measure.ts'
 import { createTokenCache } from '../http/token-cache.ts'
 import { type Draft, missingIsUndefined, type ProcessingStatus, type VideoPlatform } from '../platform.ts'
 import type { PlatformDefinition, PlatformTools } from '../tools.ts'
+import { apiVideoHints } from './hints.ts'
 import { apiVideoLogin } from './login.ts'
 import { uploadToApiVideo } from './upload.ts'
 
@@ -32,6 +33,12 @@ export const apiVideo = {
       description: 'the API; `https://sandbox.api.video` is the vendor’s own sandbox',
     }),
     API_VIDEO_API_KEY: Type.String({ minLength: 1, description: 'API key of the workspace' }),
+    API_VIDEO_WEBHOOK_SECRET: Type.Optional(
+      Type.String({
+        description:
+          '`signatureSecret` of a webhook to `/v1/platforms/api-video/webhook`; several, comma-separated. No webhooks are accepted if not set',
+      }),
+    ),
     API_VIDEO_PART_SIZE: Type.Integer({
       default: 16 * 2 ** 20,
       minimum: 1,
@@ -49,6 +56,7 @@ export const apiVideo = {
 interface Variables {
   API_VIDEO_BASE_URL: string
   API_VIDEO_API_KEY: string
+  API_VIDEO_WEBHOOK_SECRET?: string
   API_VIDEO_PART_SIZE: number
   API_VIDEO_SINGLE_MAX: number
 }
@@ -127,11 +135,19 @@ function createApiVideo(variables: Variables, tools: PlatformTools): VideoPlatfo
   }
   const unknownState = unknownStates(name, tools.log)
 
+  /** Which id of ours a video has; undefined for a video of somebody else. */
+  const ownId = async (videoId: string, signal: AbortSignal) => {
+    const request = { operation: 'hint', method: 'GET', url: pathOf(videoId), signal } as const
+    const video = await http.json(Listed, request).catch(missingIsUndefined)
+    return video && ownIdOf(video)
+  }
+
   return {
     name,
     account: new URL(baseUrl).hostname,
     settles: tools.settles,
     lengthRequired: false,
+    hints: apiVideoHints(variables.API_VIDEO_WEBHOOK_SECRET, ownId),
 
     provision: (draft, { signal }) => provision(draft, signal),
 

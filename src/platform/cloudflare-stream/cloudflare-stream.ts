@@ -20,6 +20,7 @@ import type { PlatformDefinition, PlatformTools } from '../tools.ts'
 import { createTusUpload, uploadByTus } from '../upload/tus.ts'
 import { cloudflareApi } from './api.ts'
 import { formUpload, maxFormBytes } from './form-upload.ts'
+import { cloudflareHints } from './hints.ts'
 
 const name = 'cloudflare-stream'
 const vendorUrl = 'https://api.cloudflare.com/client/v4'
@@ -44,6 +45,12 @@ export const cloudflareStream = {
       minLength: 1,
       description: 'API token with the permission “Stream Write”',
     }),
+    CLOUDFLARE_STREAM_WEBHOOK_SECRET: Type.Optional(
+      Type.String({
+        description:
+          'signing secret of the webhook to `/v1/platforms/cloudflare-stream/webhook`; several, comma-separated. No webhooks are accepted if not set',
+      }),
+    ),
     CLOUDFLARE_STREAM_CHUNK_SIZE: Type.Integer({
       default: 16 * 2 ** 20,
       minimum: 1,
@@ -65,6 +72,7 @@ interface Variables {
   CLOUDFLARE_STREAM_BASE_URL: string
   CLOUDFLARE_STREAM_ACCOUNT_ID: string
   CLOUDFLARE_STREAM_API_TOKEN: string
+  CLOUDFLARE_STREAM_WEBHOOK_SECRET?: string
   CLOUDFLARE_STREAM_CHUNK_SIZE: number
   CLOUDFLARE_STREAM_MAX_DURATION: number
 }
@@ -187,6 +195,7 @@ function createCloudflareStream(variables: Variables, tools: PlatformTools): Vid
     account: variables.CLOUDFLARE_STREAM_ACCOUNT_ID,
     settles: tools.settles,
     lengthRequired: true,
+    hints: cloudflareHints(variables.CLOUDFLARE_STREAM_WEBHOOK_SECRET),
     acceptsMaxSize: (maxSize) => maxSize <= maxFormBytes,
 
     async provision() {

@@ -14,6 +14,7 @@ import {
 } from '../platform.ts'
 import type { PlatformDefinition, PlatformTools } from '../tools.ts'
 import { uploadByteRanges } from '../upload/byte-ranges.ts'
+import { muxHints } from './hints.ts'
 import {
   type Asset,
   AssetAnswer,
@@ -44,6 +45,12 @@ export const mux = {
         description: 'quality of new videos: `basic`, `plus` or `premium`; the account’s default if not set',
       }),
     ),
+    MUX_WEBHOOK_SECRET: Type.Optional(
+      Type.String({
+        description:
+          'signing secret of a webhook to `/v1/platforms/mux/webhook`; several, comma-separated. No webhooks are accepted if not set',
+      }),
+    ),
     MUX_BASE_URL: Type.String({
       default: 'https://api.mux.com',
       format: 'url',
@@ -57,6 +64,7 @@ interface Variables {
   MUX_TOKEN_ID: string
   MUX_TOKEN_SECRET: string
   MUX_VIDEO_QUALITY?: 'basic' | 'plus' | 'premium'
+  MUX_WEBHOOK_SECRET?: string
   MUX_BASE_URL: string
 }
 
@@ -88,6 +96,7 @@ function createMux(variables: Variables, tools: PlatformTools): VideoPlatform {
     settles: tools.settles,
     lengthRequired: true,
     acceptsMaxSize: () => true,
+    hints: muxHints(variables.MUX_WEBHOOK_SECRET),
 
     async provision(draft, call) {
       const { id } = await createUpload(draft, call)

@@ -19,6 +19,7 @@ import { createTokenCache } from '../http/token-cache.ts'
 import type { VideoPlatform } from '../platform.ts'
 import type { PlatformDefinition, PlatformTools } from '../tools.ts'
 import { repeat } from '../upload/chunked-upload.ts'
+import { sandboxHints } from './hints.ts'
 
 /** Adapter of the stand-in platform in `sandbox/`; its README describes the API. */
 export const sandbox = {
@@ -35,6 +36,12 @@ export const sandbox = {
       default: 'sandbox-secret',
       description: 'and that client’s secret',
     }),
+    SANDBOX_WEBHOOK_SECRET: Type.Optional(
+      Type.String({
+        description:
+          'secret of its webhooks to `/v1/platforms/sandbox/webhook`; several, comma-separated. No webhooks are accepted if not set',
+      }),
+    ),
     SANDBOX_LENGTH_REQUIRED: Type.Union([Type.Literal('true'), Type.Literal('false')], {
       default: 'false',
       description: '`true`: uploads need their length, as with Mux, PeerTube and Cloudflare Stream',
@@ -47,6 +54,7 @@ interface Variables {
   SANDBOX_BASE_URL: string
   SANDBOX_CLIENT_ID: string
   SANDBOX_CLIENT_SECRET: string
+  SANDBOX_WEBHOOK_SECRET?: string
   SANDBOX_LENGTH_REQUIRED: 'true' | 'false'
 }
 
@@ -105,6 +113,7 @@ function createSandbox(variables: Variables, tools: PlatformTools): VideoPlatfor
     name,
     account: `${variables.SANDBOX_CLIENT_ID}@${new URL(baseUrl).hostname}`,
     settles: tools.settles,
+    hints: sandboxHints(variables.SANDBOX_WEBHOOK_SECRET),
     lengthRequired: variables.SANDBOX_LENGTH_REQUIRED === 'true',
 
     async provision({ id, title, description }, { signal }) {

@@ -37,7 +37,7 @@ export function listStatement(
         ORDER BY w.id USING ~>~ LIMIT ${page}) AS newest
       ORDER BY newest.id USING ~>~ LIMIT ${page})
     SELECT v.document, ${hot}, v.next_check_at AS "nextCheckAt", v.checked_at AS "checkedAt",
-      v.bytes_received AS "bytesReceived", v.updated_at AS "updatedAt"
+      v.bytes_received AS "bytesReceived", v.updated_at AS "updatedAt", v.claimed_until AS "claimedUntil"
     FROM page JOIN $schema.videos v USING (id) ORDER BY page.id USING ~>~`
   return { statement: named(`list-${given}`, text, schema), values }
 }

@@ -102,6 +102,7 @@ const steps = [
    CREATE TABLE $schema.probe (id bigint PRIMARY KEY, filler text NOT NULL);
    ALTER TABLE $schema.probe ALTER COLUMN filler SET STORAGE EXTERNAL;`,
   "CREATE INDEX videos_deleted ON $schema.videos (updated_at) WHERE stage = 'deleted';",
+  'ALTER TABLE $schema.videos ADD COLUMN claimed_until bigint;',
 ]
 
 /** The version of a schema that is up to date. */

@@ -13,11 +13,14 @@ const hotFields: readonly string[] = [
   'checks',
   'bytesReceived',
   'updatedAt',
+  // Written by claims alone.
+  'claimedUntil',
 ]
 
 /** Returns the video of a row, whose columns have the names of its fields. */
 export function videoOf({ document, ...columns }: Row): Video {
-  return { ...document, ...columns } as Video
+  // Rows of earlier versions have no hint.
+  return { hintedEpoch: null, ...document, ...columns } as Video
 }
 
 /** Returns the values of a row, in the order of the statements `insert` and `update`. */

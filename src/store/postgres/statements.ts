@@ -6,7 +6,7 @@ export interface Statement {
 
 /** The columns of a video that its document lacks, under their names in `Video`. */
 export const hot = `stage, platform, version, epoch, next_check_at AS "nextCheckAt", checked_at AS "checkedAt", checks,
-  bytes_received AS "bytesReceived", updated_at AS "updatedAt"`
+  bytes_received AS "bytesReceived", updated_at AS "updatedAt", claimed_until AS "claimedUntil"`
 /** The store's clock, in ms since the epoch. */
 const clock = 'floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint'
 /**
@@ -152,9 +152,11 @@ function claim(stages: string, time: string): string {
     chosen AS (SELECT * FROM due UNION ALL SELECT * FROM misplanned),
     claimed AS (
       UPDATE $schema.videos v
-      SET next_check_at = (SELECT now FROM clock) + $3::bigint, epoch = v.epoch + 1, version = v.version + 1
+      SET next_check_at = (SELECT now FROM clock) + $3::bigint, claimed_until = (SELECT now FROM clock) + $3::bigint,
+        epoch = v.epoch + 1, version = v.version + 1
       FROM chosen c WHERE v.id = c.id
       RETURNING v.document, v.stage, v.platform, v.version - 1 AS version, v.epoch, c.next_check_at AS "nextCheckAt",
-        v.checked_at AS "checkedAt", v.checks, v.bytes_received AS "bytesReceived", v.updated_at AS "updatedAt")
+        v.checked_at AS "checkedAt", v.checks, v.bytes_received AS "bytesReceived", v.updated_at AS "updatedAt",
+        v.claimed_until AS "claimedUntil")
     SELECT clock.now, claimed.* FROM clock LEFT JOIN claimed ON true`
 }

@@ -1,0 +1,39 @@
+import { Type } from '@sinclair/typebox'
+import { fits } from '../http/border.ts'
+import {
+  gatewayIds,
+  readJsonBody,
+  readSecrets,
+  readSignature,
+  requireRecent,
+  signatureHeader,
+  verifyHmac,
+} from '../http/webhook-signature.ts'
+import type { HintReader } from '../platform.ts'
+
+/** An event about an asset, which carries our id, or about an upload, which carries it for the asset to come. */
+const Event = Type.Object({
+  type: Type.String(),
+  data: Type.Object({
+    passthrough: Type.Optional(Type.Unknown()),
+    new_asset_settings: Type.Optional(Type.Object({ passthrough: Type.Optional(Type.Unknown()) })),
+  }),
+})
+
+/** Webhooks of Mux (https://www.mux.com/docs/core/verify-webhook-signatures): `Mux-Signature: t=SECONDS,v1=HEX`. */
+export function muxHints(secret: string | undefined): HintReader {
+  const secrets = readSecrets(secret)
+  return {
+    variable: 'MUX_WEBHOOK_SECRET',
+    configured: secrets.length > 0,
+    async read(notification) {
+      const header = signatureHeader(notification, 'mux-signature')
+      const { time, signatures } = readSignature(header, { time: 't', signature: 'v1' })
+      verifyHmac(signatures, secrets, [`${time}.`, notification.body])
+      requireRecent(Number(time) * 1000)
+      const event = readJsonBody(notification)
+      if (!fits(Event, event) || !/^video\.(asset|upload)\./.test(event.type)) return []
+      return gatewayIds(event.data.passthrough, event.data.new_asset_settings?.passthrough)
+    },
+  }
+}
