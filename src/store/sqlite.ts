@@ -1,29 +1,26 @@
 import { existsSync, mkdirSync } from 'node:fs'
 import { dirname } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
-import { GatewayError } from '../errors.ts'
-import {
-  type Along,
-  type Change,
-  type IdempotencyClaim,
-  type IdempotencyRecord,
-  type Inserted,
-  type Leftover,
-  StoreBusyError,
-  type VideoCount,
-  type VideoStore,
+import type {
+  Along,
+  Change,
+  IdempotencyClaim,
+  IdempotencyRecord,
+  Inserted,
+  Leftover,
+  VideoCount,
+  VideoStore,
 } from '../publication/store.ts'
 import type { Video } from '../publication/video.ts'
-import { StoreFileError, watchFiles } from './file.ts'
+import { watchFiles } from './file.ts'
+import { guarded } from './guarded.ts'
 import { createList } from './list.ts'
-import { createLock, isBusy, type Lock, pause } from './lock.ts'
+import { createLock, isBusy, pause } from './lock.ts'
 import { migrate } from './migrations.ts'
 import { prepareStatements } from './statements.ts'
 
 /** Time to wait at startup for another process that holds the database, or migrates it, in ms. */
 const startWaitMs = 30_000
-/** A lock that is held this long without a write by its holder makes the store unusable, in ms. */
-const longestHoldMs = 2_000
 /** Bytes that a trial write takes. A video with the longest fields needs up to 60 KiB, its idempotency record included. */
 const probeBytes = 65_536
 
@@ -61,12 +58,12 @@ export function openStore(url: string): VideoStore {
 
 /** Turns WAL on. SQLite itself does not wait when another process does the same at this moment. */
 function logAhead(db: DatabaseSync): void {
-  for (const deadline = Date.now() + startWaitMs; ; ) {
+  for (const deadline = performance.now() + startWaitMs; ; ) {
     try {
       db.exec('PRAGMA journal_mode = WAL')
       return
     } catch (error) {
-      if (!isBusy(error) || Date.now() > deadline) throw error
+      if (!isBusy(error) || performance.now() > deadline) throw error
       pause(10)
     }
   }
@@ -223,35 +220,4 @@ export function videoFrom(document: string): Video {
   video.claimedUntil ??= null
   video.hintedEpoch ??= null
   return video
-}
-
-/**
- * Turns what SQLite throws (locked, full, gone) into the one error that callers know. After a failure `ping` tries
- * a real write of the size of a video, so that readiness comes back when writing does.
- */
-function guarded(store: VideoStore, lock: Lock, probeWrite: () => Promise<unknown>): VideoStore {
-  let failing = false
-  const entries = Object.entries(store).map(([name, method]) => [
-    name,
-    async (...args: unknown[]) => {
-      try {
-        const result = await (method as (...args: unknown[]) => Promise<unknown>)(...args)
-        if (name === 'ping' && (failing || lock.heldFor() > 0)) {
-          await probeWrite()
-          failing = false
-        }
-        return result
-      } catch (error) {
-        // Reads fail like this too, when the lock is an exclusive one.
-        const busy = error instanceof StoreBusyError ? error : lock.heldBy(error)
-        if (busy && name === 'ping' && !failing && lock.heldFor() < longestHoldMs) return
-        if (busy) throw busy
-        const sqlite = (error as NodeJS.ErrnoException).code === 'ERR_SQLITE_ERROR'
-        if (!sqlite && !(error instanceof StoreFileError)) throw error
-        failing = true
-        throw new GatewayError('store-unavailable', undefined, { retryAfter: 5, cause: error })
-      }
-    },
-  ])
-  return { ...(Object.fromEntries(entries) as VideoStore), now: store.now, connections: store.connections }
 }

@@ -1,14 +1,11 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Client, DatabaseError } from 'pg'
-import type { Video } from '../../publication/video.ts'
 import { type Connection, readConnection } from '../postgres/connection.ts'
 import { lacksTls } from '../postgres/failures.ts'
-import { lookupKey } from '../postgres/list.ts'
 import { schemaVersion } from '../postgres/migrations.ts'
 import { prepareDatabase } from '../postgres/pool.ts'
-import { columnsOf, videoOf } from '../postgres/row.ts'
-import { hot } from '../postgres/statements.ts'
-import { batchSize, type Row, type Side, type Table, tables } from './side.ts'
+import { mappingOf } from './postgres-rows.ts'
+import { batchSize, type Side, type Table, tables } from './side.ts'
 
 /** Time to wait for the transactions of others, in s. */
 const lockWaitS = 5
@@ -17,21 +14,6 @@ const noticeMs = 3_000
 const noticePauseMs = 50
 /** Class and code of an error: the lock was not given in time. */
 const lockNotAvailable = '55P03'
-
-const videoColumns = {
-  id: 'text',
-  document: 'text',
-  platform: 'text',
-  stage: 'text',
-  reference: 'text',
-  version: 'bigint',
-  epoch: 'bigint',
-  next_check_at: 'bigint',
-  checked_at: 'bigint',
-  checks: 'bigint',
-  bytes_received: 'bigint',
-  updated_at: 'bigint',
-}
 
 /** Opens `postgres://…` to be read. @throws Error when it cannot be, or a gateway writes to it */
 export async function openPostgresSource(url: string): Promise<Side> {
@@ -106,31 +88,19 @@ function createSide(client: Client, schema: string): Side {
       return (await client.query(`SELECT count(*) AS n FROM ${place(table)}`)).rows[0].n
     },
     async *rows(table) {
-      const selected = table.name === 'videos' ? `document, ${hot}` : selectedColumns(table)
+      const { selected, read } = mappingOf(table)
       await client.query(`DECLARE moved NO SCROLL CURSOR FOR SELECT ${selected} FROM ${place(table)}`)
       for (;;) {
         const { rows } = await client.query(`FETCH ${batchSize} FROM moved`)
         if (rows.length === 0) break
-        yield rows.map((row) =>
-          table.name === 'videos' ? { ...videoOf(row) } : mapEscaped(table, row, unescaped),
-        )
+        yield rows.map(read)
         if (performance.now() - checkedAt > noticePauseMs) await expectNoWriters()
       }
       await client.query('CLOSE moved')
     },
     async add(table, rows) {
-      const columns = table.name === 'videos' ? videoColumns : snakeColumns(table)
-      const names = Object.keys(columns)
-      const types = Object.entries(columns).map(([name, type]) => `${name} ${type}`)
-      const values = rows.map((row) =>
-        table.name === 'videos' ? columnsOf(row as unknown as Video) : snakeRow(table, row),
-      )
-      await client.query(
-        `INSERT INTO ${place(table)} (${names.join(', ')})
-         SELECT ${names.map((name) => (name === 'document' ? 'document::json' : name)).join(', ')}
-         FROM json_to_recordset($1::json) AS moved (${types.join(', ')})`,
-        [JSON.stringify(values)],
-      )
+      const { insert, write } = mappingOf(table)
+      await client.query(insert(place(table)), [JSON.stringify(rows.map(write))])
     },
     async expectAlone() {
       for (;;) {
@@ -208,32 +178,4 @@ async function expectEmpty(client: Client, schema: string): Promise<void> {
         `it is not empty, it has ${what}: move to a new database, or to another one by ?schema=`,
       )
   }
-}
-
-function snake(name: string): string {
-  return name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`)
-}
-
-function selectedColumns({ columns }: Table): string {
-  return Object.keys(columns)
-    .map((name) => `${snake(name)} AS "${name}"`)
-    .join(', ')
-}
-
-function snakeColumns({ columns }: Table): Record<string, string> {
-  return Object.fromEntries(Object.entries(columns).map(([name, type]) => [snake(name), type]))
-}
-
-function snakeRow(table: Table, row: Row): Row {
-  const escaped = mapEscaped(table, row, lookupKey)
-  return Object.fromEntries(Object.keys(table.columns).map((name) => [snake(name), escaped[name]]))
-}
-
-function mapEscaped({ escaped = [] }: Table, row: Row, change: (text: string) => string): Row {
-  return { ...row, ...Object.fromEntries(escaped.map((name) => [name, change(row[name] as string)])) }
-}
-
-/** The reverse of `lookupKey`. */
-function unescaped(text: string): string {
-  return JSON.parse(`"${text}"`)
 }
