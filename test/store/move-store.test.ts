@@ -4,6 +4,7 @@ import { copyFileSync, existsSync, readdirSync, writeFileSync } from 'node:fs'
 import { DatabaseSync } from 'node:sqlite'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { isDeepStrictEqual } from 'node:util'
+import { Client } from 'pg'
 import t, { type Test } from 'tap'
 import { startSandbox } from '../../sandbox/server.ts'
 import { type Stage, type Video, visibleStages } from '../../src/publication/video.ts'
@@ -264,6 +265,33 @@ t.test('a gateway that runs is noticed, even one that has nothing to do', { skip
   t.equal((await move([target, `sqlite:${back}`])).code, 0)
   const home = await start(`sqlite:${back}`)
   t.equal((await home.call('DELETE', `/v1/videos/${id}`)).status, 204)
+})
+
+t.test('whatever else writes to a source in PostgreSQL is noticed too', { skip }, async (t) => {
+  const directory = await temporaryDirectory(t)
+  await seed(`${directory}/a.db`, 50)
+  const url = server.newUrl()
+  t.equal((await move([`sqlite:${directory}/a.db`, url])).code, 0)
+  const update = `UPDATE ${schemaOf(url)}.videos SET checks = checks + 1`
+  const client = new Client(url)
+  await client.connect()
+  t.teardown(() => client.end())
+
+  await client.query(`BEGIN; ${update}`)
+  t.match(await move([url, `sqlite:${directory}/b.db`]), {
+    code: 1,
+    output: /another process writes to it: stop every gateway that uses it/,
+  })
+  await client.query('COMMIT')
+
+  let writing = true
+  const writer = (async () => {
+    for (; writing; await sleep(300)) await client.query(update)
+  })()
+  t.match(await move([url, `sqlite:${directory}/b.db`]), { code: 1, output: /connections write to it/ })
+  writing = false
+  await writer
+  t.equal((await move([url, `sqlite:${directory}/b.db`])).code, 0)
 })
 
 async function isReady(gateway: Awaited<ReturnType<typeof startProcess>>, id: string) {
