@@ -16,6 +16,8 @@ const rooms: Record<string, readonly string[]> = {
   'platform/upload': ['errors', 'platform/ports', 'platform/http'],
   'platform/VENDOR': ['errors', 'platform/ports', 'platform/http', 'platform/upload'],
   platform: ['errors', 'platform/ports', 'platform/http', 'platform/VENDOR'],
+  // Calls to addresses that somebody else chose.
+  outbound: [],
   publication: ['errors', 'platform/ports'],
   store: ['errors', 'platform/ports', 'publication'],
   auth: ['errors'],

@@ -1,0 +1,128 @@
+import { lookup as systemLookup } from 'node:dns'
+import { isIP, type LookupFunction } from 'node:net'
+import { Agent, buildConnector } from 'undici'
+import { type AddressRules, isLoopback } from './addresses.ts'
+
+/** Where the gateway may call for somebody else. */
+export interface DialRules {
+  addresses: AddressRules
+  /** Ports that may be dialled, besides those of this machine while `allowsLoopback`. */
+  ports: ReadonlySet<number>
+  /** Outside production: this machine may be called too, by http as well and on any port. */
+  allowsLoopback: boolean
+}
+
+/** The target is not one that the gateway calls. The message ends a sentence that begins with the URL. */
+export class TargetNotAllowedError extends Error {
+  override readonly name = 'TargetNotAllowedError'
+  readonly code = 'TARGET_NOT_ALLOWED'
+}
+
+/** Characters of a URL. */
+const longestUrl = 2_048
+const connectMs = 5_000
+/** Bytes of the headers of a response. */
+const maxHeaderSize = 16 * 1024
+
+/**
+ * Checks a URL as far as it can be without a look at what its host stands for: that is checked at the dial.
+ * @throws TargetNotAllowedError
+ */
+export function checkTarget(text: string, rules: DialRules): URL {
+  if (text.length > longestUrl) throw new TargetNotAllowedError(`is longer than ${longestUrl} characters`)
+  const url = URL.canParse(text) ? new URL(text) : undefined
+  if (!url || !/^https?:\/\//i.test(text))
+    throw new TargetNotAllowedError('is not a URL that begins with https://')
+  if (url.username || url.password)
+    throw new TargetNotAllowedError('has credentials: use no user and password')
+  if (url.hash) throw new TargetNotAllowedError('has a fragment, which is never sent')
+  checkOrigin(url, rules)
+  return url
+}
+
+function checkOrigin({ protocol, hostname, port }: Origin, rules: DialRules): void {
+  const host = bare(hostname)
+  const isLocal = host === 'localhost' || host.endsWith('.localhost') || isLoopback(host)
+  if (isLocal && rules.allowsLoopback && ['http:', 'https:'].includes(protocol)) return
+  if (protocol !== 'https:') throw new TargetNotAllowedError('is not https')
+  const number = Number(port || 443)
+  if (!rules.ports.has(number))
+    throw new TargetNotAllowedError(`has the port ${number}, which is not allowed`)
+  if (isIP(host)) checkAddress(host, rules)
+}
+
+/** @throws TargetNotAllowedError for an address that may not be dialled */
+function checkAddress(address: string, { addresses, allowsLoopback }: DialRules): void {
+  if (addresses.permits(address) || (allowsLoopback && isLoopback(address))) return
+  throw new TargetNotAllowedError('has an address that is not public')
+}
+
+/**
+ * An agent that dials permitted addresses only. Every address is checked in the look-up whose result is dialled, so a
+ * name that stands for something else the next time gets nowhere; the address of the connection is checked once more.
+ * A pool keeps connections to hosts that were permitted. It follows no redirects, and knows no proxy.
+ * @param lookup for tests
+ */
+export function createGuardedAgent(rules: DialRules, lookup: LookupFunction = systemLookup): Agent {
+  const secure = createGuardedConnector(rules, lookup)
+  // Only a name of this machine is called by http, and it may lead elsewhere.
+  const local = createGuardedConnector({ ...rules, addresses: { permits: () => false } }, lookup)
+  return new Agent({
+    maxHeaderSize,
+    pipelining: 1,
+    connections: 8,
+    keepAliveTimeout: 4_000,
+    keepAliveMaxTimeout: 30_000,
+    allowH2: false,
+    connect(options, callback) {
+      try {
+        checkOrigin(options, rules)
+      } catch (error) {
+        return void queueMicrotask(() => callback(error as Error, null))
+      }
+      const connect = options.protocol === 'https:' ? secure : local
+      connect(options, callback)
+    },
+  })
+}
+
+function createGuardedConnector(rules: DialRules, lookup: LookupFunction): buildConnector.connector {
+  const connect = buildConnector({ timeout: connectMs, lookup: guardLookup(rules, lookup) })
+  return (options, callback) =>
+    connect(options, (...[error, socket]: buildConnector.CallbackArgs) => {
+      if (error) return callback(error, null)
+      if (isPermitted(socket.remoteAddress ?? '', rules)) return callback(null, socket)
+      socket.destroy()
+      callback(new TargetNotAllowedError('has an address that is not public'), null)
+    })
+}
+
+type Origin = Pick<URL, 'protocol' | 'hostname'> & { port: string | number }
+
+/** Passes on the permitted addresses of a name; there are none where all are refused. */
+function guardLookup(rules: DialRules, lookup: LookupFunction): LookupFunction {
+  return (hostname, options, callback) => {
+    lookup(hostname, { ...options, all: true }, (error, found) => {
+      if (error) return callback(error, [])
+      const all = found as { address: string; family: number }[]
+      const permitted = all.filter(({ address }) => isPermitted(address, rules))
+      const [first] = permitted
+      if (!first) return callback(new TargetNotAllowedError('has an address that is not public'), [])
+      if (options.all) callback(null, permitted)
+      else callback(null, first.address, first.family)
+    })
+  }
+}
+
+function isPermitted(address: string, rules: DialRules): boolean {
+  try {
+    checkAddress(address, rules)
+    return true
+  } catch {
+    return false
+  }
+}
+
+function bare(hostname: string): string {
+  return hostname.replace(/^\[|\]$/g, '')
+}
