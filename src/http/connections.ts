@@ -22,7 +22,7 @@ export function valuesOf({ rawHeaders }: IncomingMessage, name: string): string[
  * A body that is read as a whole, such as JSON, has to be there soon, however its bytes drip. Content is not cut
  * here: it has its own rule for standing still.
  */
-export function cutSlowBodies(server: FastifyInstance): void {
+export function enforceBodyDeadline(server: FastifyInstance): void {
   server.addHook('preParsing', ({ raw, headers }, reply, payload, done) => {
     // A body that was malformed before anything read it would never end.
     const error = bodyErrorOf(raw)
@@ -32,7 +32,7 @@ export function cutSlowBodies(server: FastifyInstance): void {
     const type = headers['content-type']?.split(';', 1)[0]?.trim().toLowerCase() ?? ''
     if (streamedTypes.includes(type)) return
     // Whoever reads the body responds with this error.
-    const timer = setTimeout(() => failBody(raw, lateRequest()), requestDeadline).unref()
+    const timer = setTimeout(() => failBody(raw, requestTimeout()), requestDeadline).unref()
     const stop = () => clearTimeout(timer)
     raw.once('end', stop).once('close', stop)
     // What a rejected request goes on sending is not a body any more.
@@ -40,6 +40,6 @@ export function cutSlowBodies(server: FastifyInstance): void {
   })
 }
 
-export function lateRequest(): GatewayError {
+export function requestTimeout(): GatewayError {
   return new GatewayError('request-timeout', `it was not complete after ${requestDeadline / 1000} s`)
 }

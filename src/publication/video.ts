@@ -17,7 +17,7 @@ export type Stage =
 export type Status = 'pending' | 'ready' | 'error'
 
 /** What the back office asks for. */
-export interface Publication {
+export interface VideoInput {
   title: string
   description?: string | undefined
   reference?: string | undefined
@@ -73,17 +73,17 @@ export interface Video {
 export const firstEpoch = 1
 
 /**
- * A publication as it begins, before the platform is asked. Its id is a UUIDv7: ids sort by their age (RFC 9562 §5.7).
+ * A video as it begins, before the platform is asked. Its id is a UUIDv7: ids sort by their age (RFC 9562 §5.7).
  * Whoever makes it holds it.
  * @param claim how long the provisioning may take before somebody else takes it over, in ms
  */
-export function newVideo(asked: Publication, platform: string, claim: number): Video {
+export function newVideo(input: VideoInput, platform: string, claim: number): Video {
   const now = Date.now()
   return {
     id: uuidv7(),
-    title: asked.title,
-    description: asked.description ?? null,
-    reference: asked.reference ?? null,
+    title: input.title,
+    description: input.description ?? null,
+    reference: input.reference ?? null,
     platform,
     account: null,
     slot: { videoId: null, handle: null },

@@ -42,7 +42,7 @@ export function openStore(url: string): VideoStore {
         `it is gone, and its write-ahead log ${path}-wal is not: put it back, restore the backup, or delete the log to begin with an empty database`,
       )
     db = new DatabaseSync(path, { timeout: startWaitMs })
-    logAhead(db)
+    enableWal(db)
     // Checkpoints flush twice: after 32 MiB of log and not after 4 they are an eighth as many.
     db.exec('PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 8000')
     // 32 MiB of pages: some 40,000 videos are read without asking the kernel.
@@ -58,7 +58,7 @@ export function openStore(url: string): VideoStore {
 }
 
 /** Turns WAL on. SQLite itself does not wait when another process does the same at this moment. */
-function logAhead(db: DatabaseSync): void {
+function enableWal(db: DatabaseSync): void {
   for (const deadline = Date.now() + startWaitMs; ; ) {
     try {
       db.exec('PRAGMA journal_mode = WAL')
@@ -97,7 +97,7 @@ function createStore(db: DatabaseSync, expectFiles: () => void): VideoStore {
     }
   }
   /** Writes without waiting for the disk. The next durable write takes them along; loss of power undoes them. */
-  const relaxed = <T>(work: () => T): T => {
+  const withoutFsync = <T>(work: () => T): T => {
     db.exec('PRAGMA synchronous = NORMAL')
     try {
       return work()
@@ -105,7 +105,7 @@ function createStore(db: DatabaseSync, expectFiles: () => void): VideoStore {
       db.exec('PRAGMA synchronous = FULL')
     }
   }
-  /** @param way `relaxed`, or just so */
+  /** @param way `withoutFsync`, or nothing */
   const update = async (
     id: string,
     change: Change,
@@ -131,7 +131,7 @@ function createStore(db: DatabaseSync, expectFiles: () => void): VideoStore {
   }
   const probeWrite = () => lock.probe(() => statements.probe.run(probeBytes))
 
-  return guarded(
+  return mapStoreErrors(
     {
       insert: (video, record) => {
         const add = () => {
@@ -151,7 +151,7 @@ function createStore(db: DatabaseSync, expectFiles: () => void): VideoStore {
       list: async (query) => list(query),
 
       update: (id, change, along) => update(id, change, undefined, along),
-      plan: (id, change) => update(id, change, relaxed),
+      plan: (id, change) => update(id, change, withoutFsync),
 
       async claimDue({ platform, ready, now, until, horizon, limit }) {
         const select = ready ? statements.readyDue : statements.due
@@ -161,7 +161,7 @@ function createStore(db: DatabaseSync, expectFiles: () => void): VideoStore {
           statements.claim.run(until, JSON.stringify(due.map((video) => video.id)))
           return due.map((video) => ({ ...video, epoch: video.epoch + 1 }))
         }
-        return write(() => relaxed(() => transaction(claim)))
+        return write(() => withoutFsync(() => transaction(claim)))
       },
       nextDueAt: async (platform) =>
         (statements.nextDue.get(platform) as { at: number | null }).at ?? undefined,
@@ -179,11 +179,11 @@ function createStore(db: DatabaseSync, expectFiles: () => void): VideoStore {
         void (await write(() => statements.planLeftover.run(looks, searchAt, videoId, epoch))),
 
       findKey: async (client, key) => findKey(client, key),
-      answerKey: async (videoId, fingerprint, response) =>
-        void (await write(() => statements.answerKey.run(fingerprint, response, videoId))),
+      saveResponse: async (videoId, fingerprint, response) =>
+        void (await write(() => statements.saveResponse.run(fingerprint, response, videoId))),
       releaseKey: async (videoId) => void (await write(() => statements.releaseKey.run(videoId))),
       expireKeys: async (before, limit) =>
-        Number((await write(() => relaxed(() => statements.expireKeys.run(before, limit)))).changes),
+        Number((await write(() => withoutFsync(() => statements.expireKeys.run(before, limit)))).changes),
       async ping() {
         expectFiles()
         statements.ping.get()
@@ -209,7 +209,7 @@ function parse(row: Record<string, unknown> | undefined): Video | undefined {
  * Turns what SQLite throws (locked, full, gone) into the one error that callers know. After a failure `ping` tries
  * a real write of the size of a video, so that readiness comes back when writing does.
  */
-function guarded(store: VideoStore, lock: Lock, probeWrite: () => Promise<unknown>): VideoStore {
+function mapStoreErrors(store: VideoStore, lock: Lock, probeWrite: () => Promise<unknown>): VideoStore {
   let failing = false
   const entries = Object.entries(store).map(([name, method]) => [
     name,

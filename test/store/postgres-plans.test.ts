@@ -127,7 +127,7 @@ t.test('no statement reads more rows than it returns, whatever the number of vid
     ['counts', s.counts, []],
     ['fold', s.foldCounts, [5000]],
     ['find key', s.findKey, ['cms', '77']],
-    ['answer key', s.answerKey, ['77', 'f', '{}']],
+    ['answer key', s.saveResponse, ['77', 'f', '{}']],
     ['release key', s.releaseKey, ['78']],
     ['expire keys', s.expireKeys, [10_000, 100]],
     ['settle leftover', s.settleLeftover, ['77', 1]],

@@ -210,7 +210,7 @@ for (const [kind, url] of [
     t.equal(await store.findKey('cms', 'k'), undefined)
     const third = aVideo()
     await store.insert(third, record(third))
-    await store.answerKey(third.id, 'f:digest', '{"a":1}')
+    await store.saveResponse(third.id, 'f:digest', '{"a":1}')
     t.match(await store.findKey('cms', 'k'), { fingerprint: 'f:digest', response: '{"a":1}' })
     await store.releaseKey(third.id)
     t.ok(await store.findKey('cms', 'k'), 'an answer is kept')

@@ -153,8 +153,8 @@ function createStore(database: Database, statements: Statements, schema: string)
       void (await write(statements.planLeftover, [videoId, epoch, looks, searchAt])),
 
     findKey,
-    answerKey: async (videoId, fingerprint, response) =>
-      void (await write(statements.answerKey, [videoId, fingerprint, response])),
+    saveResponse: async (videoId, fingerprint, response) =>
+      void (await write(statements.saveResponse, [videoId, fingerprint, response])),
     releaseKey: async (videoId) => void (await write(statements.releaseKey, [videoId])),
     expireKeys: async (before, limit) => (await write(statements.expireKeys, [before, limit])).length,
 
