@@ -45,7 +45,8 @@ export function faultHooks(app: FastifyInstance, platform: Platform): void {
     platform.counters.calls[operation] += 1
     request.fault = takeFault(platform.knobs, operation) ?? null
     // An upload goes wrong while its body is read.
-    if (request.fault && !request.fault.late && operation !== 'ingest') await strike(request.fault, request)
+    if (request.fault && !request.fault.late && operation !== 'ingest')
+      await applyFault(request.fault, request)
   })
 
   app.addHook('onSend', async (request, reply, payload) => {
@@ -54,7 +55,7 @@ export function faultHooks(app: FastifyInstance, platform: Platform): void {
     if (!fault?.late) return payload
     request.fault = null
     try {
-      await strike(fault, request)
+      await applyFault(fault, request)
     } catch (error) {
       if (!(error instanceof InjectedAnswer)) throw error
       const { status = 500, headers = {}, body = '' } = fault
@@ -81,7 +82,7 @@ export const faultOf = (request: FastifyRequest): FaultRule | null => request.fa
  * Goes wrong: after the delay, hangs until the client leaves, resets the connection, after a response if the rule has
  * one, or throws the answer to give. Returns when the rule is a delay only.
  */
-export async function strike(rule: FaultRule, request: FastifyRequest): Promise<void> {
+export async function applyFault(rule: FaultRule, request: FastifyRequest): Promise<void> {
   if (rule.delay_ms) await delay(rule.delay_ms)
   const { socket } = request.raw
   if (rule.reset && rule.status !== undefined) socket.write(rawResponse(rule), () => socket.resetAndDestroy())

@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 import { Fault } from './fault.ts'
-import { faultOf, strike } from './faults.ts'
+import { applyFault, faultOf } from './faults.ts'
 import { type Clip, findClip, type Platform } from './platform.ts'
 import { ORIGINAL, processClip } from './processing.ts'
 
@@ -91,16 +91,17 @@ async function* body(
   lost: AbortSignal,
 ): AsyncGenerator<Buffer> {
   const fault = faultOf(request)
-  const strikesAt = fault && !fault.late ? (fault.after_bytes ?? 0) : Number.POSITIVE_INFINITY
+  const faultOffset = fault && !fault.late ? (fault.after_bytes ?? 0) : Number.POSITIVE_INFINITY
   for await (const chunk of chunks(request.raw)) {
     clip.receivedBytes += chunk.length
     platform.counters.received_bytes += chunk.length
-    if (clip.receivedBytes >= strikesAt) await strike(fault!, request)
+    if (clip.receivedBytes >= faultOffset) await applyFault(fault!, request)
     const rate = platform.knobs.read_bytes_per_second
     if (rate > 0) await delay((chunk.length / rate) * 1000, undefined, { signal: lost })
     yield chunk
   }
-  if (strikesAt !== Number.POSITIVE_INFINITY && clip.receivedBytes < strikesAt) await strike(fault!, request)
+  if (faultOffset !== Number.POSITIVE_INFINITY && clip.receivedBytes < faultOffset)
+    await applyFault(fault!, request)
 }
 
 // A plain loop would destroy the request, and the connection with it, when it is left early:

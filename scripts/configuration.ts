@@ -44,12 +44,12 @@ else if (readFileSync(file, 'utf8') !== document) {
 
 function table({ properties }: TObject): string {
   const rows = Object.entries(properties).map(
-    ([name, schema]) => `| \`${name}\` | ${preset(schema)} | ${meaning(schema)} |`,
+    ([name, schema]) => `| \`${name}\` | ${defaultValue(schema)} | ${meaning(schema)} |`,
   )
   return ['| variable | default | meaning |', '| --- | --- | --- |', ...rows].join('\n')
 }
 
-function preset(schema: TSchema): string {
+function defaultValue(schema: TSchema): string {
   if (schema.default !== undefined && schema.default !== '') return `\`${schema.default}\``
   return schema.default === '' || TypeGuard.IsOptional(schema) ? '–' : '**required**'
 }

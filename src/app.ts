@@ -18,7 +18,7 @@ import { warningsOf } from './config/warnings.ts'
 import { GatewayError } from './errors.ts'
 import { checkBodies } from './http/bodies.ts'
 import { type ConnectionLimits, defaultLimits, keepWhileWaiting } from './http/connection-limits.ts'
-import { cutSlowBodies } from './http/connections.ts'
+import { enforceBodyDeadline } from './http/connections.ts'
 import { createDrains } from './http/drain.ts'
 import { announceEarlyResponses } from './http/early-responses.ts'
 import { checkFraming } from './http/framing.ts'
@@ -27,7 +27,7 @@ import { createHttpServers } from './http/http-server.ts'
 import { readJson } from './http/json.ts'
 import { limitClients, registerLimits } from './http/limits.ts'
 import { rejectMalformedRequest } from './http/malformed-requests.ts'
-import { refusePath, registerProblems } from './http/problem.ts'
+import { registerProblems, rejectMalformedPath } from './http/problem.ts'
 import { checkQueries } from './http/query.ts'
 import { observeRequests } from './http/request-log.ts'
 import { registerSecurityHeaders } from './http/security-headers.ts'
@@ -54,8 +54,8 @@ import { registerHome } from './routes/home.ts'
 import { oauthRoutes } from './routes/oauth.ts'
 import { operationsRoutes } from './routes/operations.ts'
 import { createPresenter } from './routes/presentation.ts'
+import { statusRoutes } from './routes/status.ts'
 import { videoRoutes } from './routes/videos.ts'
-import { watchingRoutes } from './routes/watching.ts'
 import { describeStore, isNewStore, openStore } from './store/open.ts'
 import { watchStore } from './store/watch.ts'
 
@@ -97,7 +97,7 @@ export interface AppOptions {
 export async function buildApp(config: Config, options: AppOptions = {}): Promise<App> {
   const drains = createDrains()
   const server: FastifyInstance = fastify({
-    logger: withoutCredentials(options.logger ?? false),
+    logger: redactUrls(options.logger ?? false),
     // One line a request, written below, instead of two.
     logController: new LogController({ disableRequestLogging: true, requestIdLogLabel: 'requestId' }),
     genReqId: ({ headers }) => {
@@ -105,7 +105,7 @@ export async function buildApp(config: Config, options: AppOptions = {}): Promis
       return typeof given === 'string' && /^[\w.:-]{1,128}$/.test(given) ? given : randomUUID()
     },
     clientErrorHandler: rejectMalformedRequest,
-    frameworkErrors: refusePath,
+    frameworkErrors: rejectMalformedPath,
     bodyLimit: 128 * 1024,
     schemaController: { compilersFactory },
     routerOptions: { maxParamLength: 200 },
@@ -125,7 +125,7 @@ export async function buildApp(config: Config, options: AppOptions = {}): Promis
   const uploads: Gateway['uploads'] = new Map()
   const metrics = createMetrics({
     store,
-    uploadsUnderWay: () => uploads.size,
+    uploadsInProgress: () => uploads.size,
     platforms: config.platforms.map(({ definition }) => definition.name),
   })
   const log = withTraceId(server.log)
@@ -188,7 +188,7 @@ export async function buildApp(config: Config, options: AppOptions = {}): Promis
   })
   checkQueries(server)
   const drain = drainRequests(server)
-  cutSlowBodies(server)
+  enforceBodyDeadline(server)
   checkBodies(server)
   readJson(server)
   registerProblems(server)
@@ -204,7 +204,7 @@ export async function buildApp(config: Config, options: AppOptions = {}): Promis
   const routes = { gateway, present, requireScope }
   await server.register(videoRoutes, routes)
   await server.register(contentRoutes, routes)
-  await server.register(watchingRoutes, routes)
+  await server.register(statusRoutes, routes)
   await server.register(hintRoutes, { gateway })
   await server.register(oauthRoutes, { issuer, clients: config.oauthClients, publicUrl })
   await server.register(operationsRoutes, { metrics, notReady })
@@ -279,7 +279,7 @@ export async function buildApp(config: Config, options: AppOptions = {}): Promis
 }
 
 /** Fastify itself logs whole URLs. */
-function withoutCredentials(logger: NonNullable<AppOptions['logger']>) {
+function redactUrls(logger: NonNullable<AppOptions['logger']>) {
   if (typeof logger !== 'object') return logger
   const serializers = { req: ({ method, url }: FastifyRequest) => ({ method, path: harmlessPath(url) }) }
   return { ...logger, serializers }

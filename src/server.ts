@@ -43,7 +43,7 @@ async function start(): Promise<void> {
   const telemetry = config.tracesEndpoint ? await import('./observability/telemetry.ts') : undefined
   const app = await buildApp(config, {
     logger: { level: config.logLevel, stream: output },
-    ...(telemetry && { traceOf: telemetry.spanOf }),
+    ...(telemetry && { traceOf: telemetry.startRequestSpan }),
   })
   const stopTelemetry = telemetry?.startTelemetry(app.server.log)
   const cut = new AbortController()

@@ -5,7 +5,7 @@ import t from 'tap'
 import { loadConfig } from '../src/config/config.ts'
 import { GatewayError, problems } from '../src/errors.ts'
 import { readForm } from '../src/http/multipart.ts'
-import { maxRetryAfter, refusalOf, retryAfterOf } from '../src/platform/http/failures.ts'
+import { errorForStatus, maxRetryAfter, retryAfterOf } from '../src/platform/http/failures.ts'
 import { startGateway } from './support/gateway.ts'
 
 /** RFC 2046 §5.1.1: what a boundary may hold; it does not end with a space. */
@@ -135,7 +135,7 @@ t.test('Retry-After is a number of seconds that can be waited for, or nothing', 
       fc.oneof(fc.string(), fc.stringMatching(/^[ \d+\-.e:,]+$/), fc.date().map(String)),
       (text) => {
         const seconds = given(text)
-        const { retryAfter } = refusalOf('x', 503, { 'retry-after': text })
+        const { retryAfter } = errorForStatus('x', 503, { 'retry-after': text })
         return (
           (seconds === undefined ||
             (seconds >= 0 && seconds <= maxRetryAfter && Number.isInteger(seconds))) &&

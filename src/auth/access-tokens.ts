@@ -75,7 +75,7 @@ export async function createTokenIssuer(options: TokenIssuerOptions): Promise<To
           requiredClaims: ['sub', 'client_id', 'scope', 'iat', 'exp', 'jti'],
           clockTolerance,
         })
-        .catch((error: unknown) => Promise.reject(tokenRefused(error)))
+        .catch((error: unknown) => Promise.reject(invalidToken(error)))
       const { client_id: name, scope } = verified.payload
       return { kind: 'oauth-client', name, scopes: new Set(knownScopes(String(scope).split(' '))) }
     },
@@ -90,7 +90,7 @@ export async function createTokenIssuer(options: TokenIssuerOptions): Promise<To
 }
 
 /** Says that a token ran out, which its holder can mend; of every other flaw only that there is one. */
-export function tokenRefused(cause: unknown): GatewayError {
+export function invalidToken(cause: unknown): GatewayError {
   const expired = cause instanceof jose.errors.JWTExpired
   return new GatewayError('unauthorized', `The access token ${expired ? 'has expired' : 'is not valid'}`, {
     cause,
@@ -133,7 +133,7 @@ function parseKey(text: string): jose.JWK {
   if (!alg) throw new Error('the signing key must be a JWK for ES256 (EC, P-256) or EdDSA (OKP, Ed25519)')
   if (typeof jwk.d !== 'string') throw new Error('the signing key must be a private JWK, with its member d')
   if (jwk.alg !== undefined && jwk.alg !== alg) throw new Error(`the alg of the signing key must be ${alg}`)
-  return bareKey(jwk)
+  return keyMembers(jwk)
 }
 
 function parseJson(text: string): jose.JWK {
@@ -151,6 +151,6 @@ function algorithmOf({ kty, crv }: jose.JWK): 'ES256' | 'EdDSA' | undefined {
 }
 
 /** The members that make the key. Others, such as `key_ops: ["sign"]`, would be wrong on the public half. */
-function bareKey({ kty, crv, x, y, d }: jose.JWK): jose.JWK {
+function keyMembers({ kty, crv, x, y, d }: jose.JWK): jose.JWK {
   return Object.fromEntries(Object.entries({ kty, crv, x, y, d }).filter(([, value]) => value !== undefined))
 }

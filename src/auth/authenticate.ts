@@ -1,6 +1,6 @@
 import * as jose from 'jose'
 import { GatewayError } from '../errors.ts'
-import { type TokenIssuer, tokenRefused } from './access-tokens.ts'
+import { invalidToken, type TokenIssuer } from './access-tokens.ts'
 import { type Credential, findBySecret, type Principal } from './credentials.ts'
 import type { ExternalIssuer } from './external-issuer.ts'
 
@@ -24,7 +24,7 @@ export function createAuthenticator({ apiKeys, issuer, external }: Authenticator
     const iss = unverifiedIssuer(token)
     if (external?.issues(iss)) return external.verify(token)
     if (iss === issuer.issuerUrl()) return issuer.verify(token)
-    throw tokenRefused(`its issuer ${iss.slice(0, 100)} is neither this gateway nor OAUTH_ISSUER`)
+    throw invalidToken(`its issuer ${iss.slice(0, 100)} is neither this gateway nor OAUTH_ISSUER`)
   }
 
   function byApiKey(key: string): Principal {
@@ -52,6 +52,6 @@ function unverifiedIssuer(token: string): string {
   try {
     return String(jose.decodeJwt(token).iss)
   } catch (error) {
-    throw tokenRefused(error)
+    throw invalidToken(error)
   }
 }

@@ -49,14 +49,14 @@ export function parseCredentials(text: string): Credential[] {
 /** The credential with this secret. Takes as long for a hit as for a miss. */
 export function findBySecret(credentials: Credential[], secret: string): Credential | undefined {
   const secretHash = hashSecret(secret)
-  return pick(credentials, (credential) => sameHash(secretHash, credential.secretHash))
+  return findConstantTime(credentials, (credential) => sameHash(secretHash, credential.secretHash))
 }
 
 /** The credential with this name and secret. An unknown name and a wrong secret are told apart by nothing. */
 export function findByName(credentials: Credential[], name: string, secret: string): Credential | undefined {
   const nameHash = hashSecret(name)
   const secretHash = hashSecret(secret)
-  return pick(
+  return findConstantTime(
     credentials,
     (credential) =>
       sameHash(nameHash, hashSecret(credential.name)) & sameHash(secretHash, credential.secretHash),
@@ -104,7 +104,7 @@ function parseScopes(label: string, text: string | undefined): Scope[] {
 }
 
 /** Looks at every credential, so that the time taken does not tell which one matched, or whether one did. */
-function pick(
+function findConstantTime(
   credentials: Credential[],
   matches: (credential: Credential) => number,
 ): Credential | undefined {

@@ -1,6 +1,6 @@
 import * as jose from 'jose'
 import { GatewayError } from '../errors.ts'
-import { clockTolerance, tokenRefused } from './access-tokens.ts'
+import { clockTolerance, invalidToken } from './access-tokens.ts'
 import type { Principal } from './credentials.ts'
 import { createIssuerKeys, type IssuerLog, issuerPolicy } from './issuer-keys.ts'
 import { isSameIssuer, mayFetch } from './issuer-metadata.ts'
@@ -50,9 +50,9 @@ export function createExternalIssuer(options: ExternalIssuerOptions): ExternalIs
       const { issuer, find } = await keys.current()
       const { payload, protectedHeader } = await jose
         .jwtVerify(token, find, { algorithms, issuer, requiredClaims: ['exp'], clockTolerance })
-        .catch((error) => Promise.reject(error instanceof GatewayError ? error : tokenRefused(error)))
+        .catch((error) => Promise.reject(error instanceof GatewayError ? error : invalidToken(error)))
       const flaw = kindFlaw(protectedHeader, payload) ?? audienceFlaw(payload, rules)
-      if (flaw) throw tokenRefused(flaw)
+      if (flaw) throw invalidToken(flaw)
       return principalOf(payload, rules, issuer)
     },
 
@@ -63,7 +63,7 @@ export function createExternalIssuer(options: ExternalIssuerOptions): ExternalIs
 function principalOf(claims: jose.JWTPayload, rules: ClaimRules, issuer: string): Principal {
   const names = [...clientClaims, 'sub']
   const claim = names.find((name) => typeof claims[name] === 'string' && claims[name])
-  if (!claim) throw tokenRefused(`it has none of the claims ${names.join(', ')}`)
+  if (!claim) throw invalidToken(`it has none of the claims ${names.join(', ')}`)
   return {
     kind: 'external',
     name: claims[claim] as string,

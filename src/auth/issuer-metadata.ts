@@ -15,7 +15,7 @@ export interface IssuerAddress {
 }
 
 /** Most bytes of an answer, after decompression. Published key sets have less than 50 KiB. */
-const maxAnswerBytes = 512 * 1024
+const maxResponseBytes = 512 * 1024
 
 /**
  * Fetches the metadata of an issuer (OpenID Connect Discovery, else RFC 8414) and then its keys. Redirects are not
@@ -76,8 +76,8 @@ async function fetchJson(url: URL, signal: AbortSignal): Promise<Record<string, 
   // Leaving the loop cancels the rest.
   for await (const chunk of response.body ?? []) {
     size += chunk.length
-    if (size > maxAnswerBytes)
-      throw new Error(`the answer of the issuer is larger than ${maxAnswerBytes} bytes`)
+    if (size > maxResponseBytes)
+      throw new Error(`the answer of the issuer is larger than ${maxResponseBytes} bytes`)
     chunks.push(chunk)
   }
   if (response.status !== 200) throw new Error(`${url.href} answers ${response.status}`)

@@ -65,12 +65,12 @@ export const callerVariables = {
 type Values = StaticDecode<TObject<typeof callerVariables>>
 
 /** Puts the variables of the external issuer together, and complains where they do not fit. */
-export function externalIssuer(values: Values, complaints: string[]): IssuerConfig | undefined {
+export function externalIssuer(values: Values, errors: string[]): IssuerConfig | undefined {
   const { OAUTH_ISSUER: issuerUrl, OAUTH_AUDIENCE: audiences } = values
-  if (issuerUrl && audiences.length === 0) complaints.push('OAUTH_AUDIENCE: is needed with OAUTH_ISSUER')
-  if (audiences.length > 0 && !issuerUrl) complaints.push('OAUTH_ISSUER: is needed with OAUTH_AUDIENCE')
+  if (issuerUrl && audiences.length === 0) errors.push('OAUTH_AUDIENCE: is needed with OAUTH_ISSUER')
+  if (audiences.length > 0 && !issuerUrl) errors.push('OAUTH_ISSUER: is needed with OAUTH_AUDIENCE')
   if (issuerUrl?.includes('/.well-known/'))
-    complaints.push('OAUTH_ISSUER: expected the issuer itself, without /.well-known/ and what follows it')
+    errors.push('OAUTH_ISSUER: expected the issuer itself, without /.well-known/ and what follows it')
   if (!issuerUrl || audiences.length === 0) return undefined
   return {
     issuerUrl,
@@ -85,8 +85,8 @@ export function externalIssuer(values: Values, complaints: string[]): IssuerConf
 }
 
 /** Texts, comma-separated. */
-function list(preset: string, description: string) {
-  return Type.Transform(Type.String({ default: preset, description }))
+function list(defaultValue: string, description: string) {
+  return Type.Transform(Type.String({ default: defaultValue, description }))
     .Decode((text) =>
       text
         .split(',')

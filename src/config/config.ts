@@ -10,7 +10,7 @@ import { platformDefinitions } from '../platform/registry.ts'
 import type { PlatformDefinition } from '../platform/tools.ts'
 import type { Policy } from '../publication/gateway.ts'
 import { callerVariables, externalIssuer, type IssuerConfig } from './callers.ts'
-import { duration, formats, retention, size } from './formats.ts'
+import { duration, formatMessages, retention, size } from './formats.ts'
 
 /** Every variable of the gateway itself; a platform's own stand in its adapter. The docs are made from this. */
 export const variables = Type.Object({
@@ -120,18 +120,18 @@ export interface Config {
  * @throws Error with one line that names every variable that is missing or wrong, and how; never its value
  */
 export function loadConfig(env: NodeJS.ProcessEnv): Config {
-  const complaints: string[] = []
-  const values = read(variables, env, complaints)
+  const errors: string[] = []
+  const values = read(variables, env, errors)
   const production = env.NODE_ENV === 'production'
-  const issuer = externalIssuer(values, complaints)
-  const platforms = choosePlatforms(values, env, complaints)
+  const issuer = externalIssuer(values, errors)
+  const platforms = choosePlatforms(values, env, errors)
   // Outside production `server.ts` makes up for both.
-  if (production && !values.PLATFORM && !values.PLATFORMS) complaints.unshift('PLATFORM: is missing')
+  if (production && !values.PLATFORM && !values.PLATFORMS) errors.unshift('PLATFORM: is missing')
   if (production && ![env.API_KEYS, env.OAUTH_CLIENTS, env.OAUTH_ISSUER].some((text) => text?.trim()))
-    complaints.push('API_KEYS: is missing, and so are OAUTH_CLIENTS and OAUTH_ISSUER')
+    errors.push('API_KEYS: is missing, and so are OAUTH_CLIENTS and OAUTH_ISSUER')
   if (production && values.OAUTH_CLIENTS?.length && !values.OAUTH_SIGNING_KEY && !env.GATEWAY_SECRET?.trim())
-    complaints.push('GATEWAY_SECRET: is missing and OAUTH_CLIENTS require it (npm run secret makes one)')
-  if (complaints.length > 0) throw new Error(complaints.join('; '))
+    errors.push('GATEWAY_SECRET: is missing and OAUTH_CLIENTS require it (npm run secret makes one)')
+  if (errors.length > 0) throw new Error(errors.join('; '))
   return {
     production,
     host: values.HOST,
@@ -185,7 +185,7 @@ export function loadConfig(env: NodeJS.ProcessEnv): Config {
 
 type Values = StaticDecode<typeof variables>
 
-function choosePlatforms(values: Values, env: NodeJS.ProcessEnv, complaints: string[]): Config['platforms'] {
+function choosePlatforms(values: Values, env: NodeJS.ProcessEnv, errors: string[]): Config['platforms'] {
   const variable = values.PLATFORMS ? 'PLATFORMS' : 'PLATFORM'
   const given = values[variable]
   if (given === undefined) return []
@@ -193,44 +193,44 @@ function choosePlatforms(values: Values, env: NodeJS.ProcessEnv, complaints: str
     .split(',')
     .map((name) => name.trim())
     .filter(Boolean)
-  if (names.length === 0) complaints.push(`${variable}: names no platform`)
+  if (names.length === 0) errors.push(`${variable}: names no platform`)
   const known = platformDefinitions.map((definition) => definition.name).join(', ')
   return [...new Set(names)].flatMap((name) => {
     const definition = platformDefinitions.find((candidate) => candidate.name === name)
-    if (definition) return { definition, variables: read(definition.variables, env, complaints) }
-    complaints.push(`${variable}: ${name} is not one of ${known}`)
+    if (definition) return { definition, variables: read(definition.variables, env, errors) }
+    errors.push(`${variable}: ${name} is not one of ${known}`)
     return []
   })
 }
 
 /**
  * Picks a schema's variables from the environment; an empty one counts as not set. What is missing or wrong is added
- * to the complaints and left out.
+ * to the errors and left out.
  */
-function read<T extends TObject>(schema: T, env: NodeJS.ProcessEnv, complaints: string[]): StaticDecode<T> {
+function read<T extends TObject>(schema: T, env: NodeJS.ProcessEnv, errors: string[]): StaticDecode<T> {
   const entries = Object.entries(schema.properties).flatMap(([name, property]) => {
     const value = Value.Convert(property, Value.Default(property, env[name] || undefined))
     if (value === undefined && TypeGuard.IsOptional(property)) return []
     try {
       return [[name, Value.Decode(property, value)]]
     } catch (error) {
-      complaints.push(`${name}: ${complaintOf(error)}`)
+      errors.push(`${name}: ${messageOf(error)}`)
       return []
     }
   })
   return Object.fromEntries(entries)
 }
 
-function complaintOf(error: unknown): string {
-  if (error instanceof TransformDecodeCheckError) return complaint(error.error)
+function messageOf(error: unknown): string {
+  if (error instanceof TransformDecodeCheckError) return validationMessage(error.error)
   if (error instanceof TransformDecodeError) return error.message
   throw error
 }
 
 /** `missing` in a schema says how to do without the variable. */
-function complaint({ value, schema, message }: ValueError): string {
+function validationMessage({ value, schema, message }: ValueError): string {
   if (value === undefined) return schema.missing ? `is missing (${schema.missing})` : 'is missing'
-  if (schema.format) return formats[schema.format] ?? message.toLowerCase()
+  if (schema.format) return formatMessages[schema.format] ?? message.toLowerCase()
   if (!schema.anyOf) return message.toLowerCase()
   return `expected one of ${schema.anyOf.map((literal: { const: string }) => literal.const).join(', ')}`
 }

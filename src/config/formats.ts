@@ -3,7 +3,7 @@ import { FormatRegistry, Type } from '@sinclair/typebox'
 import ms from 'ms'
 
 /** What each format wants, in plain words. */
-export const formats: Record<string, string> = {
+export const formatMessages: Record<string, string> = {
   url: 'expected a URL that begins with http:// or https://',
   base: 'expected a URL that begins with http:// or https://, without ? and #',
   addresses: 'expected IP addresses or networks such as 10.0.0.0/8, comma-separated',
@@ -26,17 +26,17 @@ FormatRegistry.Set(
 const dayMs = 24 * 3_600_000
 
 /** A duration in text, milliseconds once read. Node's timers hold no more than 24.8 days. */
-export function duration(preset: string, description: string) {
-  return boundedDuration(preset, description, 24)
+export function duration(defaultValue: string, description: string) {
+  return boundedDuration(defaultValue, description, 24)
 }
 
 /** A duration that no timer waits for. */
-export function retention(preset: string, description: string) {
-  return boundedDuration(preset, description, 3_650)
+export function retention(defaultValue: string, description: string) {
+  return boundedDuration(defaultValue, description, 3_650)
 }
 
-function boundedDuration(preset: string, description: string, mostDays: number) {
-  return Type.Transform(Type.String({ default: preset, description }))
+function boundedDuration(defaultValue: string, description: string, mostDays: number) {
+  return Type.Transform(Type.String({ default: defaultValue, description }))
     .Decode((text) => {
       const value = /^[\d.]+ ?(ms|s|m|h|d)$/.test(text) ? ms(text as ms.StringValue) : undefined
       if (value === undefined || !(value > 0))
@@ -48,7 +48,7 @@ function boundedDuration(preset: string, description: string, mostDays: number) 
 }
 
 /** A size in text, bytes once read. */
-export function size(preset: string, description: string) {
+export function size(defaultValue: string, description: string) {
   const units: Record<string, number> = {
     '': 1,
     B: 1,
@@ -57,7 +57,7 @@ export function size(preset: string, description: string) {
     GiB: 2 ** 30,
     TiB: 2 ** 40,
   }
-  return Type.Transform(Type.String({ default: preset, description }))
+  return Type.Transform(Type.String({ default: defaultValue, description }))
     .Decode((text) => {
       const [, number, unit] = /^(\d+(?:\.\d+)?) ?([KMGT]iB|B|)$/.exec(text) ?? []
       if (number === undefined || unit === undefined)

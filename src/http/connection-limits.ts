@@ -30,11 +30,11 @@ export function limitConnections(
   server.maxConnections = maxConnections
   server.timeout = responseIdleMs
   limitPipelining(server)
-  let quietUntil = 0
+  let nextReportAt = 0
   server.on('drop', () => {
     server.closeIdleConnections()
-    if (performance.now() < quietUntil) return
-    quietUntil = performance.now() + reportIntervalMs
+    if (performance.now() < nextReportAt) return
+    nextReportAt = performance.now() + reportIntervalMs
     onRefused()
   })
 }

@@ -29,7 +29,7 @@ declare module 'fastify' {
  * A body that is read as a whole, such as JSON, has to be there soon, however its bytes drip. Content is not cut
  * here: it has its own rule for standing still.
  */
-export function cutSlowBodies(server: FastifyInstance): void {
+export function enforceBodyDeadline(server: FastifyInstance): void {
   server.addHook('preParsing', ({ raw, headers, routeOptions }, reply, payload, done) => {
     // A body that was malformed before anything read it would never end.
     const error = bodyErrorOf(raw)
@@ -39,7 +39,7 @@ export function cutSlowBodies(server: FastifyInstance): void {
     const type = headers['content-type']?.split(';', 1)[0]?.trim().toLowerCase() ?? ''
     if (streamedTypes.includes(type) && !routeOptions.config.readsWholeBody) return
     // Whoever reads the body responds with this error.
-    const timer = setTimeout(() => failBody(raw, lateRequest()), requestDeadline).unref()
+    const timer = setTimeout(() => failBody(raw, requestTimeout()), requestDeadline).unref()
     const stop = () => clearTimeout(timer)
     raw.once('end', stop).once('close', stop)
     // What a rejected request goes on sending is not a body any more.
@@ -47,6 +47,6 @@ export function cutSlowBodies(server: FastifyInstance): void {
   })
 }
 
-export function lateRequest(): GatewayError {
+export function requestTimeout(): GatewayError {
   return new GatewayError('request-timeout', `it was not complete after ${requestDeadline / 1000} s`)
 }

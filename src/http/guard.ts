@@ -22,7 +22,7 @@ export function createScopeGuard(authenticate: Authenticate): RequireScope {
   return (scope) => async (request, reply) => {
     const authorization = authorizationOf(request)
     const principal = await authenticate(authorization).catch((error: unknown) => {
-      throw challenged(reply, authorization, error)
+      throw addChallenge(reply, authorization, error)
     })
     if (!principal.scopes.has(scope)) {
       challenge(reply, { error: 'insufficient_scope', scope })
@@ -39,7 +39,7 @@ function authorizationOf({ raw }: FastifyRequest): string | undefined {
 }
 
 /** RFC 6750 §3.1: a request without any bearer token is told no error code. */
-function challenged(reply: FastifyReply, authorization: string | undefined, error: unknown): unknown {
+function addChallenge(reply: FastifyReply, authorization: string | undefined, error: unknown): unknown {
   if (!(error instanceof GatewayError) || error.code !== 'unauthorized') return error
   challenge(
     reply,

@@ -10,7 +10,7 @@ const minute = 60_000
  * Route option of the token endpoint, a guard against guessing secrets: so many requests a minute from one address
  * (IPv6: one /64). A client needs one token a quarter of an hour.
  */
-export const tokenAttempts = { max: 30, timeWindow: minute }
+export const tokenRateLimit = { max: 30, timeWindow: minute }
 
 /**
  * Route option of the platforms' webhooks: so many requests a second from one address. Each platform sends from its own

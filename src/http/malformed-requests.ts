@@ -3,9 +3,9 @@ import { STATUS_CODES } from 'node:http'
 import type { Socket } from 'node:net'
 import type { ConnectionError, FastifyInstance } from 'fastify'
 import { GatewayError, problems } from '../errors.ts'
-import { lateRequest } from './connections.ts'
+import { requestTimeout } from './connections.ts'
 import { failBody, isParsingStopped, isSurplus, stopParsing } from './parsing.ts'
-import { document } from './problem.ts'
+import { problemDocument } from './problem.ts'
 import { closeAfterResponses, incompleteRequest } from './requests-in-progress.ts'
 
 /** What to send instead, by the parser's code and reason. The first pattern that matches counts. */
@@ -54,7 +54,7 @@ export function rejectMalformedRequest(this: FastifyInstance, error: ConnectionE
   const isRequest = (timedOut || error.code?.startsWith('HPE_')) && socket.bytesRead > 0
   if (!isRequest || !socket.writable) return void socket.destroy()
 
-  const problem = timedOut ? lateRequest() : problemOf(error)
+  const problem = timedOut ? requestTimeout() : problemOf(error)
   const request = incompleteRequest(socket)
   if (request) {
     stopParsing(socket)
@@ -94,7 +94,7 @@ function problemOf(error: ConnectionError): GatewayError {
 
 function responseTo(problem: GatewayError, requestId: string): string {
   const { status } = problems[problem.code]
-  const body = JSON.stringify({ ...document(problem), requestId })
+  const body = JSON.stringify({ ...problemDocument(problem), requestId })
   const headers = {
     Date: new Date().toUTCString(),
     'Content-Type': 'application/problem+json',

@@ -1,7 +1,7 @@
 import type { FastifyRequest } from 'fastify'
 import { GatewayError } from '../errors.ts'
 import type { Incoming } from '../publication/upload.ts'
-import { lateRequest, requestDeadline } from './connections.ts'
+import { requestDeadline, requestTimeout } from './connections.ts'
 import { type FormFraming, isPossibleSize, lookahead, possibleSizes } from './form-size.ts'
 import { FormStream } from './form-stream.ts'
 import { parseHeaderValue } from './media-type.ts'
@@ -45,11 +45,11 @@ export async function readForm(request: FastifyRequest, names: readonly string[]
   stream.once('error', reject)
   const { raw } = request
   const cut = (cause?: unknown) => {
-    if (!raw.readableEnded) stream.destroy(cutShort(cause))
+    if (!raw.readableEnded) stream.destroy(truncatedForm(cause))
   }
   raw.once('close', cut).once('error', cut)
   if (raw.destroyed) cut()
-  const timer = setTimeout(() => stream.destroy(lateRequest()), requestDeadline).unref()
+  const timer = setTimeout(() => stream.destroy(requestTimeout()), requestDeadline).unref()
   raw.pipe(stream)
   try {
     return await form
@@ -103,7 +103,7 @@ function incomingFile(source: FormStream, framing: FormFraming, size: number | n
   }
 }
 
-function cutShort(cause: unknown): GatewayError {
+function truncatedForm(cause: unknown): GatewayError {
   if (cause instanceof GatewayError) return cause
   return new GatewayError('incomplete-upload', 'The form ended before its closing boundary. Send it again.', {
     cause,

@@ -2,7 +2,7 @@ import type { IncomingMessage } from 'node:http'
 import type { Socket } from 'node:net'
 import { Readable } from 'node:stream'
 import type { GatewayError } from '../errors.ts'
-import { bytesPassed } from '../publication/buffer-collector.ts'
+import { countStreamedBytes } from '../publication/buffer-collector.ts'
 
 const stopped = new WeakSet<Socket>()
 const bodyErrors = new WeakMap<IncomingMessage, GatewayError>()
@@ -18,7 +18,7 @@ export function stopParsing(socket: Socket): void {
   socket.removeAllListeners('data').removeAllListeners('end')
   // A listener for data also ends the parser's direct access to the handle. If the parser had paused the handle, the
   // stream still waits for the read that it began before the parser took over: the empty chunk ends it.
-  socket.on('data', ({ length }) => bytesPassed(length))
+  socket.on('data', ({ length }) => countStreamedBytes(length))
   // Fastify's `inject` has a socket that is no stream.
   if (!(socket instanceof Readable)) return
   socket.push('')

@@ -16,7 +16,7 @@ const codesByStatus: Record<number, ProblemCode> = {
 }
 
 /** Characters of a text in a problem document. */
-const longestMessage = 500
+const maxMessageLength = 500
 
 /** What a 503 advises when nobody knows better, in seconds. */
 const defaultRetryAfter = 5
@@ -73,7 +73,11 @@ function slashAtEnd(): GatewayError {
 }
 
 /** Answers a path that cannot be read; Fastify finds that out before any route or hook. */
-export function refusePath(_error: FastifyError, request: FastifyRequest, reply: FastifyReply): void {
+export function rejectMalformedPath(
+  _error: FastifyError,
+  request: FastifyRequest,
+  reply: FastifyReply,
+): void {
   reply.header('x-request-id', request.id)
   const problem = new GatewayError('invalid-request', 'the path is malformed or too long')
   announceIfEarly(reply, () => sendProblem(problem, request, reply))
@@ -92,17 +96,17 @@ export function sendProblem(
     .code(status)
     .type('application/problem+json')
     .header('cache-control', 'no-store')
-    .send({ ...document(problem), instance: harmlessPath(request.url), requestId: request.id })
+    .send({ ...problemDocument(problem), instance: harmlessPath(request.url), requestId: request.id })
 }
 
 /** The document of a problem that has no request yet. Whatever it repeats of the request is shortened. */
-export function document({ code, message, errors }: GatewayError): object {
+export function problemDocument({ code, message, errors }: GatewayError): object {
   const { status, title } = problems[code]
   const short = errors?.map((error) => ({
     path: shortened(error.path),
-    message: shortened(error.message, longestMessage),
+    message: shortened(error.message, maxMessageLength),
   }))
-  const detail = shortened(message, longestMessage)
+  const detail = shortened(message, maxMessageLength)
   return { type: `/problems/${code}`, title, status, detail, code, ...(short && { errors: short }) }
 }
 
@@ -110,7 +114,7 @@ export function document({ code, message, errors }: GatewayError): object {
 function causeOf({ code, cause }: GatewayError): object {
   if (cause === undefined) return {}
   if (problems[code].status >= 500) return { err: cause }
-  return { reason: shortened(cause instanceof Error ? cause.message : String(cause), longestMessage) }
+  return { reason: shortened(cause instanceof Error ? cause.message : String(cause), maxMessageLength) }
 }
 
 function toGatewayError(error: FastifyError | GatewayError, request: FastifyRequest): GatewayError {

@@ -31,7 +31,7 @@ const validatorCompiler: FastifySchemaCompiler<TSchema> = ({ schema, httpPart, .
   return (given: unknown) => {
     const value = httpPart === 'querystring' ? readIntegers(schema, given) : given
     if (compiled.Check(value)) return { value }
-    const errors = complaintsOf(compiled.Errors(value))
+    const errors = fieldErrors(compiled.Errors(value))
     return { error: errors.map(({ path, message }) => ({ instancePath: path, message })) as never }
   }
 }
@@ -48,18 +48,18 @@ function readIntegers({ properties }: TSchema, query: unknown): unknown {
 /** @throws GatewayError `invalid-request` that names the wrong fields */
 export function validate<T extends TSchema>(schema: T, value: unknown): Static<T> {
   if (Value.Check(schema, value)) return value
-  throw new GatewayError('invalid-request', undefined, { errors: complaintsOf(Value.Errors(schema, value)) })
+  throw new GatewayError('invalid-request', undefined, { errors: fieldErrors(Value.Errors(schema, value)) })
 }
 
-function* withMessages(errors: Iterable<ValueError>) {
+function* readMessages(errors: Iterable<ValueError>) {
   for (const error of errors) yield { path: error.path, message: messageOf(error) }
 }
 
-function complaintsOf(errors: Iterable<ValueError>) {
-  return firstPerPath(withMessages(errors))
+function fieldErrors(errors: Iterable<ValueError>) {
+  return firstPerPath(readMessages(errors))
 }
 
-const formats: Record<string, string> = {
+const formatMessages: Record<string, string> = {
   line: 'must be one line of text, without control characters',
   text: 'must be text, without NUL and control characters of the C1 set',
 }
@@ -81,7 +81,7 @@ function messageOf({ type, schema, message }: ValueError): string {
     case ValueErrorType.StringPattern:
       return 'must not be empty'
     case ValueErrorType.StringFormat:
-      return formats[schema.format] ?? message
+      return formatMessages[schema.format] ?? message
     case ValueErrorType.Union: {
       const choices = schema.anyOf.map((choice: TSchema) => choice.const)
       return choices.includes(undefined) ? message : `must be one of ${choices.join(', ')}`

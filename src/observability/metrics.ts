@@ -26,7 +26,7 @@ export interface MetricsSources {
   /** Sampled at scrape time. */
   store: VideoStore
   /** Sampled at scrape time. */
-  uploadsUnderWay: () => number
+  uploadsInProgress: () => number
   /** Names of the configured platforms: their series exist from the start, at 0. */
   platforms: readonly string[]
 }
@@ -142,7 +142,7 @@ export function createMetrics(state: MetricsSources): Metrics {
     help: 'Uploads under way in this process',
     registers,
     collect() {
-      this.set(state.uploadsUnderWay())
+      this.set(state.uploadsInProgress())
     },
   })
   new Gauge({

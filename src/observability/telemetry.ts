@@ -25,9 +25,9 @@ import { harmlessPath } from './redaction.ts'
 import type { TraceOf } from './tracing.ts'
 
 /** Between two lines about traces that get lost. Milliseconds. */
-const complaintInterval = 10 * 60_000
+const reportIntervalMs = 10 * 60_000
 /** What a collector that does not answer may cost the end of the process. Milliseconds. */
-const longestFlush = 3_000
+const flushTimeoutMs = 3_000
 
 /**
  * Makes spans of the requests and of all HTTP calls, and sends them by OTLP over HTTP to where the environment says
@@ -36,13 +36,13 @@ const longestFlush = 3_000
  * @throws Error with one line that names the variable and what is wrong
  */
 export function startTelemetry(log: Log): () => Promise<void> {
-  let complainedAt = Number.NEGATIVE_INFINITY
-  const complain = (error: unknown) => {
-    if (performance.now() - complainedAt < complaintInterval) return
-    complainedAt = performance.now()
+  let reportedAt = Number.NEGATIVE_INFINITY
+  const reportLoss = (error: unknown) => {
+    if (performance.now() - reportedAt < reportIntervalMs) return
+    reportedAt = performance.now()
     log.warn({ reason: error instanceof Error ? error.message : String(error) }, 'traces get lost')
   }
-  setGlobalErrorHandler(complain)
+  setGlobalErrorHandler(reportLoss)
 
   const provider = new TracerProvider({
     resource: defaultResource()
@@ -54,16 +54,19 @@ export function startTelemetry(log: Log): () => Promise<void> {
   trace.setGlobalTracerProvider(provider)
   context.setGlobalContextManager(new AsyncLocalStorageContextManager())
   propagation.setGlobalPropagator(new W3CTraceContextPropagator())
-  new UndiciInstrumentation({ startSpanHook: harmlessUrl })
+  new UndiciInstrumentation({ startSpanHook: redactUrl })
 
   return async () => {
-    const flushed = provider.shutdown().catch(complain)
-    await Promise.race([flushed, new Promise((resolve) => setTimeout(resolve, longestFlush).unref())])
+    const flushed = provider.shutdown().catch(reportLoss)
+    await Promise.race([flushed, new Promise((resolve) => setTimeout(resolve, flushTimeoutMs).unref())])
   }
 }
 
 /** Begins the span of a request, below the caller's if it named one; probes and scrapes have none. */
-export const spanOf: TraceOf = ({ raw, method, url, protocol, routeOptions: { url: route } }, reply) => {
+export const startRequestSpan: TraceOf = (
+  { raw, method, url, protocol, routeOptions: { url: route } },
+  reply,
+) => {
   if (route && /^\/(health|metrics)\b/.test(route)) return undefined
   const parent = propagation.extract(ROOT_CONTEXT, raw.headers)
   const attributes = {
@@ -99,7 +102,7 @@ export const spanOf: TraceOf = ({ raw, method, url, protocol, routeOptions: { ur
  * What of a called URL may be told. Queries hold signatures and tokens; and a URL that is called without our
  * credentials, as for an upload, needs none: whoever knows it may use it.
  */
-function harmlessUrl({ origin, path, headers }: UndiciRequest) {
+function redactUrl({ origin, path, headers }: UndiciRequest) {
   const url = new URL(path, origin)
   const names = [headers].flat(2).map((text) => text.toLowerCase())
   if (!names.includes('authorization')) url.pathname = '/'

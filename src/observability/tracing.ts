@@ -24,7 +24,7 @@ declare module 'fastify' {
 const current = new AsyncLocalStorage<Trace>()
 
 /** Puts the trace of each request around its handler, and its id into the request's log lines. */
-export function traceRequests(server: FastifyInstance, traceOf: TraceOf = callersTrace): void {
+export function traceRequests(server: FastifyInstance, traceOf: TraceOf = incomingTrace): void {
   server.addHook('onRequest', (request, reply, done) => {
     const trace = traceOf(request, reply)
     if (trace) {
@@ -62,7 +62,7 @@ export function withTraceId(log: Log): Log {
  * What the caller sent, to be passed on as it is (https://www.w3.org/TR/trace-context/): one valid `traceparent`, and
  * then `tracestate`. Later versions may say more than the four fields of 00.
  */
-function callersTrace({ raw: { headers } }: FastifyRequest): Trace | undefined {
+function incomingTrace({ raw: { headers } }: FastifyRequest): Trace | undefined {
   const { traceparent, tracestate } = headers
   if (typeof traceparent !== 'string') return undefined
   const [, version, traceId, more] =

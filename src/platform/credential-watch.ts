@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { GatewayError } from '../errors.ts'
-import { isPassing } from './http/failures.ts'
+import { isTransient } from './http/failures.ts'
 import type { VideoPlatform } from './platform.ts'
 import type { Log } from './tools.ts'
 
@@ -71,5 +71,5 @@ function resultOf(error: unknown): 'valid' | keyof typeof messages {
   if (error === undefined) return 'valid'
   if (error instanceof GatewayError && error.code === 'platform-unauthorized') return 'invalid'
   const timedOut = error instanceof Error && error.name === 'TimeoutError'
-  return timedOut || isPassing(error) ? 'unavailable' : 'unexpected'
+  return timedOut || isTransient(error) ? 'unavailable' : 'unexpected'
 }

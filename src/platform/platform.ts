@@ -2,7 +2,7 @@ import type { Readable } from 'node:stream'
 import { GatewayError } from '../errors.ts'
 
 /** What the back office wants to publish. `id` is the gateway's own id, for platforms that can carry it. */
-export interface Draft {
+export interface VideoDraft {
   id: string
   title: string
   description: string | null
@@ -124,10 +124,10 @@ export interface VideoPlatform {
   acceptsMaxSize?(maxSize: number): boolean
 
   /** Creates the slot. A platform that makes its slot at the upload answers with two nulls. */
-  provision(draft: Draft, call: Call): Promise<Slot>
+  provision(draft: VideoDraft, call: Call): Promise<Slot>
 
   /** Looks for every slot that bears the draft's id, where the platform's API can. */
-  find?(draft: Draft, call: Call): Promise<Slot[]>
+  find?(draft: VideoDraft, call: Call): Promise<Slot[]>
 
   /** Whether both are the same slot; without it, the same `videoId` is. */
   isSame?(one: Slot, other: Slot): boolean
@@ -136,7 +136,7 @@ export interface VideoPlatform {
    * Streams the content into the slot and resolves when the platform has taken all of it.
    * A slot whose earlier upload was cut takes this one. Destroys `content.stream` when it fails.
    */
-  upload(slot: Slot, draft: Draft, content: Content, call: Call): Promise<void>
+  upload(slot: Slot, draft: VideoDraft, content: Content, call: Call): Promise<void>
 
   /** Where the platform stands with the video. */
   status(slot: Slot, call: Call): Promise<ProcessingStatus>
@@ -171,7 +171,7 @@ export class VideoMissingError extends GatewayError {
 }
 
 /** For `catch`: a video, or a part of one, that the platform does not have is undefined. @throws every other failure */
-export function missingIsUndefined(error: unknown): undefined {
+export function ignoreMissing(error: unknown): undefined {
   if (!(error instanceof VideoMissingError)) throw error
 }
 

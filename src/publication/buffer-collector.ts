@@ -13,7 +13,7 @@ let passed = 0
  * outside V8's heap, so that V8 itself waits: for some 100 MiB of them, and then for a full collection, a quarter of an
  * upload's CPU. A young one takes about a millisecond (docs/performance.md).
  */
-export function bytesPassed(count: number): void {
+export function countStreamedBytes(count: number): void {
   passed += count
   if (passed < step) return
   passed = 0

@@ -3,6 +3,7 @@ import { CircuitOpenError, type Thumbnail, type VideoInfo, VideoMissingError } f
 import { advance } from './advance.ts'
 import { backoffDelay } from './backoff.ts'
 import { callFor } from './call.ts'
+import { finishDeletion, undo } from './delete.ts'
 import { type Gateway, platformOf } from './gateway.ts'
 import { hintPauseMs } from './hint.ts'
 import { type Hold, holding, isHeld } from './hold.ts'
@@ -11,13 +12,12 @@ import { recoverProvisioning } from './provision.ts'
 import { recheck } from './recheck.ts'
 import { reconcileUpload } from './reconcile.ts'
 import { spread } from './refresh.ts'
-import { finishRemoval, undo } from './remove.ts'
 import { storeResult } from './store-retry.ts'
 import { reportFailure, reportSuccess } from './trouble.ts'
 import type { Video } from './video.ts'
 
 /** A platform that asks for more patience than this is asked again anyway. Milliseconds. */
-export const longestRetryAfter = 600_000
+export const maxPollRetryAfterMs = 600_000
 
 /** What a check leaves for the next one. */
 interface Outcome {
@@ -34,7 +34,7 @@ export async function check(gateway: Gateway, video: Video): Promise<void> {
   if (video.stage === 'ready' && !isToUndo(gateway, video)) return recheck(gateway, video)
   let outcome: Outcome
   try {
-    outcome = (await holding(gateway, video, (hold) => carryOn(gateway, video, hold))) ?? {}
+    outcome = (await holding(gateway, video, (hold) => runStage(gateway, video, hold))) ?? {}
   } catch (failure) {
     outcome = { failure }
   }
@@ -49,7 +49,7 @@ export async function check(gateway: Gateway, video: Video): Promise<void> {
   }
 }
 
-async function carryOn(gateway: Gateway, video: Video, hold: Hold): Promise<Outcome | undefined> {
+async function runStage(gateway: Gateway, video: Video, hold: Hold): Promise<Outcome | undefined> {
   if (isToUndo(gateway, video)) {
     await undo(gateway, video)
     return
@@ -64,7 +64,7 @@ async function carryOn(gateway: Gateway, video: Video, hold: Hold): Promise<Outc
     case 'processing':
       return checkProcessing(gateway, video, hold)
     case 'deleting':
-      await finishRemoval(gateway, hold)
+      await finishDeletion(gateway, hold)
       return
     default:
       // Nothing is due in the other stages: a change came between the claim and now.
@@ -127,7 +127,7 @@ async function reschedule(gateway: Gateway, video: Video, { evidence, failure }:
   const retryAfter = failure instanceof GatewayError ? failure.retryAfter : undefined
   // While the circuit is open nobody was asked.
   const asked = !(failure instanceof CircuitOpenError)
-  const wait = retryAfter === undefined ? 0 : Math.min(retryAfter * 1000, longestRetryAfter)
+  const wait = retryAfter === undefined ? 0 : Math.min(retryAfter * 1000, maxPollRetryAfterMs)
   const checks = asked ? video.checks + 1 : video.checks
   const delay = Math.max(backoffDelay(gateway.policy.backoff, checks), wait)
   let wakeIn: number | undefined
@@ -152,7 +152,7 @@ function isToUndo({ store }: Gateway, { stage, undoAt }: Video): boolean {
 
 /** Steps of ten minutes: a plan further ahead would count as made before the clock was set back. */
 function undoCheckAt({ undoAt }: Video, now: number): number | null {
-  return undoAt === null ? null : Math.min(undoAt, now + longestRetryAfter)
+  return undoAt === null ? null : Math.min(undoAt, now + maxPollRetryAfterMs)
 }
 
 /** The process is ending: another one may check the row at once. */

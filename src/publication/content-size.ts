@@ -26,7 +26,7 @@ const announceSize =
 export async function sizeFor(
   platform: VideoPlatform,
   { size, possibleSizes }: IncomingSize,
-): Promise<Pick<ContentOptions, 'size' | 'maxSize' | 'minSize' | 'wrongSize'>> {
+): Promise<Pick<ContentOptions, 'size' | 'maxSize' | 'minSize' | 'onSizeMismatch'>> {
   const { name } = platform
   if (size !== null || !platform.lengthRequired) return { size }
   const possible = (await possibleSizes?.()) ?? []
@@ -40,7 +40,7 @@ export async function sizeFor(
     return { size: null, maxSize, minSize: Math.min(...possible) }
   return {
     size: likely,
-    wrongSize: () =>
+    onSizeMismatch: () =>
       new GatewayError(
         'length-required',
         `${name} requires the length of the file, and it cannot be computed from this form. ${announceSize}`,

@@ -1,8 +1,8 @@
 import { Readable } from 'node:stream'
 import { GatewayError } from '../errors.ts'
 import type { Content } from '../platform/platform.ts'
-import { bytesPassed } from './buffer-collector.ts'
-import { watchIdle } from './idle-watch.ts'
+import { countStreamedBytes } from './buffer-collector.ts'
+import { createIdleTimer } from './idle-timer.ts'
 import { createMeter, incomplete, type Meter, type MeterOptions } from './meter.ts'
 
 /** Bytes that have to be there before a file can be judged: the first box's size and its type. */
@@ -37,16 +37,16 @@ export interface IncomingContent extends Content, Pick<Meter, 'received' | 'comp
 export async function openContent(source: Readable, options: ContentOptions): Promise<IncomingContent> {
   const meter = createMeter(options)
   const failed = new AbortController()
-  const idle = watchIdle(options.idleTimeout, fail)
+  const idle = createIdleTimer(options.idleTimeout, fail)
   /** The platform asked for more than it got. */
-  let wanted = false
-  const turns = takeTurns(source, () => wanted && !stream.destroyed)
+  let readRequested = false
+  const turns = takeTurns(source, () => readRequested && !stream.destroyed)
 
   const stream = new Readable({
     highWaterMark: 0,
     read() {
       if (meter.complete()) return
-      wanted = true
+      readRequested = true
       idle.waitFor('caller')
       turns.go()
     },
@@ -69,7 +69,7 @@ export async function openContent(source: Readable, options: ContentOptions): Pr
   else if (source.destroyed) onBroken(source.errored ?? undefined)
 
   try {
-    await judgeHead(source, failed.signal)
+    await checkFileType(source, failed.signal)
   } catch (error) {
     fail(error as GatewayError)
     throw error
@@ -90,12 +90,12 @@ export async function openContent(source: Readable, options: ContentOptions): Pr
   }
 
   function onData(chunk: Buffer) {
-    bytesPassed(chunk.length)
+    countStreamedBytes(chunk.length)
     attempt(() => {
       const passing = meter.take(chunk)
-      if (passing) wanted = stream.push(passing)
-      idle.waitFor(wanted ? 'caller' : 'platform')
-      if (!wanted) source.pause()
+      if (passing) readRequested = stream.push(passing)
+      idle.waitFor(readRequested ? 'caller' : 'platform')
+      if (!readRequested) source.pause()
       turns.count(chunk.length)
     })
   }
@@ -139,19 +139,19 @@ export async function openContent(source: Readable, options: ContentOptions): Pr
  */
 function takeTurns(source: Readable, isWanted: () => boolean) {
   let bytes = 0
-  let resting = false
+  let yielding = false
   return {
     go() {
-      if (!resting) source.resume()
+      if (!yielding) source.resume()
     },
     count(length: number) {
       bytes += length
       if (bytes <= turnBytes) return
       bytes = 0
-      resting = true
+      yielding = true
       source.pause()
       setImmediate(() => {
-        resting = false
+        yielding = false
         if (isWanted()) source.resume()
       })
     },
@@ -162,7 +162,7 @@ function takeTurns(source: Readable, isWanted: () => boolean) {
  * Waits for the first bytes of the source, and puts them back. An mp4 starts with an `ftyp` box (ISO/IEC 14496-12 §4.3).
  * @throws GatewayError when it does not, or the reason of the signal
  */
-async function judgeHead(source: Readable, signal: AbortSignal): Promise<void> {
+async function checkFileType(source: Readable, signal: AbortSignal): Promise<void> {
   signal.throwIfAborted()
   const { promise, resolve, reject } = Promise.withResolvers<void>()
   let head = Buffer.alloc(0)

@@ -46,7 +46,7 @@ export interface RecheckPolicy {
 }
 
 /** An upload that runs in this process. */
-export interface LiveUpload {
+export interface ActiveUpload {
   content: IncomingContent
   /** Resolves when it is over, well or not. */
   done: Promise<void>
@@ -73,7 +73,7 @@ export interface Gateway {
   defaultPlatform: string
   policy: Policy
   leases: LeaseWatch
-  uploads: Map<string, LiveUpload>
+  uploads: Map<string, ActiveUpload>
   /** The work on videos in this process that has a time limit. */
   works: Set<Work>
   refreshes: Refreshes
@@ -90,7 +90,7 @@ export interface Gateway {
 }
 
 /** @throws GatewayError when there is no such video, or no more */
-export async function visibleVideo(gateway: Gateway, id: string): Promise<Video> {
+export async function requireVideo(gateway: Gateway, id: string): Promise<Video> {
   const video = await gateway.store.find(id)
   if (!video || video.stage === 'provisioning') throw new GatewayError('video-not-found')
   if (isDeleted(video)) throw new GatewayError('video-deleted')

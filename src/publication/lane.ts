@@ -1,6 +1,6 @@
 import type { CircuitState } from '../platform/tools.ts'
 import { createAlarm } from './alarm.ts'
-import { check, longestRetryAfter } from './check.ts'
+import { check, maxPollRetryAfterMs } from './check.ts'
 import type { Gateway } from './gateway.ts'
 import { StoreBusyError } from './store.ts'
 import type { Video } from './video.ts'
@@ -35,7 +35,7 @@ export function startLane(gateway: Gateway, platform: string): Lane {
   const { pollConcurrency, claim, backoff, recheck } = gateway.policy
   // No check is planned further ahead than this; one that is was planned before the clock was set back.
   const longestDelay = Math.max(backoff.initial, backoff.max * (1 + backoff.jitter))
-  const horizon = Math.max(claim, longestDelay, longestRetryAfter) + 10_000
+  const horizon = Math.max(claim, longestDelay, maxPollRetryAfterMs) + 10_000
   const readyHorizon = Math.max(claim, recheck.interval * 1.2) + 10_000
   const readyPlaces = Math.max(1, Math.floor(pollConcurrency * readyShare))
   const running = new Set<Promise<void>>()
@@ -47,21 +47,21 @@ export function startLane(gateway: Gateway, platform: string): Lane {
   /** Since when the store has failed every look, on the monotonic clock. */
   let awaySince: number | undefined
   /** More rows may be due than there were places. */
-  let full = false
+  let saturated = false
 
   async function run(): Promise<void> {
-    while (await alarm.rings()) alarm.setIn(await look())
+    while (await alarm.rings()) alarm.setIn(await checkDueVideos())
   }
 
   /** Claims what is due and starts its checks; one look at a time. @returns ms until the next look */
-  async function look(): Promise<number> {
+  async function checkDueVideos(): Promise<number> {
     // The circuit wakes the lane when a trial may go through.
     if (circuit === 'open') return untilWoken
     if (!leases.areTrusted()) return longestSleep
     // In a half-open circuit one check is the trial.
     const free = (circuit === 'half-open' ? 1 : pollConcurrency) - running.size
-    full = free <= 0 || (full && circuit === 'closed' && !canRefill())
-    if (full) return untilWoken
+    saturated = free <= 0 || (saturated && circuit === 'closed' && !canRefill())
+    if (saturated) return untilWoken
     const query = { platform, ready: false, claim, horizon }
     const begun = performance.now()
     try {
@@ -79,10 +79,10 @@ export function startLane(gateway: Gateway, platform: string): Lane {
         gateway.observer.polled({ platform, lagSeconds })
         start(video)
       }
-      full = due.length === free
+      saturated = due.length === free
       // Checks may have ended while these were claimed.
-      if (full) return circuit === 'closed' && canRefill() ? 0 : untilWoken
-      await lookAtReady(free - due.length)
+      if (saturated) return circuit === 'closed' && canRefill() ? 0 : untilWoken
+      await checkReadyVideos(free - due.length)
       return clamp((await store.nextDueIn(platform)) ?? longestSleep)
     } catch (error) {
       awaySince ??= error instanceof StoreBusyError ? error.since : begun
@@ -92,7 +92,7 @@ export function startLane(gateway: Gateway, platform: string): Lane {
     }
   }
 
-  async function lookAtReady(free: number): Promise<void> {
+  async function checkReadyVideos(free: number): Promise<void> {
     const elapsed = performance.now()
     const limit = Math.min(free, recheck.perSecond, readyPlaces - readyRunning)
     if (elapsed < readyAt || limit <= 0 || circuit !== 'closed') return
@@ -107,7 +107,7 @@ export function startLane(gateway: Gateway, platform: string): Lane {
     const run = check(gateway, video).finally(() => {
       running.delete(run)
       readyRunning -= ready
-      if (!full) return
+      if (!saturated) return
       // A trial that decided nothing is not repeated at once.
       if (circuit === 'half-open') alarm.setIn(longestSleep)
       else if (canRefill()) alarm.setIn(0)
@@ -121,7 +121,7 @@ export function startLane(gateway: Gateway, platform: string): Lane {
   }
 
   alarm.setIn(shortestSleep)
-  const looking = run()
+  const polling = run()
   return {
     wake: (ms) => alarm.setIn(clamp(ms)),
     circuit(state) {
@@ -130,7 +130,7 @@ export function startLane(gateway: Gateway, platform: string): Lane {
     },
     async stop() {
       alarm.stop()
-      await looking
+      await polling
       await Promise.all(running)
     },
   }

@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import { missingIsUndefined, type Slot, type VideoPlatform } from '../platform/platform.ts'
+import { ignoreMissing, type Slot, type VideoPlatform } from '../platform/platform.ts'
 import type { Gateway } from './gateway.ts'
 import { isHeld } from './hold.ts'
 import type { Leftover } from './store.ts'
@@ -96,7 +96,7 @@ export async function removeUnnamed(
   // Whoever took hold of the video since may have created what was found.
   if (!isHeld(video, current)) throw new Error('the video is being worked on')
   for (const slot of found.filter((slot) => !names(platform, current, slot))) {
-    await platform.remove(slot, call).catch(missingIsUndefined)
+    await platform.remove(slot, call).catch(ignoreMissing)
     log.warn({ video: video.id, platform: platform.name, platformVideo: slot.videoId }, 'leftover removed')
     observer.leftoverRemoved(platform.name)
   }

@@ -9,27 +9,27 @@ export const transitions = {
   /** The platform gave a slot. */
   provisioned: { from: ['provisioning'], to: 'awaiting-upload' },
   /** The platform refused; nothing is there. */
-  'provision-refused': { from: ['provisioning'], to: 'deleted' },
+  'provisioning-rejected': { from: ['provisioning'], to: 'deleted' },
   'upload-started': { from: ['awaiting-upload'], to: 'uploading', takes: true },
   /** The upload failed or died; the slot takes another one. */
-  'upload-cut': { from: ['uploading'], to: 'awaiting-upload' },
+  'upload-interrupted': { from: ['uploading'], to: 'awaiting-upload' },
   'upload-completed': { from: ['uploading'], to: 'processing' },
   processed: { from: ['processing'], to: 'ready' },
   'processing-failed': { from: ['processing'], to: 'failed' },
   /** The platform no longer has a video that was ready. */
   vanished: { from: ['ready'], to: 'failed' },
-  'removal-requested': {
+  'deletion-requested': {
     from: ['provisioning', 'awaiting-upload', 'uploading', 'processing', 'ready', 'failed', 'deleting'],
     to: 'deleting',
     takes: true,
   },
-  removed: { from: ['deleting'], to: 'deleted' },
+  'deletion-completed': { from: ['deleting'], to: 'deleted' },
 } as const satisfies Record<string, { from: readonly Stage[]; to: Stage; takes?: true }>
 
 export type TransitionName = keyof typeof transitions
 
 /** What a caller hears who asks for a transition that the stage does not allow. */
-const refusals: Record<Stage, ProblemCode> = {
+const errorByStage: Record<Stage, ProblemCode> = {
   provisioning: 'video-not-found',
   'awaiting-upload': 'video-not-ready',
   uploading: 'upload-in-progress',
@@ -56,7 +56,7 @@ export function transition(
 ): Video {
   const { from, to, ...more } = transitions[name]
   if (!(from as readonly Stage[]).includes(video.stage)) {
-    throw new GatewayError(refusals[video.stage], details[video.stage])
+    throw new GatewayError(errorByStage[video.stage], details[video.stage])
   }
   return {
     ...video,

@@ -8,9 +8,9 @@ export interface MeterOptions {
   minSize?: number | undefined
   maxBytes: number
   /** What it means that the bytes are more or fewer than `size`; `incomplete-upload` if not given. */
-  wrongSize?: ((detail: string) => GatewayError) | undefined
+  onSizeMismatch?: ((detail: string) => GatewayError) | undefined
   /** Whether to tell the SHA-256 of the bytes in the end. */
-  digested?: boolean | undefined
+  computeDigest?: boolean | undefined
 }
 
 /** Counts content that passes by, and lets no byte pass that proves the announced size wrong. */
@@ -33,10 +33,10 @@ export interface Meter {
 
 /** @throws GatewayError when the announced size alone rules the content out */
 export function createMeter(options: MeterOptions): Meter {
-  const { size, minSize = 0, maxBytes, wrongSize = incomplete, digested } = options
+  const { size, minSize = 0, maxBytes, onSizeMismatch = incomplete, computeDigest } = options
   if ((size ?? minSize) > maxBytes) throw tooLarge(maxBytes)
   if (size === 0) throw incomplete('the file is empty')
-  const hash = digested ? createHash('sha256') : undefined
+  const hash = computeDigest ? createHash('sha256') : undefined
   let received = 0
   let complete = false
   let digest: string | undefined
@@ -48,14 +48,14 @@ export function createMeter(options: MeterOptions): Meter {
       hash?.update(chunk)
       if (received > maxBytes) throw tooLarge(maxBytes)
       if (size !== null && received > size)
-        throw wrongSize(`the file is longer than the announced ${size} bytes`)
+        throw onSizeMismatch(`the file is longer than the announced ${size} bytes`)
       if (received !== size) return chunk
       kept = chunk
       return undefined
     },
     end() {
       if (size !== null && received < size)
-        throw wrongSize(`the file ended after ${received} of the announced ${size} bytes`)
+        throw onSizeMismatch(`the file ended after ${received} of the announced ${size} bytes`)
       complete = true
       digest = hash?.digest('base64url')
       return kept

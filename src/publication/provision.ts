@@ -1,5 +1,5 @@
 import { GatewayError } from '../errors.ts'
-import { isRefusal, missingIsUndefined, type Slot, type VideoPlatform } from '../platform/platform.ts'
+import { ignoreMissing, isRefusal, type Slot, type VideoPlatform } from '../platform/platform.ts'
 import { advance } from './advance.ts'
 import { callFor } from './call.ts'
 import { type Gateway, platformOf } from './gateway.ts'
@@ -7,10 +7,10 @@ import { type Hold, holding } from './hold.ts'
 import { names } from './leftovers.ts'
 import type { IdempotencyClaim } from './store.ts'
 import { askStore, storeResult } from './store-retry.ts'
-import { isDeleted, newVideo, type Publication, type Video } from './video.ts'
+import { isDeleted, newVideo, type Video, type VideoInput } from './video.ts'
 
 /** Thrown when another request already holds the idempotency key. */
-export class KeyTaken extends Error {}
+export class KeyInUseError extends Error {}
 
 /**
  * Provisions a slot on the platform. The row, and the expectation that something is created, are stored before the
@@ -20,24 +20,24 @@ export class KeyTaken extends Error {}
  */
 export async function provision(
   gateway: Gateway,
-  asked: Publication,
+  input: VideoInput,
   { claim, undoIn }: { claim?: IdempotencyClaim | undefined; undoIn?: number } = {},
 ): Promise<Video> {
-  const platform = choosePlatform(gateway, asked)
+  const platform = choosePlatform(gateway, input)
   let made: Video | undefined
   // A repetition adds the same row: the response to the first call may be lost, and its effect be there.
   const make = (now: number): Video => {
-    made ??= newVideo(asked, platform.name, gateway.policy.claim, now)
+    made ??= newVideo(input, platform.name, gateway.policy.claim, now)
     return { ...made, undoAt: undoIn === undefined ? null : made.createdAt + undoIn }
   }
   const inserted = await askStore(gateway, () => gateway.store.insert(make, claim))
-  if (inserted.holder) throw new KeyTaken()
+  if (inserted.holder) throw new KeyInUseError()
   const { video } = inserted
   return holding(gateway, video, async (hold) => {
     try {
       return await createSlot(gateway, platform, video, hold)
     } catch (error) {
-      await withdraw(gateway, video, hold, error)
+      await discardVideo(gateway, video, hold, error)
       throw error
     }
   })
@@ -86,20 +86,20 @@ async function storeSlot(
   }
 }
 
-/** @throws GatewayError when the one that is asked for is not configured */
-export function choosePlatform(gateway: Gateway, asked: Publication): VideoPlatform {
-  const platform = gateway.platforms.get(asked.platform ?? gateway.defaultPlatform)
+/** @throws GatewayError when the requested platform is not configured */
+export function choosePlatform(gateway: Gateway, input: VideoInput): VideoPlatform {
+  const platform = gateway.platforms.get(input.platform ?? gateway.defaultPlatform)
   if (platform) return platform
   const message = `must be one of ${[...gateway.platforms.keys()].join(', ')}`
   throw new GatewayError('invalid-request', undefined, { errors: [{ path: '/platform', message }] })
 }
 
 /** Forgets a video whose creation failed. Unless it is certain that there is no slot, one is looked for. */
-async function withdraw(gateway: Gateway, video: Video, hold: Hold, error: unknown): Promise<void> {
+async function discardVideo(gateway: Gateway, video: Video, hold: Hold, error: unknown): Promise<void> {
   const searchIn = isRefusal(error) ? null : gateway.policy.backoff.initial
   const along = { leftover: { epoch: hold.epoch, searchIn }, freesKey: true }
   try {
-    await storeResult(gateway, () => advance(gateway, hold, 'provision-refused', {}, along))
+    await storeResult(gateway, () => advance(gateway, hold, 'provisioning-rejected', {}, along))
   } catch (failure) {
     gateway.log.warn({ video: video.id, err: failure }, 'a failed creation is cleaned up later')
   }
@@ -112,9 +112,9 @@ async function withdraw(gateway: Gateway, video: Video, hold: Hold, error: unkno
 export async function recoverProvisioning(gateway: Gateway, video: Video, hold: Hold): Promise<void> {
   const platform = platformOf(gateway, video)
   const call = callFor(gateway, hold)
-  const found = await platform.find?.(video, call).catch(missingIsUndefined)
+  const found = await platform.find?.(video, call).catch(ignoreMissing)
   const slot = found?.[0]
   const changes = slot && { slot, account: platform.account, nextCheckAt: video.undoAt }
-  const name = slot ? 'provisioned' : 'provision-refused'
+  const name = slot ? 'provisioned' : 'provisioning-rejected'
   await storeResult(gateway, () => advance(gateway, hold, name, changes, { freesKey: !slot }))
 }

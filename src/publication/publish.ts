@@ -3,14 +3,14 @@ import { finished } from 'node:stream/promises'
 import { GatewayError, type ProblemCode } from '../errors.ts'
 import { abandonedVideo, keyInProgress } from './abandoned.ts'
 import type { IncomingContent } from './content.ts'
+import { undo } from './delete.ts'
 import type { Gateway } from './gateway.ts'
 import { keyLifetimeMs } from './housekeeping.ts'
-import { choosePlatform, KeyTaken, provision } from './provision.ts'
-import { undo } from './remove.ts'
+import { choosePlatform, KeyInUseError, provision } from './provision.ts'
 import type { IdempotencyClaim, IdempotencyRecord } from './store.ts'
 import { storeResult } from './store-retry.ts'
 import { type Incoming, open, type StartedUpload, startUpload, transfer } from './upload.ts'
-import type { Publication, Video } from './video.ts'
+import type { Video, VideoInput } from './video.ts'
 
 /** What an upload hears of a video that is not free any more. */
 const takenCodes: ProblemCode[] = ['video-deleted', 'upload-in-progress', 'content-already-uploaded']
@@ -22,7 +22,7 @@ export interface IdempotencyKey {
   key: string
 }
 
-export interface Published {
+export interface PublishResult {
   video: Video
   /** The answer of an earlier request with the same key. */
   replayed: boolean
@@ -35,10 +35,10 @@ export interface Published {
  */
 export async function publish(
   gateway: Gateway,
-  asked: Publication,
+  input: VideoInput,
   { key, incoming }: { key?: IdempotencyKey | undefined; incoming?: Incoming | undefined } = {},
-): Promise<Published> {
-  const claim = key && { ...key, fingerprint: fingerprintOf(asked, incoming !== undefined) }
+): Promise<PublishResult> {
+  const claim = key && { ...key, fingerprint: fingerprintOf(input, incoming !== undefined) }
   const record = claim && (await gateway.store.findKey(claim.client, claim.key))
   if (record && record.fingerprint.split(':')[0] !== claim.fingerprint)
     throw new GatewayError('idempotency-key-reused')
@@ -46,15 +46,15 @@ export async function publish(
 
   const abandoned = record && (await abandonedVideo(gateway, record))
   const { video, digest } = incoming
-    ? await createWithContent(gateway, asked, incoming, claim, abandoned)
-    : { video: abandoned ?? (await claimAndProvision(gateway, asked, { claim })) }
+    ? await createWithContent(gateway, input, incoming, claim, abandoned)
+    : { video: abandoned ?? (await claimAndProvision(gateway, input, { claim })) }
   if (abandoned) {
     const keep = (row: Video) => (row.undoAt === null ? row : { ...row, undoAt: null })
     await storeResult(gateway, () => gateway.store.update(video.id, keep))
   }
   if (claim) {
     const fingerprint = digest ? `${claim.fingerprint}:${digest}` : claim.fingerprint
-    await storeResult(gateway, () => gateway.store.answerKey(video.id, fingerprint, JSON.stringify(video)))
+    await storeResult(gateway, () => gateway.store.saveResponse(video.id, fingerprint, JSON.stringify(video)))
   }
   return { video, replayed: false }
 }
@@ -65,7 +65,7 @@ async function replay(
   { fingerprint }: IdempotencyRecord,
   response: string,
   incoming: Incoming | undefined,
-): Promise<Published> {
+): Promise<PublishResult> {
   const video = JSON.parse(response) as Video
   if (incoming) {
     const content = await open(gateway, video.platform, incoming, true)
@@ -81,20 +81,20 @@ async function replay(
  */
 async function createWithContent(
   gateway: Gateway,
-  asked: Publication,
+  input: VideoInput,
   incoming: Incoming,
   claim: IdempotencyClaim | undefined,
   abandoned: Video | undefined,
 ): Promise<{ video: Video; digest: string | undefined }> {
-  const platform = abandoned?.platform ?? choosePlatform(gateway, asked).name
+  const platform = abandoned?.platform ?? choosePlatform(gateway, input).name
   const content = await open(gateway, platform, incoming, claim !== undefined)
   if (abandoned && abandoned.stage !== 'awaiting-upload')
     return { video: abandoned, digest: await digestOf(content) }
-  const started = await claimAndStart(gateway, asked, claim, abandoned, content)
+  const started = await claimAndStart(gateway, input, claim, abandoned, content)
   try {
     return { video: await transfer(gateway, started), digest: content.digest() }
   } catch (error) {
-    await takeBack(gateway, started.video)
+    await rollBack(gateway, started.video)
     throw error
   }
 }
@@ -102,7 +102,7 @@ async function createWithContent(
 /** @throws GatewayError when there is no slot, or somebody else uploads into it; the content's stream is ended then */
 async function claimAndStart(
   gateway: Gateway,
-  asked: Publication,
+  input: VideoInput,
   claim: IdempotencyClaim | undefined,
   abandoned: Video | undefined,
   content: IncomingContent,
@@ -110,7 +110,7 @@ async function claimAndStart(
   try {
     // A request with a key may be repeated for as long as the key lives.
     const undoIn = claim ? keyLifetimeMs : 0
-    const video = abandoned ?? (await claimAndProvision(gateway, asked, { claim, undoIn }))
+    const video = abandoned ?? (await claimAndProvision(gateway, input, { claim, undoIn }))
     return await startUpload(gateway, video.id, content)
   } catch (error) {
     content.stream.destroy()
@@ -126,17 +126,17 @@ async function digestOf(content: IncomingContent): Promise<string | undefined> {
   return content.digest()
 }
 
-async function claimAndProvision(...[gateway, asked, options]: Parameters<typeof provision>) {
+async function claimAndProvision(...[gateway, input, options]: Parameters<typeof provision>) {
   try {
-    return await provision(gateway, asked, options)
+    return await provision(gateway, input, options)
   } catch (error) {
     // Another request took the key since we looked.
-    throw error instanceof KeyTaken ? keyInProgress(1) : error
+    throw error instanceof KeyInUseError ? keyInProgress(1) : error
   }
 }
 
 /** Undoes a creation whose upload failed. What the platform does not give up now, the poller removes later. */
-async function takeBack(gateway: Gateway, started: Video): Promise<void> {
+async function rollBack(gateway: Gateway, started: Video): Promise<void> {
   try {
     await undo(gateway, started)
   } catch (error) {
@@ -146,7 +146,7 @@ async function takeBack(gateway: Gateway, started: Video): Promise<void> {
 
 /** Tells requests apart by what is known at their start; the digest of the content follows it, after a colon. */
 function fingerprintOf(
-  { title, description, reference, platform }: Publication,
+  { title, description, reference, platform }: VideoInput,
   withContent: boolean,
 ): string {
   const parts = [title, description, reference, platform].map((part) => part ?? null)

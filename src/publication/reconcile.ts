@@ -20,7 +20,7 @@ export async function reconcileUpload(
   const size = bytes ?? video.bytesTotal ?? video.bytesReceived
   if (!(await hasContent(gateway, video, hold))) {
     const changes = { bytesReceived: 0, bytesTotal: null, mayArrive: size, nextCheckAt: video.undoAt }
-    await storeResult(gateway, () => advance(gateway, hold, 'upload-cut', changes))
+    await storeResult(gateway, () => advance(gateway, hold, 'upload-interrupted', changes))
     return undefined
   }
   const undoAt = bytes === undefined ? video.undoAt : null
@@ -42,7 +42,7 @@ export async function lookForLateContent(gateway: Gateway, id: string): Promise<
     await holding(gateway, video, (hold) => reconcileUpload(gateway, earlier, hold))
   } catch (error) {
     const changes = { nextCheckAt: video.undoAt }
-    await storeResult(gateway, () => advance(gateway, video, 'upload-cut', changes))
+    await storeResult(gateway, () => advance(gateway, video, 'upload-interrupted', changes))
     throw error
   }
 }

@@ -3,7 +3,7 @@ import { isDeepStrictEqual } from 'node:util'
 import { GatewayError } from '../errors.ts'
 import { CircuitOpenError, type Thumbnail, type VideoInfo, VideoMissingError } from '../platform/platform.ts'
 import { callFor } from './call.ts'
-import { type Gateway, platformOf, visibleVideo } from './gateway.ts'
+import { type Gateway, platformOf, requireVideo } from './gateway.ts'
 import { type Hold, holding } from './hold.ts'
 import { createPlaces, type Places } from './places.ts'
 import { storeResult } from './store-retry.ts'
@@ -46,13 +46,13 @@ export function createRefreshes(limit: number): Refreshes {
  * @throws GatewayError when there is no such video, or no more
  */
 export async function freshVideo(gateway: Gateway, id: string): Promise<Video> {
-  const video = await visibleVideo(gateway, id)
+  const video = await requireVideo(gateway, id)
   if (!isOutdated(gateway, video)) return video
   const places = gateway.refreshes.places(video.platform)
   const { started, done } = gateway.refreshes.running.get(id) ?? startRefresh(gateway, video, places)
   // Counted from the start: those who come to a platform that hangs do not wait each for themselves.
   await within(started + gateway.policy.metadataWait - performance.now(), done)
-  return await visibleVideo(gateway, id)
+  return await requireVideo(gateway, id)
 }
 
 /** Whether the platform has to be asked before the metadata is used. A look a moment ago counts, failed or not. */

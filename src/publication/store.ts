@@ -161,7 +161,7 @@ export interface VideoStore {
 
   findKey(client: string, key: string): Promise<IdempotencyRecord | undefined>
   /** Keeps the answer to the request that made the video, and all that is known of the request by now. */
-  answerKey(videoId: string, fingerprint: string, response: string): Promise<void>
+  saveResponse(videoId: string, fingerprint: string, response: string): Promise<void>
   /** Frees the key of the request that made the video, unless it was answered; nothing happens when it has none. */
   releaseKey(videoId: string): Promise<void>
   /**

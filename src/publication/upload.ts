@@ -6,12 +6,12 @@ import { callFor } from './call.ts'
 import { check } from './check.ts'
 import { type IncomingContent, openContent } from './content.ts'
 import { type IncomingSize, sizeFor } from './content-size.ts'
-import { type Gateway, platformOf, visibleVideo } from './gateway.ts'
+import { deleteFromPlatform } from './delete.ts'
+import { type Gateway, platformOf, requireVideo } from './gateway.ts'
 import { beginWork, type Hold, holding, holdLost, isHeld, takeExpired } from './hold.ts'
 import { removeUnnamed } from './leftovers.ts'
 import { transition } from './lifecycle.ts'
 import { lookForLateContent, reconcileUpload } from './reconcile.ts'
-import { removeFromPlatform } from './remove.ts'
 import { keepHeld } from './renewal.ts'
 import { askStore, storeResult } from './store-retry.ts'
 import { isDeleted, type Video } from './video.ts'
@@ -35,7 +35,7 @@ export interface StartedUpload {
  * @throws GatewayError; then the video is back at `awaiting-upload` unless it was deleted meanwhile
  */
 export async function upload(gateway: Gateway, id: string, incoming: Incoming): Promise<void> {
-  const video = await acceptingVideo(gateway, id)
+  const video = await requireUploadableVideo(gateway, id)
   const content = await open(gateway, video.platform, incoming)
   await transfer(gateway, await startUpload(gateway, id, content))
 }
@@ -45,11 +45,17 @@ export async function open(
   gateway: Gateway,
   platform: string,
   incoming: Incoming,
-  digested = false,
+  computeDigest = false,
 ): Promise<IncomingContent> {
   const size = await sizeFor(platformOf(gateway, { platform, account: null }), incoming)
   const { uploadMaxBytes: maxBytes, uploadIdleTimeout: idleTimeout } = gateway.policy
-  return openContent(incoming.source, { ...size, maxBytes, idleTimeout, signal: gateway.signal, digested })
+  return openContent(incoming.source, {
+    ...size,
+    maxBytes,
+    idleTimeout,
+    signal: gateway.signal,
+    computeDigest,
+  })
 }
 
 /**
@@ -100,7 +106,12 @@ export async function transfer(gateway: Gateway, { video, content, end }: Starte
       throw new GatewayError('platform-protocol-error', 'the platform did not take the whole file')
     return await storeResult(gateway, () => complete(gateway, hold, content))
   } catch (error) {
-    const { arrived, reason } = await settle(gateway, hold, content, content.signal.reason ?? error)
+    const { arrived, reason } = await resolveFailedUpload(
+      gateway,
+      hold,
+      content,
+      content.signal.reason ?? error,
+    )
     if (arrived) return arrived
     outcome = reason instanceof GatewayError ? reason.code : 'internal-error'
     throw reason
@@ -139,7 +150,7 @@ interface Ending {
  * After a failure: frees the slot for another upload. Where every byte was sent and the answer is unknown, the platform
  * is asked whether it has the content; a rejection is an answer.
  */
-async function settle(
+async function resolveFailedUpload(
   gateway: Gateway,
   hold: Hold,
   content: IncomingContent,
@@ -171,7 +182,7 @@ async function settle(
       return video.mayArrive === null ? { ...ending, arrived } : ending
     }
     const changes = { bytesReceived: 0, bytesTotal: null, nextCheckAt: video.undoAt }
-    await storeResult(gateway, () => advance(gateway, hold, 'upload-cut', changes))
+    await storeResult(gateway, () => advance(gateway, hold, 'upload-interrupted', changes))
   } catch (error) {
     // The hold expires, and the poller checks the row then.
     gateway.log.warn({ video: hold.id, err: error }, 'a failed upload could not be settled yet')
@@ -183,7 +194,7 @@ async function settle(
 async function clearDeleted(gateway: Gateway, video: Video, { id, epoch }: Hold): Promise<void> {
   const platform = platformOf(gateway, video)
   const clear = async (hold: Hold) => {
-    await removeFromPlatform(gateway, video, hold)
+    await deleteFromPlatform(gateway, video, hold)
     await removeUnnamed(gateway, platform, video, hold.signal)
   }
   try {
@@ -199,13 +210,13 @@ async function clearDeleted(gateway: Gateway, video: Video, { id, epoch }: Hold)
  * The video, if it takes content now. An upload that died without a word, or that was not there when the platform was
  * asked, is settled first.
  */
-async function acceptingVideo(gateway: Gateway, id: string): Promise<Video> {
-  const video = await visibleVideo(gateway, id)
-  const dead = video.stage === 'uploading' && (await takeExpired(gateway, id))
-  if (dead) await check(gateway, dead)
-  const late = !dead && video.mayArrive !== null
+async function requireUploadableVideo(gateway: Gateway, id: string): Promise<Video> {
+  const video = await requireVideo(gateway, id)
+  const leaseExpired = video.stage === 'uploading' && (await takeExpired(gateway, id))
+  if (leaseExpired) await check(gateway, leaseExpired)
+  const late = !leaseExpired && video.mayArrive !== null
   if (late) await lookForLateContent(gateway, id)
-  const current = dead || late ? await visibleVideo(gateway, id) : video
+  const current = leaseExpired || late ? await requireVideo(gateway, id) : video
   transition(current, 'upload-started', gateway.store.now()) // throws what the caller has to hear
   return current
 }

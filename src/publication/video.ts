@@ -18,7 +18,7 @@ export type Stage =
 export type Status = 'pending' | 'ready' | 'error'
 
 /** What the back office asks for. */
-export interface Publication {
+export interface VideoInput {
   title: string
   description?: string | undefined
   reference?: string | undefined
@@ -81,16 +81,16 @@ export interface Video {
 export const firstEpoch = 1
 
 /**
- * A video before the platform is asked. Whoever makes it holds it.
+ * A video before the platform is input. Whoever makes it holds it.
  * @param claim how long the provisioning may take before somebody else takes it over, in ms
  * @param now the time by the store's clock, in ms since the epoch
  */
-export function newVideo(asked: Publication, platform: string, claim: number, now: number): Video {
+export function newVideo(input: VideoInput, platform: string, claim: number, now: number): Video {
   return {
     id: newId(now),
-    title: asked.title,
-    description: asked.description ?? null,
-    reference: asked.reference ?? null,
+    title: input.title,
+    description: input.description ?? null,
+    reference: input.reference ?? null,
     platform,
     account: null,
     slot: { videoId: null, handle: null },

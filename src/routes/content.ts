@@ -3,15 +3,15 @@ import { GatewayError } from '../errors.ts'
 import { isForm, readForm } from '../http/multipart.ts'
 import { isContentType } from '../http/part.ts'
 import { upload } from '../publication/upload.ts'
-import { answers, platformFailures, securedBy } from './answers.ts'
 import type { RouteOptions } from './options.ts'
+import { platformFailures, responses, securedBy } from './responses.ts'
 import { ContentBody, ContentForm, IdParams } from './schemas.ts'
 
 const common = {
   tags: ['Uploads'],
   security: securedBy('videos:write'),
   params: IdParams,
-  response: answers(
+  response: responses(
     { 204: { type: 'null', description: 'Content uploaded' } },
     'incomplete-upload',
     'video-not-found',

@@ -5,7 +5,7 @@ import { valuesOf } from '../http/connections.ts'
 import { hintAttempts } from '../http/limits.ts'
 import type { Gateway } from '../publication/gateway.ts'
 import { hintReaderOf, takeHint } from '../publication/hint.ts'
-import { platformFailures, problemAnswers } from './answers.ts'
+import { platformFailures, problemResponses } from './responses.ts'
 
 const bodyLimit = 256 * 1024
 
@@ -22,7 +22,7 @@ const schema = {
   },
   response: {
     204: { description: 'Taken; also when the gateway does not know the video', type: 'null' },
-    ...problemAnswers([
+    ...problemResponses([
       'invalid-request',
       'invalid-signature',
       'not-found',

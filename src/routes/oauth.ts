@@ -6,7 +6,7 @@ import type { TokenIssuer } from '../auth/access-tokens.ts'
 import { createTokenGrant, type TokenRequest } from '../auth/client-credentials.ts'
 import { allScopes, type Credential } from '../auth/credentials.ts'
 import { GatewayError, problems } from '../errors.ts'
-import { tokenAttempts } from '../http/limits.ts'
+import { tokenRateLimit } from '../http/limits.ts'
 import { jwksSchema, metadataSchema, tokenSchema } from './oauth-schemas.ts'
 
 const bodyLimit = 8 * 1024
@@ -52,7 +52,7 @@ const tokenEndpoint: FastifyPluginAsyncTypebox<OAuthRoutesOptions> = async (app,
   await app.register(formbody)
   app.setErrorHandler(answerError)
 
-  const options = { schema: tokenSchema, bodyLimit, config: { rateLimit: tokenAttempts } }
+  const options = { schema: tokenSchema, bodyLimit, config: { rateLimit: tokenRateLimit } }
   app.post('/oauth2/token', options, async (request, reply) => {
     reply.header('cache-control', 'no-store').header('pragma', 'no-cache')
     return grant(request.headers.authorization, request.body as TokenRequest)

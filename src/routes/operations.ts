@@ -1,7 +1,7 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { Type } from '@sinclair/typebox'
 import type { Metrics } from '../observability/metrics.ts'
-import { json, problemAnswers } from './answers.ts'
+import { json, problemResponses } from './responses.ts'
 
 export interface OperationsOptions {
   metrics: Metrics
@@ -29,7 +29,7 @@ export const operationsRoutes: FastifyPluginAsyncTypebox<OperationsOptions> = as
         operationId: 'isLive',
         summary: 'Check liveness',
         description: 'Returns 200 while the process responds.',
-        response: { 200: json('Process is running', Health), ...problemAnswers(['internal-error']) },
+        response: { 200: json('Process is running', Health), ...problemResponses(['internal-error']) },
       },
     },
     async () => ({ status: 'ok' as const }),
@@ -47,7 +47,7 @@ export const operationsRoutes: FastifyPluginAsyncTypebox<OperationsOptions> = as
         response: {
           200: json('Ready for requests', Health),
           503: json('Not ready; `reason` says why', Unready),
-          ...problemAnswers(['internal-error']),
+          ...problemResponses(['internal-error']),
         },
       },
     },
@@ -74,7 +74,7 @@ export const operationsRoutes: FastifyPluginAsyncTypebox<OperationsOptions> = as
               'text/plain': { schema: Type.String({ examples: ['gateway_uploads_in_progress 0'] }) },
             },
           },
-          ...problemAnswers(['internal-error']),
+          ...problemResponses(['internal-error']),
         },
       },
     },

@@ -8,11 +8,11 @@ import { isForm, readForm } from '../http/multipart.ts'
 import { invalidField } from '../http/part.ts'
 import { validate } from '../http/validation.ts'
 import { platformDefinitions } from '../platform/registry.ts'
-import { visibleVideo } from '../publication/gateway.ts'
-import { type IdempotencyKey, type Published, publish } from '../publication/publish.ts'
-import { remove } from '../publication/remove.ts'
-import { answers, json, platformFailures, securedBy } from './answers.ts'
+import { deleteVideo } from '../publication/delete.ts'
+import { requireVideo } from '../publication/gateway.ts'
+import { type IdempotencyKey, type PublishResult, publish } from '../publication/publish.ts'
 import type { RouteOptions } from './options.ts'
+import { json, platformFailures, responses, securedBy } from './responses.ts'
 import { IdParams, PublicationBody, PublicationForm, VideoPage } from './schemas.ts'
 
 const Query = Type.Object(
@@ -69,7 +69,7 @@ export const videoRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (
             'multipart/form-data': { schema: PublicationForm },
           },
         },
-        response: answers(
+        response: responses(
           {
             201: {
               description: 'The video',
@@ -123,7 +123,7 @@ export const videoRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (
         tags: ['Videos'],
         security: securedBy('videos:read'),
         querystring: Query,
-        response: answers({ 200: json('A page of videos', VideoPage) }),
+        response: responses({ 200: json('A page of videos', VideoPage) }),
       },
     },
     async ({ query }) => {
@@ -150,10 +150,14 @@ export const videoRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (
         tags: ['Videos'],
         security: securedBy('videos:read'),
         params: IdParams,
-        response: answers({ 200: json('The video', Type.Ref('Video')) }, 'video-not-found', 'video-deleted'),
+        response: responses(
+          { 200: json('The video', Type.Ref('Video')) },
+          'video-not-found',
+          'video-deleted',
+        ),
       },
     },
-    async ({ params }) => present.video(await visibleVideo(gateway, params.id)),
+    async ({ params }) => present.video(await requireVideo(gateway, params.id)),
   )
 
   app.delete(
@@ -168,7 +172,7 @@ export const videoRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (
         tags: ['Videos'],
         security: securedBy('videos:delete'),
         params: IdParams,
-        response: answers(
+        response: responses(
           { 204: { type: 'null', description: 'Video deleted' } },
           'video-not-found',
           ...platformFailures,
@@ -176,12 +180,12 @@ export const videoRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (
       },
     },
     async ({ params }, reply) => {
-      await remove(gateway, params.id)
+      await deleteVideo(gateway, params.id)
       return reply.code(204).send()
     },
   )
 
-  function created(reply: FastifyReply, { video, replayed }: Published) {
+  function created(reply: FastifyReply, { video, replayed }: PublishResult) {
     reply.code(201).header('location', present.path(video.id))
     if (replayed) reply.header('idempotency-replayed', 'true')
     return present.video(video)

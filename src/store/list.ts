@@ -38,9 +38,9 @@ export function listStatement(pairs: [string, string][], { reference, before, li
   const walk = `SELECT id, document FROM videos WHERE platform = ? AND status = ?${
     reference === undefined ? '' : ' AND reference = ?'
   }${before === undefined ? '' : ' AND id < ?'}`
-  const also = [reference, before].filter((value) => value !== undefined)
+  const filters = [reference, before].filter((value) => value !== undefined)
   return {
     sql: `${pairs.map(() => walk).join(' UNION ALL ')} ORDER BY id DESC LIMIT ?`,
-    values: [...pairs.flatMap((pair) => [...pair, ...also]), limit],
+    values: [...pairs.flatMap((pair) => [...pair, ...filters]), limit],
   }
 }

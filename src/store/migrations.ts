@@ -4,7 +4,7 @@ import type { DatabaseSync } from 'node:sqlite'
  * The schema, one step a version; the file carries its version in `user_version`. Steps are only ever appended.
  * A video is one JSON document; what is searched by is a generated column over it, so there is one truth.
  */
-const steps = [
+const migrations = [
   `CREATE TABLE videos (
      id TEXT PRIMARY KEY,
      document TEXT NOT NULL,
@@ -78,21 +78,21 @@ const steps = [
 ]
 
 /** The version of a database that is up to date. */
-export const schemaVersion = steps.length
+export const schemaVersion = migrations.length
 
 /**
  * Brings a database to the newest version, or to an older one that a test wants, in one transaction.
  * @throws Error when the file was written by a newer gateway
  */
-export function migrate(db: DatabaseSync, target = steps.length): void {
+export function migrate(db: DatabaseSync, target = migrations.length): void {
   if (versionOf(db) === target) return
   // Another process may be at it: the version counts once nobody else can write.
   db.exec('BEGIN IMMEDIATE')
   try {
     const version = versionOf(db)
-    if (version > steps.length)
-      throw new Error(`the database has version ${version}, this gateway knows up to ${steps.length}`)
-    for (const step of steps.slice(version, target)) db.exec(step)
+    if (version > migrations.length)
+      throw new Error(`the database has version ${version}, this gateway knows up to ${migrations.length}`)
+    for (const step of migrations.slice(version, target)) db.exec(step)
     db.exec(`PRAGMA user_version = ${target}; COMMIT`)
   } catch (error) {
     if (db.isTransaction) db.exec('ROLLBACK')

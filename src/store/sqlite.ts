@@ -13,11 +13,11 @@ import type {
 } from '../publication/store.ts'
 import type { Video } from '../publication/video.ts'
 import { watchFiles } from './file.ts'
-import { guarded } from './guarded.ts'
 import { createList } from './list.ts'
 import { createLock, isBusy, pause } from './lock.ts'
 import { migrate } from './migrations.ts'
 import { prepareStatements } from './statements.ts'
+import { mapStoreErrors } from './store-errors.ts'
 
 /** Time to wait at startup for another process that holds the database, or migrates it, in ms. */
 const startWaitMs = 30_000
@@ -41,7 +41,7 @@ export function openStore(url: string): VideoStore {
         `it is gone, and its write-ahead log ${path}-wal is not: put it back, restore the backup, or delete the log to begin with an empty database`,
       )
     db = new DatabaseSync(path, { timeout: startWaitMs })
-    logAhead(db)
+    enableWal(db)
     // Checkpoints flush twice: after 32 MiB of log and not after 4 they are an eighth as many.
     db.exec('PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 8000')
     // 32 MiB of pages: some 40,000 videos are read without asking the kernel.
@@ -57,7 +57,7 @@ export function openStore(url: string): VideoStore {
 }
 
 /** Turns WAL on. SQLite itself does not wait when another process does the same at this moment. */
-function logAhead(db: DatabaseSync): void {
+function enableWal(db: DatabaseSync): void {
   for (const deadline = performance.now() + startWaitMs; ; ) {
     try {
       db.exec('PRAGMA journal_mode = WAL')
@@ -98,7 +98,7 @@ function createStore(db: DatabaseSync, expectFiles: () => void): VideoStore {
     }
   }
   /** Writes without waiting for the disk. The next durable write takes them along; loss of power undoes them. */
-  const relaxed = <T>(work: () => T): T => {
+  const withoutFsync = <T>(work: () => T): T => {
     db.exec('PRAGMA synchronous = NORMAL')
     try {
       return work()
@@ -106,7 +106,7 @@ function createStore(db: DatabaseSync, expectFiles: () => void): VideoStore {
       db.exec('PRAGMA synchronous = FULL')
     }
   }
-  /** @param way `relaxed`, or just so */
+  /** @param way `withoutFsync`, or nothing */
   const update = async (
     id: string,
     change: Change,
@@ -140,7 +140,7 @@ function createStore(db: DatabaseSync, expectFiles: () => void): VideoStore {
   }
   const probeWrite = () => lock.probe(() => statements.probe.run(probeBytes))
 
-  return guarded(
+  return mapStoreErrors(
     {
       now,
       insert: (given, claim) =>
@@ -150,7 +150,7 @@ function createStore(db: DatabaseSync, expectFiles: () => void): VideoStore {
       list: async (query) => list(query),
 
       update: (id, change, along) => update(id, change, undefined, along),
-      plan: (id, change) => update(id, change, relaxed),
+      plan: (id, change) => update(id, change, withoutFsync),
 
       async claimDue({ platform, ready, claim, horizon, limit }) {
         // The time of the call, also when the lock is waited for: the clock may be changed meanwhile.
@@ -162,7 +162,7 @@ function createStore(db: DatabaseSync, expectFiles: () => void): VideoStore {
           statements.claim.run(now() + claim, JSON.stringify(due.map((video) => video.id)))
           return due.map((video) => ({ ...video, epoch: video.epoch + 1 }))
         }
-        return write(() => relaxed(() => transaction(claimRows)))
+        return write(() => withoutFsync(() => transaction(claimRows)))
       },
       async nextDueIn(platform) {
         const { at } = statements.nextDue.get(platform) as { at: number | null }
@@ -186,13 +186,17 @@ function createStore(db: DatabaseSync, expectFiles: () => void): VideoStore {
         void (await write(() => statements.planLeftover.run(looks, now() + searchIn, videoId, epoch))),
 
       findKey: async (client, key) => findKey(client, key),
-      answerKey: async (videoId, fingerprint, response) =>
-        void (await write(() => statements.answerKey.run(fingerprint, response, now(), videoId))),
+      saveResponse: async (videoId, fingerprint, response) =>
+        void (await write(() => statements.saveResponse.run(fingerprint, response, now(), videoId))),
       releaseKey: async (videoId) => void (await write(() => statements.releaseKey.run(videoId))),
       expireKeys: async (age, limit) =>
-        Number((await write(() => relaxed(() => statements.expireKeys.run(now() - age, limit)))).changes),
+        Number(
+          (await write(() => withoutFsync(() => statements.expireKeys.run(now() - age, limit)))).changes,
+        ),
       expireDeleted: async (age, limit) =>
-        Number((await write(() => relaxed(() => statements.expireDeleted.run(now() - age, limit)))).changes),
+        Number(
+          (await write(() => withoutFsync(() => statements.expireDeleted.run(now() - age, limit)))).changes,
+        ),
       async ping() {
         expectFiles()
         statements.ping.get()

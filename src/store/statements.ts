@@ -22,7 +22,7 @@ export function prepareStatements(db: DatabaseSync) {
     counts: db.prepare('SELECT platform, stage, count FROM video_counts WHERE count > 0'),
     insertKey: db.prepare('INSERT INTO idempotency_keys VALUES (?, ?, ?, ?, ?, ?)'),
     findKey: db.prepare('SELECT * FROM idempotency_keys WHERE client = ? AND key = ?'),
-    answerKey: db.prepare(
+    saveResponse: db.prepare(
       'UPDATE idempotency_keys SET fingerprint = ?, response = ?, createdAt = ? WHERE videoId = ?',
     ),
     releaseKey: db.prepare('DELETE FROM idempotency_keys WHERE videoId = ? AND response IS NULL'),

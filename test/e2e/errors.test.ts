@@ -1,14 +1,14 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import t, { type Test } from 'tap'
 import { defaultTools } from '../../src/platform/tools.ts'
-import { type Answer, clipsOn, fakeMp4, form, key, startGateway } from '../support/gateway.ts'
+import { clipsOn, fakeMp4, form, key, startGateway, type TestResponse } from '../support/gateway.ts'
 import { rawConnection, requestHead } from '../support/raw.ts'
 
 const authorization = `Bearer ${key}`
 const nobody = '0192f0c1-7a3e-7c43-8f1d-3a5b6c7d8e9f'
 
 /** Every problem has the same shape, and says nothing it should not. */
-function problem(t: Test, answer: Answer, status: number, code: string) {
+function problem(t: Test, answer: TestResponse, status: number, code: string) {
   t.equal(answer.status, status, code)
   t.match(answer.headers.get('content-type'), /^application\/problem\+json/)
   t.match(answer.body, {

@@ -3,11 +3,11 @@ import t, { type Test } from 'tap'
 import type { FaultRule, Operation } from '../../sandbox/knobs.ts'
 import { startSandbox } from '../../sandbox/server.ts'
 import {
-  type Answer,
   fakeMp4,
   form,
   startGateway,
   type TestGateway,
+  type TestResponse,
   temporaryDirectory,
 } from '../support/gateway.ts'
 import { clipsOf, mismatches, noMismatches, settled } from '../support/settled.ts'
@@ -103,7 +103,7 @@ for (let round = 0; round < rounds; round++) {
     let size = 1_000
 
     /** Repeats a call at either gateway until it is answered with one of these statuses; undefined when it is given up. */
-    async function persist(wanted: number[], call: (gateway: TestGateway) => Promise<Answer>) {
+    async function persist(wanted: number[], call: (gateway: TestGateway) => Promise<TestResponse>) {
       for (let attempt = 0; attempt < 40; attempt++) {
         const answer = await call(pick(gateways)).catch(() => undefined)
         if (answer && wanted.includes(answer.status)) return answer

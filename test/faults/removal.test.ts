@@ -65,7 +65,13 @@ for (const [operation, answer] of [
       [next.id],
     )
     t.equal(clipsOn(gateway), 1, 'the platform holds the other one')
-    const life = ['provisioned', 'upload-started', 'upload-completed', 'removal-requested', 'removed']
+    const life = [
+      'provisioned',
+      'upload-started',
+      'upload-completed',
+      'deletion-requested',
+      'deletion-completed',
+    ]
     t.strictSame(story(id), life, 'never ready')
     t.strictSame(
       lines.filter(({ level }) => level >= 50),
@@ -93,7 +99,7 @@ t.test('deleted by several callers at once', async (t) => {
       [204, 204, 204],
     )
     t.match(await gateway.app.gateway.store.find(id), { stage: 'deleted', nextCheckAt: null })
-    t.strictSame(story(id).slice(-2), ['removal-requested', 'removed'], 'once each')
+    t.strictSame(story(id).slice(-2), ['deletion-requested', 'deletion-completed'], 'once each')
     t.equal(clipsOn(gateway), 0)
   }
   t.strictSame(

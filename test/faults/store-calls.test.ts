@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import t, { type Test } from 'tap'
 import { startSandbox } from '../../sandbox/server.ts'
-import { type Answer, fakeMp4, form, startGateway, temporaryDirectory } from '../support/gateway.ts'
+import { fakeMp4, form, startGateway, type TestResponse, temporaryDirectory } from '../support/gateway.ts'
 import { clipsOf, mismatches, noMismatches, settled } from '../support/settled.ts'
 import { type Failure, yieldingStore } from '../support/yielding-store.ts'
 
@@ -22,7 +22,7 @@ const idle = ['nextDueAt', 'claimDue', 'claimLeftover', 'expireKeys', 'counts', 
 
 interface Client {
   /** Repeats a call until it is answered with one of these statuses. */
-  persist(wanted: number[], call: () => Promise<Answer>): Promise<Answer>
+  persist(wanted: number[], call: () => Promise<TestResponse>): Promise<TestResponse>
   key: Record<string, string>
   gateway: Awaited<ReturnType<typeof startGateway>>
 }

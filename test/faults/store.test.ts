@@ -73,7 +73,7 @@ t.test(
 t.test('the database is busy when old keys are due to go: a warning, and the process lives on', async (t) => {
   const file = `${await temporaryDirectory(t)}/gateway.db`
   const env = { SANDBOX_BASE_URL: 'http://127.0.0.1:1', DATABASE_URL: `sqlite:${file}` }
-  const gateway = await startProcess(t, env, 'test/support/hasty-gateway.ts')
+  const gateway = await startProcess(t, env, 'test/support/fast-clock-gateway.ts')
   const db = new DatabaseSync(file)
   const keys = () => db.prepare('SELECT key FROM idempotency_keys').all()
   const locker = new DatabaseSync(file, { timeout: 10_000 })

@@ -1,7 +1,7 @@
 import t from 'tap'
 import { hashSecret } from '../../src/auth/credentials.ts'
 import { loadConfig } from '../../src/config/config.ts'
-import { tokenAttempts } from '../../src/http/limits.ts'
+import { tokenRateLimit } from '../../src/http/limits.ts'
 import { startGateway } from '../support/gateway.ts'
 
 const hash = (secret: string) => hashSecret(secret).toString('hex')
@@ -17,7 +17,7 @@ t.test('guessing at the token endpoint ends soon, for one address', async (t) =>
     })
     return { status: response.status, headers: response.headers, body: await response.json() }
   }
-  for (let count = 0; count < tokenAttempts.max; count++)
+  for (let count = 0; count < tokenRateLimit.max; count++)
     t.equal((await attempt(`guess ${count}`, '203.0.113.7')).status, 401)
   const refused = await attempt('right', '203.0.113.7')
   t.equal(refused.status, 429, 'not even the right one')
@@ -31,7 +31,7 @@ t.test('guessing at the token endpoint ends soon, for one address', async (t) =>
 t.test('a header of nobody’s proxy gives no new address', async (t) => {
   const gateway = await startGateway(t, { env: { OAUTH_CLIENTS: `cms:${hash('right')}` } })
   const statuses = new Set<number>()
-  for (let count = 0; count <= tokenAttempts.max; count++) {
+  for (let count = 0; count <= tokenRateLimit.max; count++) {
     const headers = { 'x-forwarded-for': `203.0.113.${count}` }
     statuses.add((await fetch(`${gateway.url}/oauth2/token`, { method: 'POST', headers, body: '' })).status)
   }

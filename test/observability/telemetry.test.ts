@@ -100,7 +100,7 @@ t.test('requests and calls to the platform are spans of the caller’s trace', a
   t.ok(seen.every(({ headers }) => /^00-[0-9a-f]{32}-[0-9a-f]{16}-01$/.test(String(headers.traceparent))))
 
   const of = (message: string) => lines(gateway).find(({ msg }) => msg === message)
-  for (const message of ['request', 'provisioned', 'upload-completed', 'removed'])
+  for (const message of ['request', 'provisioned', 'upload-completed', 'deletion-completed'])
     t.equal(of(message)?.traceId, traceId, message)
   t.notOk('traceId' in (of('processed') ?? { traceId }), 'the poller has none')
 })
@@ -135,7 +135,7 @@ t.test('a collector that is not there changes nothing', async (t) => {
   const { gateway } = await setUp(t, gone, { OTEL_EXPORTER_OTLP_TIMEOUT: '300' })
   await useGateway(gateway)
   t.equal(await gateway.kill('SIGTERM'), 0)
-  t.equal(lines(gateway).find(({ msg }) => msg === 'removed')?.traceId, traceId)
+  t.equal(lines(gateway).find(({ msg }) => msg === 'deletion-completed')?.traceId, traceId)
   t.equal(lines(gateway).filter(({ level }) => level >= 40).length, 1, 'one line says that traces get lost')
 })
 

@@ -51,7 +51,7 @@ export interface PlatformDouble {
   /** The next `times` requests for this operation fail so; several faults are taken in order. */
   fail(operation: Operation, fault: Fault, times?: number): void
   /** Drops the faults that were not used up. */
-  forgive(): void
+  clearFaults(): void
   /** Passes every response of the double through `change` from now on, as a lying platform or proxy would. */
   rewrite(change?: (answer: Answer) => Answer): void
   /** Requests seen for an operation, failed ones included. */
@@ -116,7 +116,7 @@ export interface Site {
 export interface Kit
   extends Pick<
     PlatformDouble,
-    'violations' | 'fail' | 'forgive' | 'rewrite' | 'calls' | 'holdUploads' | 'close'
+    'violations' | 'fail' | 'clearFaults' | 'rewrite' | 'calls' | 'holdUploads' | 'close'
   > {
   /** Starts a server on a port of its own and resolves to its origin. Several make several origins. */
   listen(site: Site): Promise<string>
@@ -162,7 +162,7 @@ export function createKit(published?: Published): Kit {
       rewrite = change
     },
     fail: (operation, fault, times = 1) => void faults.push({ operation, fault, times }),
-    forgive: () => void faults.splice(0),
+    clearFaults: () => void faults.splice(0),
     calls: (operation) => counts.get(operation) ?? 0,
 
     holdUploads() {

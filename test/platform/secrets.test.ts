@@ -25,7 +25,7 @@ for (const { name } of platformDefinitions) {
       if (status === 204) {
         double.finish(title)
         await gateway.until(created.body.id, ({ checkedAt }) => checkedAt)
-        double.forgive()
+        double.clearFaults()
         await gateway.until(created.body.id, ({ status }) => status !== 'pending')
       }
       for (const part of ['', '/status', '/info', '/thumbnail']) await call('GET', path + part)
@@ -43,7 +43,7 @@ for (const { name } of platformDefinitions) {
         double.fail(operation, { status, body: { error: double.secrets().join(' ') } }, 2)
         if (operation === 'token') double.tokens?.revoke()
         stages.add(await live(`A bad day of ${operation}, ${status}`))
-        double.forgive()
+        double.clearFaults()
         // Requests for tokens are paced.
         while (operation === 'token' && (await live('A better day')) !== 'ready') await sleep(100)
       }

@@ -3,7 +3,7 @@ import { readFile, truncate, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import t from 'tap'
-import { tokenAttempts } from '../../src/http/limits.ts'
+import { tokenRateLimit } from '../../src/http/limits.ts'
 import { defaultTools } from '../../src/platform/tools.ts'
 import { fakeMp4, key, startGateway, temporaryDirectory } from '../support/gateway.ts'
 import { missing, proxies, startProxy } from './proxy.ts'
@@ -81,7 +81,7 @@ for (const kind of proxies) {
     const form = ['-X', 'POST', '-d', 'grant_type=client_credentials', '-u', 'nobody:wrong', '--fail-early']
     const from = (address: string, path: string, ...more: string[]) =>
       curl(directory, ['--interface', address, '-o', '/dev/null', ...form, ...more, url + path])
-    await from('127.0.0.2', `/oauth2/token?n=[1-${tokenAttempts.max}]`)
+    await from('127.0.0.2', `/oauth2/token?n=[1-${tokenRateLimit.max}]`)
     t.equal((await from('127.0.0.2', '/oauth2/token')).status, 429, 'one client has used its attempts')
     const forged = await from('127.0.0.2', '/oauth2/token', '-H', 'X-Forwarded-For: 203.0.113.9')
     t.equal(forged.status, 429, 'and cannot get more with a header of its own')

@@ -20,7 +20,7 @@ const stages: Stage[] = [
 t.test('the table is the law: every stage, every transition', async (t) => {
   for (const name of names) {
     const { from, to } = transitions[name]
-    const takes = name === 'upload-started' || name === 'removal-requested'
+    const takes = name === 'upload-started' || name === 'deletion-requested'
     for (const stage of stages) {
       const video = aVideo({ stage, epoch: 4, nextCheckAt: 5, checks: 3 })
       if ((from as readonly Stage[]).includes(stage)) {

@@ -76,7 +76,7 @@ t.test('no statement reads more rows than it returns, whatever the number of vid
     ['counts', s.counts, []],
     ['fold', s.foldCounts, [5000]],
     ['find key', s.findKey, ['cms', '77']],
-    ['answer key', s.answerKey, ['77', 'f', '{}']],
+    ['answer key', s.saveResponse, ['77', 'f', '{}']],
     ['release key', s.releaseKey, ['78']],
     ['expire keys', s.expireKeys, [now - 10_000, 100]],
     ['expire deleted', s.expireDeleted, [0, 100]],

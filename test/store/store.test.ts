@@ -210,7 +210,7 @@ for (const [kind, url] of [
     await store.insert(third, claim)
     t.equal(await store.expireKeys(5_000, 10), 1, 'not that of an upload in progress')
     t.equal(await store.findKey('other', 'k'), undefined)
-    await store.answerKey(third.id, 'f:digest', '{"a":1}')
+    await store.saveResponse(third.id, 'f:digest', '{"a":1}')
     t.match(await store.findKey('cms', 'k'), { fingerprint: 'f:digest', response: '{"a":1}' })
     await store.releaseKey(third.id)
     t.ok(await store.findKey('cms', 'k'), 'an answer is kept')

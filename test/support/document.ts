@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs'
 import { Ajv2020, type ValidateFunction } from 'ajv/dist/2020.js'
 import formats from 'ajv-formats'
-import type { Answer, Json } from './gateway.ts'
+import type { Json, TestResponse } from './gateway.ts'
 
 /** Callers must ignore fields that they do not know; the gateway itself sends none that the document does not know. */
 const closed = (_key: string, value: Json) =>
@@ -25,7 +25,11 @@ const paths = Object.keys(document.paths).map((path) => ({
  * fits. Paths and methods that the document does not have are left alone.
  * @throws Error that says what does not fit
  */
-export function checkAgainstDocument(method: string, url: string, { status, headers, body }: Answer): void {
+export function checkAgainstDocument(
+  method: string,
+  url: string,
+  { status, headers, body }: TestResponse,
+): void {
   const pathname = url.split('?', 1)[0] as string
   const path = paths.find(({ matches }) => matches.test(pathname))?.path
   const operation = path && document.paths[path][method.toLowerCase()]

@@ -19,7 +19,7 @@ export const key = 'vgk_test'
 export type Json = any
 export type Body = NonNullable<RequestInit['body']>
 
-export interface Answer {
+export interface TestResponse {
   status: number
   headers: Headers
   body: Json
@@ -34,9 +34,9 @@ export interface TestGateway {
     method: string,
     path: string,
     options?: { headers?: Record<string, string>; json?: unknown; body?: Body; duplex?: 'half' },
-  ): Promise<Answer>
+  ): Promise<TestResponse>
   create(fields?: object): Promise<Json>
-  put(id: string, body: Body, headers?: Record<string, string>): Promise<Answer>
+  put(id: string, body: Body, headers?: Record<string, string>): Promise<TestResponse>
   /** Polls the status until `done`, ten seconds at most. */
   until(id: string, done: (status: Json) => boolean): Promise<Json>
   close(): Promise<void>

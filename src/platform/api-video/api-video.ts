@@ -4,7 +4,7 @@ import {
   failedBecause,
   fits,
   Id,
-  maybe,
+  nullish,
   Pixels,
   pathSegment,
   requireSame,
@@ -15,7 +15,7 @@ import {
 import { createPlatformHttp } from '../http/http.ts'
 import { measureImage } from '../http/image-measure.ts'
 import { createTokenCache } from '../http/token-cache.ts'
-import { type Draft, missingIsUndefined, type ProcessingStatus, type VideoPlatform } from '../platform.ts'
+import { ignoreMissing, type ProcessingStatus, type VideoDraft, type VideoPlatform } from '../platform.ts'
 import type { PlatformDefinition, PlatformTools } from '../tools.ts'
 import { apiVideoHints } from './hints.ts'
 import { apiVideoLogin } from './login.ts'
@@ -67,33 +67,33 @@ const idKey = 'gateway-id'
 const smallestPart = 5 * 2 ** 20
 const largestSingle = 200 * 2 ** 20
 /** The slot's handle from the moment bytes were sent: what an earlier upload left may not be mixed with a new one. */
-const touched = 'upload-started'
+const uploadStarted = 'upload-started'
 
 const Entry = Type.Object({ key: Type.String(), value: Type.String() })
 const Listed = Type.Object({ videoId: Id, metadata: Type.Optional(Type.Array(Entry)) })
 const List = Type.Object({ data: Type.Array(Listed) })
 const Video = Type.Object({
-  videoId: maybe(Id),
+  videoId: nullish(Id),
   assets: Type.Object({
-    hls: maybe(Type.String()),
-    mp4: maybe(Type.String()),
-    thumbnail: maybe(Type.String()),
+    hls: nullish(Type.String()),
+    mp4: nullish(Type.String()),
+    thumbnail: nullish(Type.String()),
   }),
 })
 const Quality = Type.Object({ status: Word })
 /** Judged once the video is ready. */
 const Metadata = Type.Object({
-  width: maybe(Type.Number()),
-  height: maybe(Type.Number()),
-  duration: maybe(Type.Number()),
+  width: nullish(Type.Number()),
+  height: nullish(Type.Number()),
+  duration: nullish(Type.Number()),
 })
 const State = Type.Object({
-  ingest: Type.Union([Type.Object({ status: maybe(Word) }), Type.Null()]),
-  encoding: maybe(
+  ingest: Type.Union([Type.Object({ status: nullish(Word) }), Type.Null()]),
+  encoding: nullish(
     Type.Object({
-      playable: maybe(Type.Boolean()),
-      qualities: maybe(Type.Array(Quality)),
-      metadata: maybe(Metadata),
+      playable: nullish(Type.Boolean()),
+      qualities: nullish(Type.Array(Quality)),
+      metadata: nullish(Metadata),
     }),
   ),
 })
@@ -105,7 +105,7 @@ function createApiVideo(variables: Variables, tools: PlatformTools): VideoPlatfo
   const authorization = createTokenCache(name, login, tools)
   const http = createPlatformHttp({ name, baseUrl, authorization, uploadHosts: ['*.api.video'], tools })
 
-  const provision = async ({ id, title, description }: Draft, signal: AbortSignal) => {
+  const provision = async ({ id, title, description }: VideoDraft, signal: AbortSignal) => {
     const json = {
       title,
       ...(description !== null && { description }),
@@ -138,7 +138,7 @@ function createApiVideo(variables: Variables, tools: PlatformTools): VideoPlatfo
   /** Which id of ours a video has; undefined for a video of somebody else. */
   const ownId = async (videoId: string, signal: AbortSignal) => {
     const request = { operation: 'hint', method: 'GET', url: pathOf(videoId), signal } as const
-    const video = await http.json(Listed, request).catch(missingIsUndefined)
+    const video = await http.json(Listed, request).catch(ignoreMissing)
     return video && ownIdOf(video)
   }
 
@@ -160,21 +160,21 @@ function createApiVideo(variables: Variables, tools: PlatformTools): VideoPlatfo
     async upload(slot, draft, content, { signal, creating, keep }) {
       let { videoId } = slot
       try {
-        if (slot.handle === touched && videoId !== null) {
-          await remove(videoId, signal).catch(missingIsUndefined)
+        if (slot.handle === uploadStarted && videoId !== null) {
+          await remove(videoId, signal).catch(ignoreMissing)
           videoId = null
         }
         if (videoId === null) {
           await creating()
           videoId = (await provision(draft, signal)).videoId
         }
-        await keep({ videoId, handle: touched })
+        await keep({ videoId, handle: uploadStarted })
         await uploadToApiVideo(http, {
           videoId,
           path: pathOf(videoId),
           content,
           limits,
-          patience: tools.chunks,
+          retryPolicy: tools.chunks,
           signal,
         })
       } catch (error) {
@@ -184,7 +184,7 @@ function createApiVideo(variables: Variables, tools: PlatformTools): VideoPlatfo
     },
 
     async status({ videoId }, { signal }) {
-      return meaningOf(await read('status', videoId, signal), unknownState)
+      return statusFrom(await read('status', videoId, signal), unknownState)
     },
 
     async info({ videoId }, { signal }) {
@@ -193,7 +193,7 @@ function createApiVideo(variables: Variables, tools: PlatformTools): VideoPlatfo
       const { width, height, duration } = encoding?.metadata ?? {}
       const launchUrl = hls ?? mp4
       if (!launchUrl || !fits(Pixels, width) || !fits(Pixels, height) || !fits(Seconds, duration))
-        throw notYet('the size, duration or URL of the video')
+        throw notAvailableYet('the size, duration or URL of the video')
       return {
         launchUrl: http.publicUrl(launchUrl),
         mimeType: hls ? 'application/vnd.apple.mpegurl' : 'video/mp4',
@@ -205,7 +205,7 @@ function createApiVideo(variables: Variables, tools: PlatformTools): VideoPlatfo
 
     async thumbnail({ videoId }, { signal }) {
       const { thumbnail } = await assets('thumbnail', videoId, signal)
-      if (!thumbnail) throw notYet('the thumbnail')
+      if (!thumbnail) throw notAvailableYet('the thumbnail')
       return measureImage(name, http, thumbnail, signal)
     },
 
@@ -227,7 +227,7 @@ function createApiVideo(variables: Variables, tools: PlatformTools): VideoPlatfo
  * (https://docs.api.video/vod/show-video-upload-status), and `missing` is of older versions of the document. Nothing
  * written tells of `error`.
  */
-function meaningOf(
+function statusFrom(
   { ingest, encoding }: Static<typeof State>,
   unknownState: (state: string) => ProcessingStatus,
 ): ProcessingStatus {
@@ -272,6 +272,6 @@ function ownIdOf({ metadata }: Static<typeof Listed>): string | undefined {
   return metadata?.find(({ key }) => key === idKey)?.value
 }
 
-function notYet(what: string): GatewayError {
+function notAvailableYet(what: string): GatewayError {
   return new GatewayError('platform-protocol-error', `api.video does not tell ${what} yet`)
 }

@@ -1,6 +1,6 @@
 import { Type } from '@sinclair/typebox'
 import { Secret } from '../http/border.ts'
-import { isPassing } from '../http/failures.ts'
+import { isTransient } from '../http/failures.ts'
 import type { PlatformHttp } from '../http/http.ts'
 import type { Grant } from '../http/token-cache.ts'
 
@@ -37,7 +37,7 @@ export function apiVideoLogin(apiKey: string, http: () => PlatformHttp): Grant {
       try {
         return await exchange('/auth/refresh', { refreshToken }, signal)
       } catch (error) {
-        if (isPassing(error)) throw error
+        if (isTransient(error)) throw error
       }
     }
     // A wrong key is a plain 400 here.

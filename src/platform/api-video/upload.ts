@@ -16,7 +16,7 @@ interface Upload {
   /** Bytes: how much goes in one request at most, and the size of a part beyond that. */
   limits: { single: number; part: number }
   /** How often a part is tried, see PlatformTools. */
-  patience: PlatformTools['chunks']
+  retryPolicy: PlatformTools['chunks']
   signal: AbortSignal
 }
 
@@ -55,13 +55,13 @@ async function uploadAtOnce(http: PlatformHttp, { videoId, path, content, signal
 }
 
 async function uploadInParts(http: PlatformHttp, upload: Upload) {
-  const { videoId, path, content, limits, patience, signal } = upload
+  const { videoId, path, content, limits, retryPolicy, signal } = upload
   const total = content.size === null ? undefined : Math.ceil(content.size / limits.part)
   let current: Chunk | undefined
   const numberOf = (chunk: Chunk) => Math.floor(chunk.start / limits.part) + 1
 
   await uploadInChunks(content, {
-    ...patience,
+    ...retryPolicy,
     chunkSize: limits.part,
     signal,
     async send(chunk) {
@@ -77,7 +77,7 @@ async function uploadInParts(http: PlatformHttp, upload: Upload) {
       return chunk.end
     },
     // Parts are taken as a whole or not at all, and the last one is refused once the file is complete.
-    async where() {
+    async currentOffset() {
       if (!current) return 0
       const url = `${path}/status`
       const { ingest } = await http.json(Received, { operation: 'upload', method: 'GET', url, signal })

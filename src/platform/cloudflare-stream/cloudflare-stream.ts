@@ -4,7 +4,7 @@ import {
   failedBecause,
   fits,
   Id,
-  maybe,
+  nullish,
   Pixels,
   pathSegment,
   requireSame,
@@ -15,7 +15,7 @@ import {
 } from '../http/border.ts'
 import { createPlatformHttp } from '../http/http.ts'
 import { fixedAuthorization } from '../http/token-cache.ts'
-import { type Content, type Draft, missingIsUndefined, type VideoPlatform } from '../platform.ts'
+import { type Content, ignoreMissing, type VideoDraft, type VideoPlatform } from '../platform.ts'
 import type { PlatformDefinition, PlatformTools } from '../tools.ts'
 import { createTusUpload, uploadByTus } from '../upload/tus.ts'
 import { cloudflareApi } from './api.ts'
@@ -93,15 +93,15 @@ interface Upload {
 }
 
 const DirectUpload = Type.Object({ uid: Id, uploadURL: Type.String() })
-const Listed = Type.Object({ uid: Id, creator: maybe(Type.String()) })
-const uid = maybe(Id)
+const Listed = Type.Object({ uid: Id, creator: nullish(Type.String()) })
+const uid = nullish(Id)
 const State = Type.Object({
   uid,
   readyToStream: Type.Optional(Type.Boolean()),
   status: Type.Object({
     state: Word,
-    errorReasonCode: maybe(Type.String()),
-    errorReasonText: maybe(Type.String()),
+    errorReasonCode: nullish(Type.String()),
+    errorReasonText: nullish(Type.String()),
   }),
 })
 /** −1 until they are known, which does not fit. */
@@ -149,7 +149,7 @@ function createCloudflareStream(variables: Variables, tools: PlatformTools): Vid
   }
 
   /** An upload of exactly this size. */
-  async function openTusUpload(draft: Draft, size: number, signal: AbortSignal): Promise<Upload> {
+  async function openTusUpload(draft: VideoDraft, size: number, signal: AbortSignal): Promise<Upload> {
     const headers = await createTusUpload(http, {
       // Only with this parameter the upload URL needs no token.
       url: `${videos}?direct_user=true`,
@@ -172,7 +172,7 @@ function createCloudflareStream(variables: Variables, tools: PlatformTools): Vid
   }
 
   /** An upload of at most 200 MB whose size is open. */
-  async function openFormUpload(draft: Draft, signal: AbortSignal): Promise<Upload> {
+  async function openFormUpload(draft: VideoDraft, signal: AbortSignal): Promise<Upload> {
     const json = {
       maxDurationSeconds: variables.CLOUDFLARE_STREAM_MAX_DURATION,
       creator: draft.id,
@@ -211,7 +211,7 @@ function createCloudflareStream(variables: Variables, tools: PlatformTools): Vid
     async upload(slot, draft, content, { signal, creating, keep }) {
       try {
         // An upload takes only the content that it was made for.
-        if (slot.videoId !== null) await remove(slot.videoId, signal).catch(missingIsUndefined)
+        if (slot.videoId !== null) await remove(slot.videoId, signal).catch(ignoreMissing)
         await creating()
         const { videoId, send } = await (content.size === null
           ? openFormUpload(draft, signal)

@@ -1,5 +1,5 @@
 import { Type } from '@sinclair/typebox'
-import { fits, maybe } from '../http/border.ts'
+import { fits, nullish } from '../http/border.ts'
 import {
   gatewayIds,
   readJsonBody,
@@ -12,7 +12,7 @@ import {
 import type { HintReader } from '../platform.ts'
 
 /** The video as it is now, with our id as its creator. */
-const Notice = Type.Object({ creator: maybe(Type.String()) })
+const Notice = Type.Object({ creator: nullish(Type.String()) })
 
 /**
  * Webhooks of Cloudflare Stream (https://developers.cloudflare.com/stream/manage-video-library/using-webhooks/):

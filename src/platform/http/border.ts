@@ -7,7 +7,7 @@ import type { Log } from '../tools.ts'
 /** The longest URL that is accepted, in characters. Signed ones take up to about 3,000. */
 const longestUrl = 4_096
 /** The longest message of a platform that is stored and shown, in characters. */
-const longestMessage = 500
+const maxMessageLength = 500
 /** Number of unknown states that are logged for each platform. */
 const mostUnknownStates = 100
 /** How far a platform's clock may be ahead, in milliseconds. */
@@ -41,7 +41,7 @@ export const Seconds = Type.Number({ minimum: 0, maximum: 864_000 })
 export const Milliseconds = Type.Number({ minimum: 0, maximum: 864_000_000 })
 
 /** A field that is missing or null until its value is known. */
-export const maybe = <T extends TSchema>(schema: T) => Type.Optional(Type.Union([schema, Type.Null()]))
+export const nullish = <T extends TSchema>(schema: T) => Type.Optional(Type.Union([schema, Type.Null()]))
 
 /** Whether a value that was computed, or that may be unknown still, is within the bounds of a schema. */
 export function fits<T extends TSchema>(schema: T, value: unknown): value is Static<T> {
@@ -93,8 +93,8 @@ function isTime(text: string, latest: number): boolean {
  * `jsonb` rejects (NUL, lone surrogates) and other control characters become U+FFFD.
  */
 export function failedBecause(reason: string | null | undefined): ProcessingStatus {
-  const cut = (reason ?? '').slice(0, longestMessage).replace(/[\t\r\n]+/g, ' ')
-  const whole = cut.length < longestMessage ? cut : cut.replace(/[\uD800-\uDBFF]$/, '')
+  const cut = (reason ?? '').slice(0, maxMessageLength).replace(/[\t\r\n]+/g, ' ')
+  const whole = cut.length < maxMessageLength ? cut : cut.replace(/[\uD800-\uDBFF]$/, '')
   const message = whole.replace(/\p{Cc}|\p{Cs}/gu, '\uFFFD').trim()
   return { state: 'failed', message: message || 'the platform gave no reason' }
 }

@@ -1,16 +1,16 @@
 import { CircuitOpenError } from '../platform.ts'
 import type { CircuitState, PlatformTools } from '../tools.ts'
-import { isAnswer, isDown } from './failures.ts'
+import { isPlatformResponse, isUnavailable } from './failures.ts'
 
-export interface Passage {
+export interface CircuitCall {
   /** A call that its caller cuts by this signal counts for nothing, neither as an answer nor as a failure. */
   signal: AbortSignal
   /** Whether it may try the platform for the others: not if it carries content, for that takes as long as it takes. */
-  mayTry: boolean
+  canBeTrial: boolean
 }
 
 /** Runs work through the circuit. @throws CircuitOpenError instead, while the platform is given a rest */
-export type Circuit = <T>(work: () => Promise<T>, passage: Passage) => Promise<T>
+export type Circuit = <T>(work: () => Promise<T>, circuitCall: CircuitCall) => Promise<T>
 
 /**
  * The circuit breaker of one platform.
@@ -47,28 +47,28 @@ export function createCircuit(name: string, { circuit, timeouts, log, observer }
   /** @param failure undefined for a success */
   function learn(failure: unknown, own: symbol | undefined) {
     if (trial !== own) return
-    if (failure === undefined || isAnswer(failure)) {
+    if (failure === undefined || isPlatformResponse(failure)) {
       failures = 0
       if (state === 'half-open') enter('closed')
-    } else if (isDown(failure)) {
+    } else if (isUnavailable(failure)) {
       failures += 1
       if (state === 'half-open' || (state === 'closed' && failures >= circuit.failures)) open()
     }
   }
 
-  function refuse(): never {
+  function reject(): never {
     const retryAfter = Math.max(1, Math.ceil((openUntil - performance.now()) / 1000))
     const detail = `${name} failed repeatedly; waiting before the next try`
     throw new CircuitOpenError('platform-unavailable', detail, { retryAfter })
   }
 
-  return async (work, { signal, mayTry }) => {
-    const trying = state === 'half-open' && mayTry
-    if (state === 'open' || (trying && trial)) refuse()
-    const own = trying ? Symbol() : undefined
+  return async (work, { signal, canBeTrial }) => {
+    const isTrial = state === 'half-open' && canBeTrial
+    if (state === 'open' || (isTrial && trial)) reject()
+    const own = isTrial ? Symbol() : undefined
     if (own) trial = own
     const endTrial = () => own && trial === own && open()
-    const overdue = setTimeout(endTrial, timeouts.connect + timeouts.answer).unref()
+    const trialTimer = setTimeout(endTrial, timeouts.connect + timeouts.answer).unref()
     try {
       const result = await work()
       if (!signal.aborted) learn(undefined, own)
@@ -77,7 +77,7 @@ export function createCircuit(name: string, { circuit, timeouts, log, observer }
       if (!signal.aborted) learn(error, own)
       throw error
     } finally {
-      clearTimeout(overdue)
+      clearTimeout(trialTimer)
       endTrial()
     }
   }

@@ -3,9 +3,9 @@ import type { Dispatcher } from 'undici'
 import { GatewayError } from '../../errors.ts'
 import type { PlatformTools } from '../tools.ts'
 import { deadlineError } from './deadline.ts'
-import { failureOf, refusalOf } from './failures.ts'
+import { errorForException, errorForStatus } from './failures.ts'
 import { createPools, type Pool } from './pools.ts'
-import type { PlatformAnswer, PlatformRequest } from './request.ts'
+import type { PlatformRequest, PlatformResponse } from './request.ts'
 
 /** Of a refused request's response, whose body nobody needs: so much is read to keep the connection. */
 const maxDrainedBytes = 64 * 1024
@@ -39,14 +39,14 @@ export function createExchange(name: string, tools: PlatformTools) {
       if (response.statusCode >= 300 && !request.accept?.includes(response.statusCode)) {
         drain(response.body)
         outcome = String(response.statusCode)
-        throw refusalOf(name, response.statusCode, response.headers)
+        throw errorForStatus(name, response.statusCode, response.headers)
       }
       const body = await bodyOfResponse(response, signal)
       checkCoding(response.headers['content-encoding'], body)
       if (response.statusCode < 300) checkPage(response.headers['content-type'])
       return { status: response.statusCode, headers: response.headers, body }
     } catch (error) {
-      const failure = signal.aborted ? signal.reason : failureOf(name, error)
+      const failure = signal.aborted ? signal.reason : errorForException(name, error)
       if (outcome === 'ok') outcome = outcomeOf(failure)
       throw failure
     } finally {
@@ -76,7 +76,7 @@ export function createExchange(name: string, tools: PlatformTools) {
 
   return {
     /** With a body in memory, or none. */
-    async call(request: PlatformRequest, authorization?: string): Promise<PlatformAnswer> {
+    async call(request: PlatformRequest, authorization?: string): Promise<PlatformResponse> {
       const pool = request.body instanceof Uint8Array ? chunks : calls
       return perform(pool, request, authorization, request.signal)
     },
@@ -86,13 +86,13 @@ export function createExchange(name: string, tools: PlatformTools) {
       request: PlatformRequest,
       stream: Readable,
       authorization?: string,
-    ): Promise<PlatformAnswer> {
-      const patience = waitAfterEnd(name, stream, timeouts.afterUpload)
-      const signal = AbortSignal.any([request.signal, patience.signal])
+    ): Promise<PlatformResponse> {
+      const responseTimer = startResponseTimer(name, stream, timeouts.afterUpload)
+      const signal = AbortSignal.any([request.signal, responseTimer.signal])
       try {
         return await perform(streams, request, authorization, signal)
       } finally {
-        patience.clear()
+        responseTimer.clear()
       }
     },
 
@@ -147,7 +147,7 @@ function outcomeOf(failure: unknown): string {
 }
 
 /** A signal that fires when the response is not complete `ms` after the last byte was sent. */
-function waitAfterEnd(platform: string, stream: Readable, ms: number) {
+function startResponseTimer(platform: string, stream: Readable, ms: number) {
   const controller = new AbortController()
   let timer: NodeJS.Timeout | undefined
   const start = () => {

@@ -16,7 +16,7 @@ export const maxRetryAfter = 600
 export const maxTokenRetryAfter = 60
 
 /** The platform answered 401: other credentials may do. */
-export class CredentialsRefusedError extends GatewayError {}
+export class CredentialsRejectedError extends GatewayError {}
 
 /** The gateway had no socket, port or memory for the call: it never reached the platform, whose fault it is not. */
 export class OutOfResourcesError extends GatewayError {}
@@ -30,29 +30,29 @@ const shortageRetryAfter = 5
  * What a platform's HTTP status means to our caller. Says nothing of the body: that is the vendor's text.
  * @returns the error to throw; `retryAfter` in seconds when the platform gave one
  */
-export function refusalOf(
+export function errorForStatus(
   platform: string,
   status: number,
   headers: Record<string, string | string[] | undefined> = {},
 ): GatewayError {
   const retryAfter = retryAfterOf(headers)
   const hint = retryAfter === undefined ? {} : { retryAfter }
-  const said = `${platform} answered ${status}`
-  if (status === 401) return new CredentialsRefusedError('platform-unauthorized', said)
-  if (status === 403) return new GatewayError('platform-unauthorized', said)
+  const detail = `${platform} answered ${status}`
+  if (status === 401) return new CredentialsRejectedError('platform-unauthorized', detail)
+  if (status === 403) return new GatewayError('platform-unauthorized', detail)
   if (status === 404 || status === 410) {
     if (isApiResponse(headers)) return new VideoMissingError(platform)
-    return new GatewayError('platform-protocol-error', `${said} with a page that is not of its API`)
+    return new GatewayError('platform-protocol-error', `${detail} with a page that is not of its API`)
   }
-  if (status === 408) return new GatewayError('platform-timeout', said)
+  if (status === 408) return new GatewayError('platform-timeout', detail)
   if (status === 429) {
     // api.video tells it in a header of its own (https://docs.api.video/reference/too-many-requests).
     const reset = retryAfterOf({ 'retry-after': headers['x-ratelimit-retry-after'] })
-    return new GatewayError('platform-throttled', said, { retryAfter: retryAfter ?? reset ?? 1 })
+    return new GatewayError('platform-throttled', detail, { retryAfter: retryAfter ?? reset ?? 1 })
   }
-  if (status >= 500) return new GatewayError('platform-unavailable', said, hint)
-  if (status >= 400) return new GatewayError('platform-rejected', said)
-  return new GatewayError('platform-protocol-error', said)
+  if (status >= 500) return new GatewayError('platform-unavailable', detail, hint)
+  if (status >= 400) return new GatewayError('platform-rejected', detail)
+  return new GatewayError('platform-protocol-error', detail)
 }
 
 /** Every vendor's API says in JSON that something is missing; a proxy, or a page during a deployment, does not. */
@@ -61,7 +61,7 @@ function isApiResponse({ 'content-type': type }: Record<string, string | string[
 }
 
 /** Turns whatever a call threw (sockets, DNS, timeouts, undici's own) into an error of ours. */
-export function failureOf(platform: string, error: unknown): GatewayError {
+export function errorForException(platform: string, error: unknown): GatewayError {
   if (error instanceof GatewayError) return error
   const cause = error instanceof Error ? error : new Error(String(error))
   if (isShortage(cause)) {
@@ -86,17 +86,17 @@ function isShortage(error: Error): boolean {
 }
 
 /** True for failures that say the platform is down: they open its circuit. */
-export function isDown(error: unknown): boolean {
+export function isUnavailable(error: unknown): boolean {
   return saysDown(error) && !(error instanceof OutOfResourcesError)
 }
 
 /** True for failures that the platform answered with: it is there. */
-export function isAnswer(error: unknown): boolean {
+export function isPlatformResponse(error: unknown): boolean {
   return error instanceof GatewayError && error.code.startsWith('platform-') && !saysDown(error)
 }
 
 /** True for failures that may be gone a moment later. */
-export function isPassing(error: unknown): boolean {
+export function isTransient(error: unknown): boolean {
   return saysDown(error) || isThrottled(error)
 }
 

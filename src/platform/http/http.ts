@@ -5,11 +5,11 @@ import { Value } from '@sinclair/typebox/value'
 import { GatewayError } from '../../errors.ts'
 import { CircuitOpenError } from '../platform.ts'
 import type { PlatformTools } from '../tools.ts'
-import { createCircuit, type Passage } from './circuit.ts'
+import { type CircuitCall, createCircuit } from './circuit.ts'
 import { withDeadline } from './deadline.ts'
 import { createExchange } from './exchange.ts'
-import { CredentialsRefusedError, isPassing, isThrottled } from './failures.ts'
-import type { PlatformAnswer, PlatformRequest } from './request.ts'
+import { CredentialsRejectedError, isThrottled, isTransient } from './failures.ts'
+import type { PlatformRequest, PlatformResponse } from './request.ts'
 import { publicUrl, trustedUrl } from './upload-url.ts'
 
 /** How a platform wants to be authorized. */
@@ -17,7 +17,7 @@ export interface Authorization {
   /** @returns the value of the `Authorization` header */
   header(): Promise<string>
   /** The platform answered 401 to this header: the next one has to be new. @returns false when there is no other yet */
-  refused(header: string): boolean
+  invalidate(header: string): boolean
 }
 
 export interface PlatformHttp {
@@ -25,7 +25,7 @@ export interface PlatformHttp {
    * Sends a request and reads the response, within `timeouts.whole`, or `timeouts.afterUpload` for content.
    * @throws GatewayError with a `platform-…` code, VideoMissingError for 404 and 410
    */
-  send(request: PlatformRequest): Promise<PlatformAnswer>
+  send(request: PlatformRequest): Promise<PlatformResponse>
   /** Sends a request and validates the JSON answer; what does not fit is a `platform-protocol-error`. */
   json<T extends TSchema>(schema: T, request: PlatformRequest): Promise<Static<T>>
   /** A URL that the platform gave, if it may be used: see {@link trustedUrl}. */
@@ -57,53 +57,56 @@ export function createPlatformHttp(options: PlatformHttpOptions): PlatformHttp {
   const exchange = createExchange(name, tools)
   const circuit = createCircuit(name, tools)
 
-  async function send(asked: PlatformRequest): Promise<PlatformAnswer> {
+  async function send(asked: PlatformRequest): Promise<PlatformResponse> {
     const request = { ...asked, url: apiUrl(options.baseUrl, asked.url).href }
     if (isStream(request.body)) return sendStream(request, request.body)
     // A chunk takes its time on the way, and the last one its time to be taken in.
     const ms = isChunk(request) ? tools.timeouts.afterUpload : tools.timeouts.whole
     // The circuit has to tell a call that its caller cut from one that the platform let run into the deadline.
-    const passage = { signal: asked.signal, mayTry: !isChunk(request) }
-    return withDeadline(name, ms, asked.signal, (signal) => sendCall({ ...request, signal }, passage))
+    const circuitCall = { signal: asked.signal, canBeTrial: !isChunk(request) }
+    return withDeadline(name, ms, asked.signal, (signal) => sendCall({ ...request, signal }, circuitCall))
   }
 
   /** A call whose body, if it has any, is in memory: repeated if that does no harm, as after a 429 for any method. */
-  async function sendCall(request: PlatformRequest, passage: Passage): Promise<PlatformAnswer> {
+  async function sendCall(request: PlatformRequest, circuitCall: CircuitCall): Promise<PlatformResponse> {
     const repeatable = request.idempotent ?? ['GET', 'HEAD', 'DELETE'].includes(request.method)
     for (let attempt = 1; ; attempt++) {
       try {
-        return await sendAuthorized(request, passage)
+        return await sendAuthorized(request, circuitCall)
       } catch (error) {
         const delay = retryDelay(error, attempt)
         const retries = repeatable || isThrottled(error) ? tools.retries : 0
-        const hopeless = !isPassing(error) || error instanceof CircuitOpenError
-        if (attempt > retries || hopeless || delay > maxCallRetryAfterMs) throw error
+        const permanent = !isTransient(error) || error instanceof CircuitOpenError
+        if (attempt > retries || permanent || delay > maxCallRetryAfterMs) throw error
         await sleep(delay, undefined, { signal: request.signal }).catch(() => request.signal.throwIfAborted())
       }
     }
   }
 
   /** Sends a call, and once more with new credentials when the platform says 401. */
-  async function sendAuthorized(request: PlatformRequest, passage: Passage): Promise<PlatformAnswer> {
-    const call = (header?: string) => circuit(() => exchange.call(request, header), passage)
+  async function sendAuthorized(
+    request: PlatformRequest,
+    circuitCall: CircuitCall,
+  ): Promise<PlatformResponse> {
+    const call = (header?: string) => circuit(() => exchange.call(request, header), circuitCall)
     const header = await headerFor(request)
     try {
       return await call(header)
     } catch (error) {
-      if (!replaceable(header, error)) throw error
+      if (!dropRejected(header, error)) throw error
       return call(await headerFor(request))
     }
   }
 
   /** A stream can be sent once. */
-  async function sendStream(request: PlatformRequest, stream: Readable): Promise<PlatformAnswer> {
-    const passage = { signal: request.signal, mayTry: false }
+  async function sendStream(request: PlatformRequest, stream: Readable): Promise<PlatformResponse> {
+    const circuitCall = { signal: request.signal, canBeTrial: false }
     const header = await withDeadline(name, tools.timeouts.whole, request.signal, () => headerFor(request))
     try {
-      return await circuit(() => exchange.stream(request, stream, header), passage)
+      return await circuit(() => exchange.stream(request, stream, header), circuitCall)
     } catch (error) {
       // At least the next one shall have other credentials.
-      replaceable(header, error)
+      dropRejected(header, error)
       throw error
     }
   }
@@ -118,9 +121,9 @@ export function createPlatformHttp(options: PlatformHttpOptions): PlatformHttp {
   }
 
   /** Drops credentials that were refused. @returns whether there are others */
-  function replaceable(header: string | undefined, error: unknown): boolean {
-    const refused = header !== undefined && error instanceof CredentialsRefusedError
-    return refused && authorization.refused(header)
+  function dropRejected(header: string | undefined, error: unknown): boolean {
+    const rejected = header !== undefined && error instanceof CredentialsRejectedError
+    return rejected && authorization.invalidate(header)
   }
 
   return {

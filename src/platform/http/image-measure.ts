@@ -2,7 +2,7 @@ import { imageSize } from 'image-size'
 import { GatewayError } from '../../errors.ts'
 import type { Thumbnail } from '../platform.ts'
 import { fits, Pixels } from './border.ts'
-import { isPassing } from './failures.ts'
+import { isTransient } from './failures.ts'
 import type { PlatformHttp } from './http.ts'
 
 /** The size of an image stands near its start: in front of it there is little more than a profile and EXIF. */
@@ -35,7 +35,7 @@ export async function measureImage(
     })
     .catch((error) => {
       // That the image is missing does not say that the video is.
-      if (signal.aborted || isPassing(error)) throw error
+      if (signal.aborted || isTransient(error)) throw error
       throw new GatewayError(
         'platform-protocol-error',
         `${platform} did not give the thumbnail that it names`,

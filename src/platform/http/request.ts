@@ -24,7 +24,7 @@ export interface PlatformRequest {
 }
 
 /** A response that the platform gave its consent with. */
-export interface PlatformAnswer {
+export interface PlatformResponse {
   status: number
   headers: Record<string, string | string[] | undefined>
   body: Buffer

@@ -3,7 +3,7 @@ import { CircuitOpenError, VideoMissingError } from '../platform.ts'
 import type { PlatformTools } from '../tools.ts'
 import { fits, Secret } from './border.ts'
 import { withDeadline } from './deadline.ts'
-import { failureOf, maxTokenRetryAfter, OutOfResourcesError } from './failures.ts'
+import { errorForException, maxTokenRetryAfter, OutOfResourcesError } from './failures.ts'
 import type { Authorization } from './http.ts'
 
 /** A token as a platform gave it; `expiresIn` in seconds, undefined when it did not say. */
@@ -20,20 +20,20 @@ export type Grant = (previous: Token | undefined, signal: AbortSignal) => Promis
  * How long a token is used, whatever the platform states: an `expires_in` of 0 must not cost a token request per call,
  * and an absurd or missing one must not keep a token for ever. Milliseconds.
  */
-const minLife = 2_000
-const maxLife = 86_400_000
+const minLifetimeMs = 2_000
+const maxLifetimeMs = 86_400_000
 /** A token is renewed when a tenth of its life, and at most a minute, is left. Milliseconds, as all below. */
 const renewalShare = 0.1
 const renewalAtMost = 60_000
 /** After an early renewal failed; the old token is still good. */
-const earlyPause = 5_000
-const firstPause = 1_000
-const longestPause = 30_000
+const renewalRetryMs = 5_000
+const minPauseMs = 1_000
+const maxPauseMs = 30_000
 /** So many refused tokens in a row are replaced at once: they may have been revoked, one after the other. */
-const dropsAtOnce = 3
+const immediateReplacements = 3
 
 /** After the first time 1 s, then 2 s, 4 s, 8 s …; none before. */
-const pauseAfter = (times: number) => (times < 1 ? 0 : Math.min(firstPause * 2 ** (times - 1), longestPause))
+const pauseAfter = (times: number) => (times < 1 ? 0 : Math.min(minPauseMs * 2 ** (times - 1), maxPauseMs))
 
 /**
  * Keeps one platform's token: one request in flight however many callers ask, renewed in the background shortly
@@ -46,9 +46,9 @@ export function createTokenCache(platform: string, grant: Grant, tools: Platform
   let held: { token: Token; expiresAt: number; renewAt: number } | undefined
   let inFlight: Promise<Token> | undefined
   /** What the last request failed with, and when the next may begin. */
-  let failed: { error: GatewayError; inARow: number; until: number } | undefined
+  let failed: { error: GatewayError; consecutive: number; until: number } | undefined
   /** How many tokens were dropped in a row, and when the next may be. */
-  let dropped = { inARow: 0, until: Number.NEGATIVE_INFINITY }
+  let dropped = { consecutive: 0, until: Number.NEGATIVE_INFINITY }
 
   async function request(): Promise<Token> {
     try {
@@ -57,7 +57,7 @@ export function createTokenCache(platform: string, grant: Grant, tools: Platform
         grant(held?.token, signal),
       )
       checkToken(platform, token)
-      const life = lifeOf(token)
+      const life = lifetimeOf(token)
       const now = performance.now()
       held = {
         token,
@@ -84,9 +84,9 @@ export function createTokenCache(platform: string, grant: Grant, tools: Platform
     const left = held ? held.expiresAt - now : 0
     const early = left > 0
     if (early) tools.log.warn({ platform, err: error }, 'early renewal of the token failed')
-    const inARow = early ? 0 : (failed?.inARow ?? 0) + 1
-    const pause = early ? Math.min(left, earlyPause) : pauseAfter(inARow)
-    failed = { error, inARow, until: now + Math.max(pause, (error.retryAfter ?? 0) * 1000) }
+    const consecutive = early ? 0 : (failed?.consecutive ?? 0) + 1
+    const pause = early ? Math.min(left, renewalRetryMs) : pauseAfter(consecutive)
+    failed = { error, consecutive, until: now + Math.max(pause, (error.retryAfter ?? 0) * 1000) }
   }
 
   return {
@@ -106,15 +106,15 @@ export function createTokenCache(platform: string, grant: Grant, tools: Platform
       throw new GatewayError(error.code, error.message, { retryAfter, cause: error })
     },
 
-    refused(header) {
+    invalidate(header) {
       // Another caller may have dropped or renewed it already: only the token in use is dropped.
       if (!held || header !== bearer(held.token) || held.expiresAt === 0) return true
       const now = performance.now()
       if (now < dropped.until) return false
-      const inARow = now > dropped.until + longestPause ? 1 : dropped.inARow + 1
-      dropped = { inARow, until: now + pauseAfter(inARow + 1 - dropsAtOnce) }
+      const consecutive = now > dropped.until + maxPauseMs ? 1 : dropped.consecutive + 1
+      dropped = { consecutive, until: now + pauseAfter(consecutive + 1 - immediateReplacements) }
       // An early renewal that failed had time; this one has none, unless the platform asked for it.
-      if (failed?.inARow === 0 && failed.error.retryAfter === undefined) failed = undefined
+      if (failed?.consecutive === 0 && failed.error.retryAfter === undefined) failed = undefined
       // Its refresh token stays.
       held = { ...held, expiresAt: 0, renewAt: 0 }
       return true
@@ -128,12 +128,12 @@ function bearer(token: Token): string {
 
 /** An Authorization header that never changes: Basic, or a permanent bearer token. */
 export function fixedAuthorization(header: string): Authorization {
-  return { header: async () => header, refused: () => false }
+  return { header: async () => header, invalidate: () => false }
 }
 
 /** How long a token is used, in ms. */
-function lifeOf({ expiresIn = Number.POSITIVE_INFINITY }: Token): number {
-  return Math.min(Math.max(expiresIn * 1000, minLife), maxLife)
+function lifetimeOf({ expiresIn = Number.POSITIVE_INFINITY }: Token): number {
+  return Math.min(Math.max(expiresIn * 1000, minLifetimeMs), maxLifetimeMs)
 }
 
 function checkToken(platform: string, { accessToken }: Token): void {
@@ -143,7 +143,7 @@ function checkToken(platform: string, { accessToken }: Token): void {
 
 /** What a failed token request means; nothing of the response's text is kept, for it may hold secrets. */
 function grantFailure(platform: string, error: unknown): GatewayError {
-  const failure = failureOf(platform, error)
+  const failure = errorForException(platform, error)
   // That there is no token endpoint says nothing of the video that the token was for.
   if (failure instanceof VideoMissingError)
     return new GatewayError('platform-protocol-error', `${platform} has no token endpoint where it should be`)

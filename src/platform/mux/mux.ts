@@ -6,9 +6,9 @@ import { fixedAuthorization } from '../http/token-cache.ts'
 import {
   type Call,
   type Content,
-  type Draft,
-  missingIsUndefined,
+  ignoreMissing,
   type Slot,
+  type VideoDraft,
   VideoMissingError,
   type VideoPlatform,
 } from '../platform.ts'
@@ -17,14 +17,14 @@ import { uploadByteRanges } from '../upload/byte-ranges.ts'
 import { muxHints } from './hints.ts'
 import {
   type Asset,
-  AssetAnswer,
+  AssetResponse,
   infoOf,
-  OriginAnswer,
+  OriginResponse,
   statusOfAsset,
   statusOfUpload,
   thumbnailOf,
-  UploadAnswer,
   UploadList,
+  UploadResponse,
 } from './shapes.ts'
 
 /**
@@ -176,7 +176,7 @@ function createMux(variables: Variables, tools: PlatformTools): VideoPlatform {
     })
   }
 
-  async function createUpload({ id, title }: Draft, { signal }: Call) {
+  async function createUpload({ id, title }: VideoDraft, { signal }: Call) {
     const json = {
       // Demanded for browsers' sake; none gets to see the URL.
       cors_origin: 'https://video-gateway.invalid',
@@ -189,14 +189,14 @@ function createMux(variables: Variables, tools: PlatformTools): VideoPlatform {
       },
     }
     const request = { operation: 'provision', method: 'POST', url: uploads, json, signal } as const
-    const { data } = await http.json(UploadAnswer, request)
+    const { data } = await http.json(UploadResponse, request)
     requireSame(name, id, data.new_asset_settings?.passthrough)
     return data
   }
 
   async function findUpload(operation: string, id: string, { signal }: Call) {
     const url = `${uploads}/${pathSegment(name, id)}`
-    const { data } = await http.json(UploadAnswer, { operation, method: 'GET', url, signal })
+    const { data } = await http.json(UploadResponse, { operation, method: 'GET', url, signal })
     requireSame(name, id, data.id)
     return data
   }
@@ -204,7 +204,7 @@ function createMux(variables: Variables, tools: PlatformTools): VideoPlatform {
   /** @throws `platform-protocol-error` for another asset, and for one that was made of another upload */
   async function findAsset(operation: string, slot: Slot, { signal }: Call) {
     const url = assetPath(slot.videoId)
-    const { data } = await http.json(AssetAnswer, { operation, method: 'GET', url, signal })
+    const { data } = await http.json(AssetResponse, { operation, method: 'GET', url, signal })
     requireOwn(slot, data)
     return data
   }
@@ -222,13 +222,13 @@ function createMux(variables: Variables, tools: PlatformTools): VideoPlatform {
    * The slot's upload if it is untouched and still valid, else a new one. One whose bytes were cut off is not used
    * again: what is left of them may still be on its way, and an asset be made of it.
    */
-  async function openUpload(slot: Slot, draft: Draft, call: Call) {
+  async function openUpload(slot: Slot, draft: VideoDraft, call: Call) {
     const { upload: id, stage } = handleOf(slot)
     if (stage === 'fresh' && slot.videoId === null) {
-      const upload = await findUpload('upload', id, call).catch(missingIsUndefined)
+      const upload = await findUpload('upload', id, call).catch(ignoreMissing)
       if (upload?.status === 'waiting') return upload
     }
-    await discard(slot, call).catch(missingIsUndefined)
+    await discard(slot, call).catch(ignoreMissing)
     await call.creating()
     return createUpload(draft, call)
   }
@@ -251,7 +251,7 @@ function createMux(variables: Variables, tools: PlatformTools): VideoPlatform {
     if (videoId === null) return
     // Not deleted if it names another upload.
     const url = assetPath(videoId)
-    const { data } = await http.json(OriginAnswer, { operation, method: 'GET', url, signal })
+    const { data } = await http.json(OriginResponse, { operation, method: 'GET', url, signal })
     requireOwn({ ...slot, videoId }, data)
     await http.send({ operation, method: 'DELETE', url, signal })
   }

@@ -1,29 +1,29 @@
 import { type Static, Type } from '@sinclair/typebox'
 import { GatewayError } from '../../errors.ts'
-import { failedBecause, fits, Id, maybe, Pixels, Seconds, Word } from '../http/border.ts'
+import { failedBecause, fits, Id, nullish, Pixels, Seconds, Word } from '../http/border.ts'
 import type { ProcessingStatus, Thumbnail, VideoInfo } from '../platform.ts'
 
-const Text = maybe(Type.String())
+const Text = nullish(Type.String())
 /** A number of a video, which is judged once the video is ready: till then it is missing, null or -1. */
-const Measure = maybe(Type.Number())
+const Measure = nullish(Type.Number())
 
 /** A direct upload, as Mux shows it. `asset_id` is there once the status is `asset_created`. */
 export const Upload = Type.Object({
   id: Id,
   status: Word,
   url: Text,
-  asset_id: maybe(Id),
+  asset_id: nullish(Id),
   error: Type.Optional(Type.Union([Type.Object({ type: Text, message: Text }), Type.Null()])),
   new_asset_settings: Type.Optional(Type.Object({ passthrough: Text })),
 })
-export const UploadAnswer = Type.Object({ data: Upload })
+export const UploadResponse = Type.Object({ data: Upload })
 export const UploadList = Type.Object({ data: Type.Array(Upload) })
 export type Upload = Static<typeof Upload>
 
 /** An asset, as Mux shows it. Its metadata is complete only once the status is `ready`. */
 export const Asset = Type.Object({
   id: Id,
-  upload_id: maybe(Id),
+  upload_id: nullish(Id),
   status: Word,
   duration: Measure,
   errors: Type.Optional(Type.Object({ type: Text, messages: Type.Optional(Type.Array(Type.String())) })),
@@ -31,8 +31,8 @@ export const Asset = Type.Object({
   tracks: Type.Optional(Type.Array(Type.Object({ type: Word, max_width: Measure, max_height: Measure }))),
 })
 /** What is read of an asset before it is deleted. */
-export const OriginAnswer = Type.Object({ data: Type.Pick(Asset, ['id', 'upload_id']) })
-export const AssetAnswer = Type.Object({ data: Asset })
+export const OriginResponse = Type.Object({ data: Type.Pick(Asset, ['id', 'upload_id']) })
+export const AssetResponse = Type.Object({ data: Asset })
 export type Asset = Static<typeof Asset>
 
 /** Longest edge of a thumbnail, in pixels. */

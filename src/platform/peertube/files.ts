@@ -1,5 +1,5 @@
 import { type Static, Type } from '@sinclair/typebox'
-import { maybe, Url } from '../http/border.ts'
+import { nullish, Url } from '../http/border.ts'
 
 /** The shorter side of a video in pixels; 0 is sound only. */
 export const Resolution = Type.Integer({ minimum: 0, maximum: 65_535 })
@@ -7,9 +7,9 @@ export const Resolution = Type.Integer({ minimum: 0, maximum: 65_535 })
 /** A video file as PeerTube lists it, for download or inside of a playlist. */
 export const VideoFile = Type.Object({
   resolution: Type.Object({ id: Resolution }),
-  fileUrl: maybe(Type.String()),
-  width: maybe(Type.Number()),
-  height: maybe(Type.Number()),
+  fileUrl: nullish(Type.String()),
+  width: nullish(Type.Number()),
+  height: nullish(Type.Number()),
   hasAudio: Type.Optional(Type.Boolean()),
 })
 
@@ -20,7 +20,7 @@ export const Playlist = Type.Object({ playlistUrl: Url, files: Type.Array(VideoF
  * The file of the best resolution, with its pixels. Before 6.1 a file has no width and height: the resolution's id is
  * the shorter side then, and without an aspect ratio 16:9 is assumed. A resolution of 0 is sound only.
  */
-export function largest(files: Static<typeof VideoFile>[], aspectRatio: number | null | undefined) {
+export function largestFile(files: Static<typeof VideoFile>[], aspectRatio: number | null | undefined) {
   const ratio = aspectRatio || 16 / 9
   const [best] = files
     .filter(({ resolution }) => resolution.id > 0)

@@ -4,7 +4,7 @@ import {
   failedBecause,
   fits,
   Id,
-  maybe,
+  nullish,
   Pixels,
   pathSegment,
   requireSame,
@@ -14,12 +14,12 @@ import {
 import { createPlatformHttp } from '../http/http.ts'
 import { measureImage } from '../http/image-measure.ts'
 import { createTokenCache } from '../http/token-cache.ts'
-import { type Draft, missingIsUndefined, type Slot, type VideoPlatform } from '../platform.ts'
+import { ignoreMissing, type Slot, type VideoDraft, type VideoPlatform } from '../platform.ts'
 import type { PlatformDefinition, PlatformTools } from '../tools.ts'
-import { largest, Playlist, VideoFile } from './files.ts'
+import { largestFile, Playlist, VideoFile } from './files.ts'
 import { peertubeLogin } from './login.ts'
-import { hasNoPicture, Progress, renditionsToCome } from './renditions.ts'
-import { resumableUpload, type Session, stillBusy } from './upload.ts'
+import { hasNoPicture, hasPendingRenditions, Progress } from './renditions.ts'
+import { resumableUpload, type Session, uploadBusy } from './upload.ts'
 
 const name = 'peertube'
 
@@ -65,16 +65,16 @@ const Me = Type.Object({
   videoChannels: Type.Array(Type.Object({ id: ChannelId }), { minItems: 1 }),
 })
 const Details = Type.Object({
-  uuid: maybe(Id),
+  uuid: nullish(Id),
   duration: Seconds,
-  aspectRatio: maybe(Type.Number()),
+  aspectRatio: nullish(Type.Number()),
   files: Type.Array(VideoFile),
   streamingPlaylists: Type.Array(Playlist),
 })
 const Images = Type.Object({
-  uuid: maybe(Id),
-  previewPath: maybe(Type.String()),
-  thumbnailPath: maybe(Type.String()),
+  uuid: nullish(Id),
+  previewPath: nullish(Type.String()),
+  thumbnailPath: nullish(Type.String()),
 })
 
 function createPeertube(variables: Variables, tools: PlatformTools): VideoPlatform {
@@ -97,9 +97,9 @@ function createPeertube(variables: Variables, tools: PlatformTools): VideoPlatfo
     http.send({ operation: 'remove', method: 'DELETE', url: pathOf(videoId), signal })
 
   /** Takes away whatever the slot holds: the video, or the session that has not become one. */
-  async function clear(slot: Slot, signal: AbortSignal): Promise<void> {
+  async function deleteSlotContent(slot: Slot, signal: AbortSignal): Promise<void> {
     const session = sessionOf(slot)
-    const videoId = slot.videoId ?? (session && (await uploads.drop(session, signal)))
+    const videoId = slot.videoId ?? (session && (await uploads.dropSession(session, signal)))
     if (videoId !== undefined) await removeVideo(videoId, signal)
   }
 
@@ -124,7 +124,7 @@ function createPeertube(variables: Variables, tools: PlatformTools): VideoPlatfo
       try {
         const size = content.size ?? content.maxSize
         if (size === undefined) throw new GatewayError('length-required')
-        await clear(slot, signal).catch(missingIsUndefined)
+        await deleteSlotContent(slot, signal).catch(ignoreMissing)
         const video = {
           name: draft.title,
           ...(draft.description && { description: draft.description }),
@@ -150,11 +150,11 @@ function createPeertube(variables: Variables, tools: PlatformTools): VideoPlatfo
       let { videoId } = slot
       if (videoId === null) {
         const session = sessionOf(slot)
-        const standing = session ? await uploads.stand(session, signal) : 'gone'
-        if (standing === 'locked') throw stillBusy()
-        if (standing === 'busy') return { state: 'processing' }
-        if (standing === 'gone' || 'offset' in standing) return { state: 'awaiting-upload' }
-        videoId = standing.video
+        const sessionState = session ? await uploads.querySession(session, signal) : 'gone'
+        if (sessionState === 'locked') throw uploadBusy()
+        if (sessionState === 'busy') return { state: 'processing' }
+        if (sessionState === 'gone' || 'offset' in sessionState) return { state: 'awaiting-upload' }
+        videoId = sessionState.video
         await keep({ videoId, handle: null })
       }
       const video = await http.json(Progress, {
@@ -165,11 +165,12 @@ function createPeertube(variables: Variables, tools: PlatformTools): VideoPlatfo
       })
       requireSame(name, videoId, video.uuid)
       const { state } = video
-      const meaning = meanings[state.id]
-      if (meaning === 'failed') return failedBecause(`peertube says: ${state.label ?? `state ${state.id}`}`)
-      if (meaning === 'ready' && (await renditionsToCome(http, video, signal))) return { state: 'processing' }
-      if (meaning === 'ready' && hasNoPicture(video)) return failedBecause('the file has no video track')
-      return meaning ? { state: meaning } : unknownState(state.id)
+      const known = statesById[state.id]
+      if (known === 'failed') return failedBecause(`peertube says: ${state.label ?? `state ${state.id}`}`)
+      if (known === 'ready' && (await hasPendingRenditions(http, video, signal)))
+        return { state: 'processing' }
+      if (known === 'ready' && hasNoPicture(video)) return failedBecause('the file has no video track')
+      return known ? { state: known } : unknownState(state.id)
     },
 
     async info({ videoId }, { signal }) {
@@ -181,10 +182,11 @@ function createPeertube(variables: Variables, tools: PlatformTools): VideoPlatfo
       })
       requireSame(name, videoId, details.uuid)
       const [playlist] = details.streamingPlaylists
-      const best = largest(playlist?.files.length ? playlist.files : details.files, details.aspectRatio)
+      const best = largestFile(playlist?.files.length ? playlist.files : details.files, details.aspectRatio)
       const launchUrl = playlist?.playlistUrl ?? best?.fileUrl
-      if (!launchUrl || !best) throw notYet('the files of the video')
-      if (!fits(Pixels, best.width) || !fits(Pixels, best.height)) throw notYet('the size of the video')
+      if (!launchUrl || !best) throw notAvailableYet('the files of the video')
+      if (!fits(Pixels, best.width) || !fits(Pixels, best.height))
+        throw notAvailableYet('the size of the video')
       return {
         launchUrl: http.publicUrl(launchUrl),
         mimeType: playlist ? 'application/vnd.apple.mpegurl' : 'video/mp4',
@@ -203,11 +205,11 @@ function createPeertube(variables: Variables, tools: PlatformTools): VideoPlatfo
       })
       requireSame(name, videoId, images.uuid)
       const path = images.previewPath ?? images.thumbnailPath
-      if (!path) throw notYet('the preview image')
+      if (!path) throw notAvailableYet('the preview image')
       return measureImage(name, http, path, signal)
     },
 
-    remove: (slot, { signal }) => clear(slot, signal),
+    remove: (slot, { signal }) => deleteSlotContent(slot, signal),
 
     async checkCredentials(signal) {
       const me = { operation: 'credentials', method: 'GET', url: '/api/v1/users/me', signal } as const
@@ -225,7 +227,7 @@ function createPeertube(variables: Variables, tools: PlatformTools): VideoPlatfo
 }
 
 /** All of PeerTube's `VideoState` (package `@peertube/peertube-types`, 8.1); its API document of 6.3 ends at 9. */
-const meanings: Record<number, 'ready' | 'processing' | 'failed'> = {
+const statesById: Record<number, 'ready' | 'processing' | 'failed'> = {
   1: 'ready',
   2: 'processing', // to transcode
   3: 'processing', // to import
@@ -241,7 +243,7 @@ const meanings: Record<number, 'ready' | 'processing' | 'failed'> = {
 }
 
 /** @throws `platform-rejected` for what PeerTube would refuse only at the upload (its constants, same since 1.0) */
-function checkLengths({ title, description }: Draft): void {
+function checkLengths({ title, description }: VideoDraft): void {
   const length = (text: string) => [...text].length
   const refuse = (field: string, min: number, max: number) => {
     throw new GatewayError('platform-rejected', `peertube takes a ${field} of ${min} to ${max} characters`)
@@ -264,6 +266,6 @@ function pathOf(videoId: string | null): string {
   return `/api/v1/videos/${pathSegment(name, videoId)}`
 }
 
-function notYet(what: string): GatewayError {
+function notAvailableYet(what: string): GatewayError {
   return new GatewayError('platform-protocol-error', `peertube does not tell ${what} yet`)
 }

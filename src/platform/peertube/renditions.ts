@@ -1,11 +1,11 @@
 import { type Static, Type } from '@sinclair/typebox'
-import { Id, maybe, Time } from '../http/border.ts'
+import { Id, nullish, Time } from '../http/border.ts'
 import type { PlatformHttp } from '../http/http.ts'
 import { Playlist, Resolution, VideoFile } from './files.ts'
 
 /** A video as far as it is made. */
 export const Progress = Type.Object({
-  uuid: maybe(Id),
+  uuid: nullish(Id),
   state: Type.Object({ id: Type.Integer({ minimum: 0, maximum: 1e6 }), label: Type.Optional(Type.String()) }),
   publishedAt: Time,
   files: Type.Array(VideoFile),
@@ -24,7 +24,7 @@ const ownPlaylists = '/static/'
  * Whether the HLS playlist of a published video changes still. PeerTube publishes with the first rendition; each
  * further one gives the master playlist another name, and the earlier URL is dead.
  */
-export async function renditionsToCome(
+export async function hasPendingRenditions(
   http: PlatformHttp,
   { publishedAt, files, streamingPlaylists: [playlist] }: Static<typeof Progress>,
   signal: AbortSignal,
@@ -33,7 +33,7 @@ export async function renditionsToCome(
   const call = { operation: 'status', method: 'GET', signal } as const
   // Asked anew each time, for an administrator may change it.
   const { transcoding } = await http.json(Config, { ...call, url: '/api/v1/config' })
-  if (!isWhole(playlist.files, files, transcoding.enabledResolutions)) return true
+  if (!isPlaylistComplete(playlist.files, files, transcoding.enabledResolutions)) return true
 
   const { pathname } = new URL(playlist.playlistUrl, 'http://instance')
   if (!pathname.startsWith(ownPlaylists)) return false
@@ -64,7 +64,7 @@ export function hasNoPicture({ files, streamingPlaylists }: Static<typeof Progre
  * Whether a playlist has the best resolution, every enabled one below, and sound if there is any. The uploaded file
  * is among the `files` until it has become a rendition itself. A resolution of 0 is sound only.
  */
-export function isWhole(
+export function isPlaylistComplete(
   renditions: Static<typeof VideoFile>[],
   files: Static<typeof VideoFile>[],
   enabled: number[],

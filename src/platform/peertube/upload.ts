@@ -5,10 +5,10 @@ import { GatewayError } from '../../errors.ts'
 import { fits, Id } from '../http/border.ts'
 import { isThrottled } from '../http/failures.ts'
 import { type PlatformHttp, parseJson } from '../http/http.ts'
-import type { PlatformAnswer } from '../http/request.ts'
+import type { PlatformResponse } from '../http/request.ts'
 import { type Content, VideoMissingError } from '../platform.ts'
 import type { PlatformTools } from '../tools.ts'
-import { defaultPatience, repeat, uploadInChunks } from '../upload/chunked-upload.ts'
+import { defaultRetryPolicy, repeat, uploadInChunks } from '../upload/chunked-upload.ts'
 
 /** By what a video can be told apart: PeerTube keeps the name of its source file. */
 export interface Source {
@@ -35,7 +35,7 @@ interface Transfer {
  * Where an upload session stands: at an offset; locked by a chunk that arrives, or whose cut was not noticed yet;
  * busy with the complete file (for an hour if that failed with 500); at its video; or no more known to PeerTube.
  */
-export type Standing = { offset: number } | 'locked' | 'busy' | { video: string } | 'gone'
+export type SessionState = { offset: number } | 'locked' | 'busy' | { video: string } | 'gone'
 
 /** What a session is opened with, beside what the adapter's configuration adds. */
 interface NewVideo {
@@ -70,9 +70,12 @@ const clockMarginMs = 24 * 3_600_000
  * The resumable upload of PeerTube, which is node-uploadx's protocol
  * (https://github.com/kukhariev/node-uploadx/blob/master/proto.md).
  */
-export function resumableUpload(http: PlatformHttp, patience: PlatformTools['chunks'] = defaultPatience) {
+export function resumableUpload(
+  http: PlatformHttp,
+  retryPolicy: PlatformTools['chunks'] = defaultRetryPolicy,
+) {
   const at = ({ uploadId }: Session) => `${path}?upload_id=${encodeURIComponent(uploadId)}`
-  const { attempts, firstDelay } = patience
+  const { attempts, firstDelay } = retryPolicy
 
   /** Makes a session for a video. A throttled request is repeated: PeerTube made nothing of it. */
   async function open(video: NewVideo, size: number, signal: AbortSignal): Promise<Session> {
@@ -86,7 +89,7 @@ export function resumableUpload(http: PlatformHttp, patience: PlatformTools['chu
       accept: [403, 404, 413],
       signal,
     } as const
-    const answer = await repeat({ ...patience, signal }, isThrottled, () => http.send(request))
+    const answer = await repeat({ ...retryPolicy, signal }, isThrottled, () => http.send(request))
     if (answer.status === 413) throw tooLarge(answer)
     if (answer.status >= 400)
       throw new GatewayError(
@@ -108,20 +111,20 @@ export function resumableUpload(http: PlatformHttp, patience: PlatformTools['chu
     let session = opened
     let video: string | undefined
 
-    async function where(): Promise<number> {
-      const standing = await stand(session, signal)
-      if (standing === 'gone') throw new VideoMissingError('peertube')
-      if (standing === 'busy' || standing === 'locked') throw stillBusy()
-      if ('offset' in standing) return standing.offset
-      video = standing.video
+    async function currentOffset(): Promise<number> {
+      const state = await querySession(session, signal)
+      if (state === 'gone') throw new VideoMissingError('peertube')
+      if (state === 'busy' || state === 'locked') throw uploadBusy()
+      if ('offset' in state) return state.offset
+      video = state.video
       return session.size
     }
 
     await uploadInChunks(content, {
-      ...patience,
+      ...retryPolicy,
       chunkSize,
       signal,
-      where,
+      currentOffset,
       async send({ bytes, start, end, last }) {
         if (last && end < session.size) {
           session = { ...session, size: end }
@@ -140,7 +143,7 @@ export function resumableUpload(http: PlatformHttp, patience: PlatformTools['chu
           signal,
         })
         if (answer.status === 413) throw tooLarge(answer)
-        if (answer.status === 423) throw stillBusy()
+        if (answer.status === 423) throw uploadBusy()
         if (answer.status === 308) return offsetOf(answer)
         if (answer.status !== 200) {
           // Nothing more comes of this session, though after 500 it says that it is at work.
@@ -161,7 +164,7 @@ export function resumableUpload(http: PlatformHttp, patience: PlatformTools['chu
   }
 
   /** Asks where a session stands. Once its video exists the session is gone, so the video is looked for then. */
-  async function stand(session: Session, signal: AbortSignal): Promise<Standing> {
+  async function querySession(session: Session, signal: AbortSignal): Promise<SessionState> {
     const answer = await http.send({
       operation: 'upload',
       method: 'PUT',
@@ -175,7 +178,7 @@ export function resumableUpload(http: PlatformHttp, patience: PlatformTools['chu
     if (answer.status === 308) return { offset: offsetOf(answer) }
     if (answer.status === 423) return 'locked'
     if (answer.status === 503) {
-      if (isAtWork(answer)) return 'busy'
+      if (isProcessing(answer)) return 'busy'
       throw new GatewayError('platform-unavailable', 'peertube answered 503')
     }
     if (answer.status === 200) return { video: parseJson('peertube', Uploaded, answer.body).video.uuid }
@@ -212,17 +215,17 @@ export function resumableUpload(http: PlatformHttp, patience: PlatformTools['chu
    * but not for ever.
    * @returns the video that was made of it
    */
-  async function drop(session: Session, signal: AbortSignal): Promise<string | undefined> {
-    let standing = await stand(session, signal)
-    for (let attempt = 1; attempt < attempts && standing === 'busy'; attempt++) {
+  async function dropSession(session: Session, signal: AbortSignal): Promise<string | undefined> {
+    let state = await querySession(session, signal)
+    for (let attempt = 1; attempt < attempts && state === 'busy'; attempt++) {
       const delay = firstDelay * 2 ** (attempt - 1)
       await sleep(delay, undefined, { signal }).catch(() => signal.throwIfAborted())
-      standing = await stand(session, signal)
+      state = await querySession(session, signal)
     }
-    if (standing === 'gone') return undefined
-    if (typeof standing === 'object' && 'video' in standing) return standing.video
+    if (state === 'gone') return undefined
+    if (typeof state === 'object' && 'video' in state) return state.video
     await cancel(session, signal)
-    return standing === 'busy' ? findBySource(session, signal) : undefined
+    return state === 'busy' ? findBySource(session, signal) : undefined
   }
 
   /** Drops a session and its bytes; that it is gone already is fine. */
@@ -236,11 +239,11 @@ export function resumableUpload(http: PlatformHttp, patience: PlatformTools['chu
     })
   }
 
-  return { open, transfer, stand, drop, findVideos }
+  return { open, transfer, querySession, dropSession, findVideos }
 }
 
 /** PeerTube names its own limits by a code. A 413 without one is of the proxy in front, and about a single chunk. */
-function tooLarge({ body }: PlatformAnswer): GatewayError {
+function tooLarge({ body }: PlatformResponse): GatewayError {
   const limits: Record<string, string> = {
     quota_reached: 'the video quota of the peertube account is used up: free space, or have the quota raised',
     max_file_size_reached: 'the file is larger than the peertube instance accepts',
@@ -268,7 +271,7 @@ function bornAt(file: string): number {
 }
 
 /** Only the id is taken from the Location: the path is known, and the host (`//host/…`) is the proxy's idea of it. */
-function uploadIdOf(location: PlatformAnswer['headers'][string]): string {
+function uploadIdOf(location: PlatformResponse['headers'][string]): string {
   const base = 'http://instance'
   const url =
     typeof location === 'string' && URL.canParse(location, base) ? new URL(location, base) : undefined
@@ -279,7 +282,7 @@ function uploadIdOf(location: PlatformAnswer['headers'][string]): string {
 }
 
 /** The offset behind what has arrived: `Range: bytes=0-99` is 100, no Range is 0. */
-function offsetOf({ headers }: PlatformAnswer): number {
+function offsetOf({ headers }: PlatformResponse): number {
   const range = headers.range
   if (range === undefined) return 0
   const last = /^bytes=0-(-?\d+)$/.exec(String(range))?.[1]
@@ -289,12 +292,12 @@ function offsetOf({ headers }: PlatformAnswer): number {
 }
 
 /** What tells PeerTube's “already being processed” from an instance that is down, or behind a page that says so. */
-function isAtWork({ headers }: PlatformAnswer): boolean {
+function isProcessing({ headers }: PlatformResponse): boolean {
   const problem = String(headers['content-type']).startsWith('application/problem+json')
   return problem && headers['retry-after'] === '300'
 }
 
 /** PeerTube asks for 300 s here, but reading a complete file mostly takes it a moment. */
-export function stillBusy(): GatewayError {
+export function uploadBusy(): GatewayError {
   return new GatewayError('platform-unavailable', 'peertube is still at work on the upload')
 }

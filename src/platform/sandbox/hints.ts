@@ -1,5 +1,5 @@
 import { Type } from '@sinclair/typebox'
-import { fits, maybe } from '../http/border.ts'
+import { fits, nullish } from '../http/border.ts'
 import {
   gatewayIds,
   readJsonBody,
@@ -11,7 +11,7 @@ import {
 } from '../http/webhook-signature.ts'
 import type { HintReader } from '../platform.ts'
 
-const Event = Type.Object({ external_ref: maybe(Type.String()) })
+const Event = Type.Object({ external_ref: nullish(Type.String()) })
 
 /** Webhooks of the sandbox: `Sandbox-Signature: TIME;BASE64URL`, over the time, a line feed and the body. */
 export function sandboxHints(secret: string | undefined): HintReader {

@@ -6,7 +6,7 @@ import {
   failedBecause,
   Id,
   Milliseconds,
-  maybe,
+  nullish,
   Pixels,
   pathSegment,
   requireSame,
@@ -58,25 +58,25 @@ interface Variables {
   SANDBOX_LENGTH_REQUIRED: 'true' | 'false'
 }
 
-const Clip = Type.Object({ clip_id: Id, external_ref: maybe(Type.String()) })
+const Clip = Type.Object({ clip_id: Id, external_ref: nullish(Type.String()) })
 const Clips = Type.Object({ clips: Type.Array(Clip) })
-const Ingest = Type.Object({ clip_id: maybe(Id), ingest_url: Type.String(), state: Type.Optional(Word) })
+const Ingest = Type.Object({ clip_id: nullish(Id), ingest_url: Type.String(), state: Type.Optional(Word) })
 const ClipState = Type.Object({
-  clip_id: maybe(Id),
+  clip_id: nullish(Id),
   state: Word,
   failure: Type.Union([Type.Null(), Type.Object({ kind: Word, text: Type.String() })]),
 })
 const Media = Type.Object({
-  clip_id: maybe(Id),
+  clip_id: nullish(Id),
   stream_url: Type.String(),
   /** Null where the URL beside it does not expire. */
-  expires_at: maybe(Expiry),
+  expires_at: nullish(Expiry),
   frame: Type.Object({ w: Pixels, h: Pixels }),
   length_ms: Milliseconds,
 })
 const Poster = Type.Object({
   href: Type.String(),
-  expires_at: maybe(Expiry),
+  expires_at: nullish(Expiry),
   mime: Type.Union([Type.Literal('image/jpeg'), Type.Literal('image/png')]),
   w: Pixels,
   h: Pixels,

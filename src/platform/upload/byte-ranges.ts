@@ -1,6 +1,6 @@
 import { GatewayError } from '../../errors.ts'
 import type { PlatformHttp } from '../http/http.ts'
-import type { PlatformAnswer } from '../http/request.ts'
+import type { PlatformResponse } from '../http/request.ts'
 import type { Content } from '../platform.ts'
 import { type ChunkedUpload, uploadInChunks } from './chunked-upload.ts'
 
@@ -16,7 +16,7 @@ export async function uploadByteRanges(
   http: PlatformHttp,
   url: string,
   content: Content,
-  options: Omit<ChunkedUpload, 'send' | 'where'>,
+  options: Omit<ChunkedUpload, 'send' | 'currentOffset'>,
 ): Promise<void> {
   const { signal } = options
   /** The size, once the last chunk shows it. */
@@ -53,7 +53,7 @@ export async function uploadByteRanges(
 
   await uploadInChunks(content, {
     ...options,
-    where: () => put('*', new Uint8Array()),
+    currentOffset: () => put('*', new Uint8Array()),
     send({ bytes, start, end, last }) {
       if (last) total = end
       return put(`${start}-${end - 1}`, bytes)
@@ -62,7 +62,7 @@ export async function uploadByteRanges(
 }
 
 /** The offset behind what has arrived: `Range: bytes=0-99` is 100, no Range is 0. */
-function offsetOf(name: string, { headers }: PlatformAnswer): number {
+function offsetOf(name: string, { headers }: PlatformResponse): number {
   if (headers.range === undefined) return 0
   const last = /^bytes=0-(\d+)$/.exec(String(headers.range))?.[1]
   if (last === undefined)

@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { GatewayError } from '../../errors.ts'
-import { isPassing } from '../http/failures.ts'
+import { isTransient } from '../http/failures.ts'
 import type { Content } from '../platform.ts'
 
 /** A piece of the content: the bytes from `start` up to, without, `end`. */
@@ -22,7 +22,7 @@ export interface ChunkedUpload {
    * Asked after a failure: the offset at which the platform stands. Without it a chunk is sent again as a whole,
    * which is right where the platform takes a chunk twice.
    */
-  where?(): Promise<number>
+  currentOffset?(): Promise<number>
   /** How often the platform is tried without getting any further. */
   attempts?: number
   /** Delay before the second attempt in ms; it doubles with each further one. */
@@ -30,7 +30,7 @@ export interface ChunkedUpload {
 }
 
 /** How long a platform is tried by default; see {@link ChunkedUpload}. */
-export const defaultPatience = { attempts: 6, firstDelay: 500 }
+export const defaultRetryPolicy = { attempts: 6, firstDelay: 500 }
 
 /** A platform that asks for more patience fails the upload: the caller can plan a longer wait. */
 const maxChunkRetryAfterMs = 30_000
@@ -55,7 +55,7 @@ export async function uploadInChunks(content: Content, upload: ChunkedUpload): P
     for (let chunk = await cutter.next(); chunk; chunk = await cutter.next()) {
       signal.throwIfAborted()
       content.hold()
-      cutter.backTo(await persist(chunk, upload))
+      cutter.backTo(await sendChunk(chunk, upload))
     }
   } catch (error) {
     stream.destroy()
@@ -113,13 +113,13 @@ function cut({ stream, size }: Content, chunkSize: number): Cutter {
 }
 
 /** Gets the platform further than the chunk's start. @returns where it stands then */
-function persist(chunk: Chunk, upload: ChunkedUpload): Promise<number> {
-  return repeat(upload, isPassing, async (attempt) => {
-    if (attempt > 1 && upload.where) {
-      const standing = within(chunk, await upload.where())
-      if (standing > chunk.start) return standing
+function sendChunk(chunk: Chunk, upload: ChunkedUpload): Promise<number> {
+  return repeat(upload, isTransient, async (attempt) => {
+    if (attempt > 1 && upload.currentOffset) {
+      const offset = checkOffset(chunk, await upload.currentOffset())
+      if (offset > chunk.start) return offset
     }
-    const reached = within(chunk, await upload.send(chunk))
+    const reached = checkOffset(chunk, await upload.send(chunk))
     if (reached > chunk.start) return reached
     throw new GatewayError('platform-unavailable', 'the platform took nothing of what was sent')
   })
@@ -134,7 +134,11 @@ export async function repeat<T>(
   transient: (error: unknown) => boolean,
   step: (attempt: number) => Promise<T>,
 ): Promise<T> {
-  const { signal, attempts = defaultPatience.attempts, firstDelay = defaultPatience.firstDelay } = retries
+  const {
+    signal,
+    attempts = defaultRetryPolicy.attempts,
+    firstDelay = defaultRetryPolicy.firstDelay,
+  } = retries
   for (let attempt = 1; ; ) {
     try {
       return await step(attempt)
@@ -148,7 +152,7 @@ export async function repeat<T>(
   }
 }
 
-function within(chunk: Chunk, offset: number): number {
+function checkOffset(chunk: Chunk, offset: number): number {
   if (offset >= chunk.start && offset <= chunk.end) return offset
   throw new GatewayError('platform-protocol-error', 'the platform stands at an offset that cannot be')
 }

@@ -1,10 +1,10 @@
 import { GatewayError } from '../../errors.ts'
 import type { PlatformHttp } from '../http/http.ts'
-import type { PlatformAnswer } from '../http/request.ts'
+import type { PlatformResponse } from '../http/request.ts'
 import { type Content, VideoMissingError } from '../platform.ts'
 import { type ChunkedUpload, uploadInChunks } from './chunked-upload.ts'
 
-type Headers = PlatformAnswer['headers']
+type Headers = PlatformResponse['headers']
 
 export interface TusCreation {
   /** Where uploads are created, absolute or relative to the platform's base URL. */
@@ -56,14 +56,14 @@ export async function uploadByTus(
   http: PlatformHttp,
   location: Headers[string],
   content: Content,
-  options: Omit<ChunkedUpload, 'send' | 'where'>,
+  options: Omit<ChunkedUpload, 'send' | 'currentOffset'>,
 ): Promise<void> {
   if (typeof location !== 'string' || location === '')
     throw new GatewayError('platform-protocol-error', 'a tus server gave no Location for a new upload')
   const { signal } = options
   const call = { operation: 'upload', url: http.uploadUrl(location), authorized: false, signal } as const
 
-  async function where(): Promise<number> {
+  async function currentOffset(): Promise<number> {
     const { status, headers } = await http.send({ ...call, method: 'HEAD', headers: version, accept })
     if (gone.includes(status)) throw new VideoMissingError('tus')
     if (busy.includes(status)) throw locked()
@@ -72,7 +72,7 @@ export async function uploadByTus(
 
   await uploadInChunks(content, {
     ...options,
-    where,
+    currentOffset,
     async send({ bytes, start }) {
       const { status, headers } = await http.send({
         ...call,
@@ -86,7 +86,7 @@ export async function uploadByTus(
         accept,
       })
       if (gone.includes(status)) throw new VideoMissingError('tus')
-      if (status === 409) return where()
+      if (status === 409) return currentOffset()
       if (status === 423) throw locked()
       return offsetOf(headers)
     },

@@ -10,7 +10,7 @@ const lockKey = 0x7667_6d69
  * What changes at every check, and what rows are searched by, are columns; the rest of a video is one JSON document.
  * The document is `json` and not `jsonb`, which cannot hold U+0000.
  */
-const steps = [
+const migrations = [
   `CREATE TABLE $schema.videos (
      id text COLLATE "C" PRIMARY KEY,
      platform text COLLATE "C" NOT NULL,
@@ -106,7 +106,7 @@ const steps = [
 ]
 
 /** The version of a schema that is up to date. */
-export const schemaVersion = steps.length
+export const schemaVersion = migrations.length
 
 /**
  * Brings the schema to the newest version in one transaction. Several processes may do so at the same time: the others
@@ -115,7 +115,7 @@ export const schemaVersion = steps.length
  */
 export async function migrate(client: Client, schema: string): Promise<void> {
   await expectServer(client)
-  if ((await versionOf(client, schema)) === steps.length) return
+  if ((await versionOf(client, schema)) === migrations.length) return
   const named = (sql: string) => sql.replaceAll('$schema', `"${schema}"`)
   await client.query('BEGIN')
   // A migration of many rows takes its time; to wait for that of another process must not fail either.
@@ -128,8 +128,8 @@ export async function migrate(client: Client, schema: string): Promise<void> {
     await client.query(named('CREATE TABLE $schema.schema_version (version bigint NOT NULL)'))
     await client.query(named('INSERT INTO $schema.schema_version VALUES (0)'))
   }
-  for (const step of steps.slice(version)) await client.query(named(step))
-  await client.query(named('UPDATE $schema.schema_version SET version = $1'), [steps.length])
+  for (const step of migrations.slice(version)) await client.query(named(step))
+  await client.query(named('UPDATE $schema.schema_version SET version = $1'), [migrations.length])
   await client.query('COMMIT')
 }
 
@@ -147,8 +147,8 @@ async function versionOf(client: Client, schema: string): Promise<number> {
     throw new Error(`the schema ${schema} has a table videos of another application`)
   const { rows: versions } = await client.query(`SELECT version FROM "${schema}".schema_version`)
   const version = versions[0]?.version as number
-  if (version > steps.length)
-    throw new Error(`the database has version ${version}, this gateway knows up to ${steps.length}`)
+  if (version > migrations.length)
+    throw new Error(`the database has version ${version}, this gateway knows up to ${migrations.length}`)
   return version
 }
 

@@ -158,8 +158,8 @@ function createStore(
     planLeftover: async (...values) => void (await write(statements.planLeftover, values)),
 
     findKey,
-    answerKey: async (videoId, fingerprint, response) =>
-      void (await write(statements.answerKey, [videoId, fingerprint, response])),
+    saveResponse: async (videoId, fingerprint, response) =>
+      void (await write(statements.saveResponse, [videoId, fingerprint, response])),
     releaseKey: async (videoId) => void (await write(statements.releaseKey, [videoId])),
     expireKeys: async (...values) => (await write(statements.expireKeys, values)).length,
     expireDeleted: async (...values) => (await write(statements.expireDeleted, values)).length,

@@ -13,7 +13,7 @@ const clock = 'floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint'
  * Appended to a condition: the transaction of this statement does not wait for the disk. The setting ends with it, so
  * that it works behind a pooler, and costs no call of its own.
  */
-const relaxed = `AND set_config('synchronous_commit', 'off', true) = 'off'`
+const withoutFsync = `AND set_config('synchronous_commit', 'off', true) = 'off'`
 const keyColumns = `client, key, fingerprint, video_id AS "videoId", response, created_at AS "createdAt"`
 
 /**
@@ -36,7 +36,7 @@ const texts = {
 
   update: `${updateVideo()} RETURNING 1`,
   /** As `update`, without waiting for the disk. */
-  plan: `${updateVideo()} ${relaxed} RETURNING 1`,
+  plan: `${updateVideo()} ${withoutFsync} RETURNING 1`,
   /** `$13` is the epoch of a leftover or NULL, `$14` the ms until its search or NULL, `$15` whether the key is freed. */
   updateAlong: `WITH changed AS (${updateVideo()} RETURNING id),
     settled AS (DELETE FROM $schema.leftovers l USING changed c
@@ -63,7 +63,7 @@ const texts = {
    * transaction only adds a change, and one process at a time adds them up.
    */
   foldCounts: `WITH turn AS (SELECT 1 WHERE pg_try_advisory_xact_lock(${0x7667_6675}, hashtext('$schema'))
-      ${relaxed}),
+      ${withoutFsync}),
     folded AS (DELETE FROM $schema.video_count_changes WHERE EXISTS (SELECT FROM turn) AND ctid = ANY (ARRAY(
       SELECT ctid FROM $schema.video_count_changes WHERE EXISTS (SELECT FROM turn) LIMIT $1))
       RETURNING platform, stage, change),
@@ -73,17 +73,17 @@ const texts = {
     SELECT coalesce(sum(changes), 0)::bigint AS folded FROM sums`,
 
   findKey: `SELECT ${keyColumns} FROM $schema.idempotency_keys WHERE client = $1 AND key = $2`,
-  answerKey: `UPDATE $schema.idempotency_keys SET fingerprint = $2, response = $3, created_at = ${clock}
+  saveResponse: `UPDATE $schema.idempotency_keys SET fingerprint = $2, response = $3, created_at = ${clock}
     WHERE video_id = $1`,
   releaseKey: 'DELETE FROM $schema.idempotency_keys WHERE video_id = $1 AND response IS NULL',
   expireKeys: `DELETE FROM $schema.idempotency_keys WHERE ctid = ANY (ARRAY(
       SELECT ctid FROM $schema.idempotency_keys k WHERE created_at < (SELECT ${clock} - $1::bigint)
         AND (response IS NOT NULL OR coalesce((SELECT stage NOT IN ('provisioning', 'uploading')
-          FROM $schema.videos v WHERE v.id = k.video_id), true)) ${relaxed}
+          FROM $schema.videos v WHERE v.id = k.video_id), true)) ${withoutFsync}
       ORDER BY created_at LIMIT $2 FOR UPDATE SKIP LOCKED)) RETURNING 1`,
   expireDeleted: `DELETE FROM $schema.videos WHERE ctid = ANY (ARRAY(
       SELECT ctid FROM $schema.videos v WHERE stage = 'deleted' AND updated_at < (SELECT ${clock} - $1::bigint)
-        AND (SELECT true FROM $schema.leftovers l WHERE l.video_id = v.id LIMIT 1) IS NULL ${relaxed}
+        AND (SELECT true FROM $schema.leftovers l WHERE l.video_id = v.id LIMIT 1) IS NULL ${withoutFsync}
       ORDER BY updated_at LIMIT $2 FOR UPDATE SKIP LOCKED)) RETURNING 1`,
 
   expectLeftover: `INSERT INTO $schema.leftovers (video_id, epoch, looks, created_at, search_at)

@@ -55,7 +55,7 @@ export function boundsTests(t: Test, start: StartDouble): void {
         setup.double.fail(operation, { wire: wire as Wire }, 20)
         const { code } = await setup.failure(run())
         t.equal(code, 'platform-timeout', operation)
-        setup.double.forgive()
+        setup.double.clearFaults()
       }
     })
   }
@@ -78,7 +78,7 @@ export function boundsTests(t: Test, start: StartDouble): void {
       for (const [what, fault] of faults) {
         setup.double.fail(operation, fault, 20)
         t.equal((await setup.failure(run())).code, 'platform-protocol-error', `${operation}: ${what}`)
-        setup.double.forgive()
+        setup.double.clearFaults()
       }
     }
   })

@@ -33,7 +33,7 @@ export function credentialTests(t: Test, start: StartDouble): void {
     async (t, { double, platform, failure }) => {
       double.fail('find', { status: 503 }, 4)
       t.equal((await failure(platform.checkCredentials(signal))).code, 'platform-unavailable')
-      double.forgive()
+      double.clearFaults()
       double.fail('find', { hang: true }, 4)
       t.equal((await failure(platform.checkCredentials(signal))).code, 'platform-timeout')
     },

@@ -135,7 +135,7 @@ export function failureTests(t: Test, start: StartDouble): void {
         while (double.calls(operation) === before) await sleep(5)
         setTimeout(() => controller.abort(reason), 50)
         await t.rejects(call, reason, `${operation} ${JSON.stringify(fault)}`)
-        double.forgive()
+        double.clearFaults()
       }
     }
   })
@@ -147,7 +147,7 @@ export function failureTests(t: Test, start: StartDouble): void {
         double.fail(operation, { status, body: '{}' }, 2)
         t.equal((await failure(read())).code, 'platform-unauthorized', `${operation} ${status}`)
       }
-      double.forgive()
+      double.clearFaults()
     }
     await t.resolves(platform.status(video.slot, video.call()))
   })
@@ -166,7 +166,7 @@ export function failureTests(t: Test, start: StartDouble): void {
       // Twice: a renewal that fails may lead to a new login.
       double.fail('token', fault, 2)
       t.equal((await failure(makeSlot(video, double.provisionsAtUpload))).code, code)
-      double.forgive()
+      double.clearFaults()
       const asked = double.calls('token')
       const again = await failure(makeSlot(video, double.provisionsAtUpload))
       t.match(again, { code, retryAfter: 1 }, 'the next call hears the same')

@@ -4,7 +4,7 @@ import { inspect } from 'node:util'
 import type { Test } from 'tap'
 import { loadConfig } from '../../../src/config/config.ts'
 import { GatewayError } from '../../../src/errors.ts'
-import type { Call, Content, Draft, Slot, VideoPlatform } from '../../../src/platform/platform.ts'
+import type { Call, Content, Slot, VideoDraft, VideoPlatform } from '../../../src/platform/platform.ts'
 import type { PlatformTools } from '../../../src/platform/tools.ts'
 import type { PlatformDouble } from '../double.ts'
 
@@ -12,7 +12,7 @@ export type StartDouble = () => Promise<PlatformDouble>
 
 /** One video and its way through an adapter, as the domain takes it. */
 export interface Publication {
-  draft: Draft
+  draft: VideoDraft
   /** The slot as it was kept last. */
   slot: Slot
   provision(signal?: AbortSignal): Promise<void>

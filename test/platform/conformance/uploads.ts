@@ -109,7 +109,7 @@ export function uploadTests(t: Test, start: StartDouble): void {
           const { code, message, retryAfter } = await failure(video.upload(content))
           told.push({ code, message, retryAfter })
           t.ok(content.stream.destroyed)
-          double.forgive()
+          double.clearFaults()
           await platform.remove(video.slot, video.call()).catch((error) => t.type(error, VideoMissingError))
         }
         t.strictSame(told[1], told[0], `${status}`)
@@ -139,7 +139,7 @@ export function uploadTests(t: Test, start: StartDouble): void {
         double.fail('upload', fault)
         await video.upload(contentOf(bytes))
         t.ok(double.content(video.draft.title)?.equals(bytes), JSON.stringify(fault))
-        double.forgive()
+        double.clearFaults()
       }
     },
   )
@@ -160,7 +160,7 @@ export function uploadTests(t: Test, start: StartDouble): void {
         const content = contentOf(bytes)
         t.equal((await failure(video.upload(content))).code, code)
         t.ok(content.stream.destroyed)
-        double.forgive()
+        double.clearFaults()
         t.match(
           await stateOrMissing(platform.status(video.slot, video.call())),
           /^(awaiting-upload|missing)$/,

@@ -194,7 +194,7 @@ t.test('a login that uses the same HTTP does not wait for the call that waits fo
       await http.send({ ...post, operation: 'token', authorized: false })
       return 'Bearer one'
     },
-    refused: () => true,
+    invalidate: () => true,
   }
   const { http, fail, circuits } = await setUp(t, {
     authorization,

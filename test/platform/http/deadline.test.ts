@@ -65,7 +65,7 @@ t.test('repetitions and the waits between them are part of the deadline', async 
 })
 
 t.test('a token that does not come is part of the deadline, for streams as well', async (t) => {
-  const authorization: Authorization = { header: () => new Promise(() => {}), refused: () => true }
+  const authorization: Authorization = { header: () => new Promise(() => {}), invalidate: () => true }
   const { http, calls } = await setUp(t, { authorization, tools: { timeouts: hasty } })
   for (const request of [get, post, chunk, stream()])
     await t.rejects(http.send(request), { code: 'platform-timeout' })

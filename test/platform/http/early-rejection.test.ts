@@ -1,7 +1,7 @@
 import { once } from 'node:events'
 import { createServer, type Socket } from 'node:net'
 import t, { type Test } from 'tap'
-import type { PlatformAnswer, PlatformRequest } from '../../../src/platform/http/request.ts'
+import type { PlatformRequest, PlatformResponse } from '../../../src/platform/http/request.ts'
 import { get, listen, paced, setUp } from './http-setup.ts'
 
 t.jobs = 2
@@ -91,7 +91,7 @@ t.test('every status is told as itself, or accepted by its headers', { buffered:
       t.match(failure, error, `${what}: ${head}`)
       peer.next = { afterBytes: 0, response, close: closes.resets as Close }
       const status = Number(head.slice(0, 3))
-      const answer: PlatformAnswer = await http.send({ ...put(body()), url: peer.url, accept: [status] })
+      const answer: PlatformResponse = await http.send({ ...put(body()), url: peer.url, accept: [status] })
       t.equal(answer.status, status, `${what}: ${status} accepted`)
     }
 })

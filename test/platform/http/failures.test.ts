@@ -5,11 +5,11 @@ import Fastify from 'fastify'
 import t from 'tap'
 import type { GatewayError } from '../../../src/errors.ts'
 import {
-  failureOf,
-  isAnswer,
-  isDown,
-  isPassing,
-  refusalOf,
+  errorForException,
+  errorForStatus,
+  isPlatformResponse,
+  isTransient,
+  isUnavailable,
   retryAfterOf,
 } from '../../../src/platform/http/failures.ts'
 import { VideoMissingError } from '../../../src/platform/platform.ts'
@@ -30,17 +30,21 @@ t.test('what each status means', async (t) => {
     [503, 'platform-unavailable'],
   ]
   for (const [status, code] of codes) {
-    t.equal(refusalOf('acme', status).code, code, `${status}`)
-    t.equal(refusalOf('acme', status) instanceof VideoMissingError, status === 404 || status === 410)
+    t.equal(errorForStatus('acme', status).code, code, `${status}`)
+    t.equal(errorForStatus('acme', status) instanceof VideoMissingError, status === 404 || status === 410)
   }
 })
 
 t.test('how long to wait, where a platform throttles', async (t) => {
-  const waits = (headers: Record<string, string>) => refusalOf('acme', 429, headers).retryAfter
+  const waits = (headers: Record<string, string>) => errorForStatus('acme', 429, headers).retryAfter
   t.equal(waits({ 'retry-after': '7', 'x-ratelimit-retry-after': '9' }), 7)
   t.equal(waits({ 'x-ratelimit-retry-after': '9' }), 9)
   t.equal(waits({}), 1)
-  t.equal(refusalOf('acme', 503, { 'x-ratelimit-retry-after': '9' }).retryAfter, undefined, 'not its word')
+  t.equal(
+    errorForStatus('acme', 503, { 'x-ratelimit-retry-after': '9' }).retryAfter,
+    undefined,
+    'not its word',
+  )
 })
 
 t.test('Retry-After has two forms, and a cap', async (t) => {
@@ -74,10 +78,10 @@ t.test('Retry-After has two forms, and a cap', async (t) => {
   for (const [value, seconds] of cases) {
     t.equal(retryAfterOf({ 'retry-after': value }), seconds, String(value))
     for (const status of [500, 503]) {
-      t.equal(refusalOf('acme', status, { 'retry-after': value }).retryAfter, seconds)
+      t.equal(errorForStatus('acme', status, { 'retry-after': value }).retryAfter, seconds)
     }
     for (const name of ['retry-after', 'x-ratelimit-retry-after'])
-      t.equal(refusalOf('acme', 429, { [name]: value }).retryAfter, seconds ?? 1, `${name}: ${value}`)
+      t.equal(errorForStatus('acme', 429, { [name]: value }).retryAfter, seconds ?? 1, `${name}: ${value}`)
   }
   const date = new Date(Date.now() + 9_500).toUTCString()
   t.ok([9, 10].includes(retryAfterOf({ 'retry-after': date }) ?? 0))
@@ -100,11 +104,11 @@ t.test('a shortage of our own says nothing about the platform', async (t) => {
     [several(), true],
   ]
   for (const [error, down] of cases) {
-    const failure = failureOf('acme', error)
+    const failure = errorForException('acme', error)
     t.equal(failure.code, 'platform-unavailable', error.message)
-    t.equal(isDown(failure), down, error.message)
-    t.equal(isAnswer(failure), false)
-    t.equal(isPassing(failure), true)
+    t.equal(isUnavailable(failure), down, error.message)
+    t.equal(isPlatformResponse(failure), false)
+    t.equal(isTransient(failure), true)
     t.equal(failure.retryAfter, down ? undefined : 5)
   }
 })

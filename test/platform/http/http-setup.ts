@@ -16,7 +16,7 @@ export const post: PlatformRequest = {
   json: {},
   signal,
 }
-const permanent: Authorization = { header: async () => 'Bearer one', refused: () => false }
+const permanent: Authorization = { header: async () => 'Bearer one', invalidate: () => false }
 
 interface Options {
   tools?: Partial<PlatformTools>

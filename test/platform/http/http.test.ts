@@ -49,17 +49,17 @@ t.test('Retry-After is waited for when it is short, and told when it is long', a
   t.equal(calls(), 3)
 })
 
-t.test('a stream whose credentials are refused is not sent again, but they are replaced', async (t) => {
-  const refused: string[] = []
+t.test('a stream whose credentials are rejected is not sent again, but they are replaced', async (t) => {
+  const rejected: string[] = []
   const authorization: Authorization = {
-    header: async () => `Bearer ${refused.length}`,
-    refused: (header) => refused.push(header) > 0,
+    header: async () => `Bearer ${rejected.length}`,
+    invalidate: (header) => rejected.push(header) > 0,
   }
   const { http, fail, seen } = await setUp(t, { authorization })
   const upload = () => http.send({ ...post, json: undefined, body: Readable.from([Buffer.from('abc')]) })
   fail({ status: 401 })
   await t.rejects(upload(), { code: 'platform-unauthorized' })
-  t.strictSame(refused, ['Bearer 0'])
+  t.strictSame(rejected, ['Bearer 0'])
   await upload()
   t.match(seen.at(-1)?.headers, { authorization: 'Bearer 1' })
 })
@@ -102,7 +102,7 @@ t.test('a slow upload is no timeout; no answer after its end is', async (t) => {
 })
 
 t.test('a stream is sent once, even to an idempotent call or after 401', async (t) => {
-  const authorization = { header: async () => 'Bearer one', refused: () => true }
+  const authorization = { header: async () => 'Bearer one', invalidate: () => true }
   const { http, fail, calls } = await setUp(t, { authorization })
   const upload = () => ({ ...get, method: 'PUT' as const, idempotent: true, body: Readable.from(['x']) })
   fail({ status: 503 })
@@ -114,11 +114,11 @@ t.test('a stream is sent once, even to an idempotent call or after 401', async (
 
 t.test('401: once more, with another token', async (t) => {
   let number = 0
-  const refused: string[] = []
+  const rejected: string[] = []
   const authorization: Authorization = {
     header: async () => `Bearer ${number}`,
-    refused: (header) => {
-      refused.push(header)
+    invalidate: (header) => {
+      rejected.push(header)
       number += 1
       return true
     },
@@ -126,7 +126,7 @@ t.test('401: once more, with another token', async (t) => {
   const { http, fail, calls, seen } = await setUp(t, { authorization })
   fail({ status: 401 })
   await http.send(post)
-  t.strictSame(refused, ['Bearer 0'])
+  t.strictSame(rejected, ['Bearer 0'])
   t.equal(seen[0]?.headers.authorization, 'Bearer 1')
   fail({ status: 401 }, 2)
   await t.rejects(http.send(get), { code: 'platform-unauthorized' })

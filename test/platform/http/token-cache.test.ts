@@ -77,10 +77,10 @@ t.test('a refused token is dropped, but not the one that took its place', async 
   const { grant, asked } = counting()
   const { cache } = setUp(grant)
   const header = await cache.header()
-  t.equal(cache.refused(header), true)
+  t.equal(cache.invalidate(header), true)
   t.equal(await cache.header(), 'Bearer token-2')
   t.match(asked[1], { refreshToken: 'refresh-1' })
-  for (let i = 0; i < 10; i++) cache.refused(header)
+  for (let i = 0; i < 10; i++) cache.invalidate(header)
   t.equal(await cache.header(), 'Bearer token-2')
   t.equal(asked.length, 2)
 })
@@ -116,7 +116,7 @@ t.test(
 t.test('credentials that never change', async (t) => {
   const authorization = fixedAuthorization('Basic abc')
   t.equal(await authorization.header(), 'Basic abc')
-  t.equal(authorization.refused('Basic abc'), false)
+  t.equal(authorization.invalidate('Basic abc'), false)
 })
 
 const secret = 'very: secret+value'

@@ -1,6 +1,6 @@
 import t from 'tap'
 import { GatewayError } from '../../../src/errors.ts'
-import { OutOfResourcesError, refusalOf } from '../../../src/platform/http/failures.ts'
+import { errorForStatus, OutOfResourcesError } from '../../../src/platform/http/failures.ts'
 import type { Grant } from '../../../src/platform/http/token-cache.ts'
 import { CircuitOpenError } from '../../../src/platform/platform.ts'
 import { defaultTools } from '../../../src/platform/tools.ts'
@@ -89,7 +89,7 @@ t.test(
     ] as const) {
       let wrong = true
       const { cache } = setUp(async () => {
-        if (wrong) throw refusalOf('acme', status, { 'retry-after': retryAfter })
+        if (wrong) throw errorForStatus('acme', status, { 'retry-after': retryAfter })
         return { accessToken: 'good', expiresIn: 60 }
       })
       const start = clock.now()
@@ -181,7 +181,7 @@ t.test(
     t.equal(await cache.header(), header)
     await pause()
     failure = undefined
-    t.equal(cache.refused(header), true)
+    t.equal(cache.invalidate(header), true)
     t.equal(await cache.header(), 'Bearer token-3')
   },
 )
@@ -196,7 +196,7 @@ t.test('tokens that are refused as soon as they are given are replaced ever slow
   /** Ten calls at once that are all refused, each once more if there is another token. */
   const call = async () => {
     const headers = await Promise.all(Array.from({ length: 10 }, () => cache.header()))
-    for (const header of headers) if (cache.refused(header)) await cache.header()
+    for (const header of headers) if (cache.invalidate(header)) await cache.header()
   }
   for (; clock.now() < 100_000; clock.set(clock.now() + 500)) await call()
   t.strictSame(asked.splice(0), [0, 0, 500, 1_000, 2_000, 4_000, 8_000, 16_000, 32_000, 62_000, 92_000])

@@ -1,8 +1,8 @@
 import { randomBytes } from 'node:crypto'
 import { setTimeout as delay } from 'node:timers/promises'
 import t from 'tap'
-import { largest } from '../../../src/platform/peertube/files.ts'
-import { isWhole, namesEvery } from '../../../src/platform/peertube/renditions.ts'
+import { largestFile } from '../../../src/platform/peertube/files.ts'
+import { isPlaylistComplete, namesEvery } from '../../../src/platform/peertube/renditions.ts'
 import { contentOf, scenarios } from '../conformance/setup.ts'
 import { startDouble } from '../doubles/peertube.ts'
 
@@ -112,16 +112,24 @@ t.test('a playlist is whole with the best resolution, what is enabled below, and
   const files = (...ids: number[]) => ids.map((id) => ({ resolution: { id } }))
   const heard = (hasAudio: boolean, ...ids: number[]) => files(...ids).map((file) => ({ ...file, hasAudio }))
   const enabled = [0, 240, 360, 1080]
-  t.equal(isWhole(files(720, 360, 240), [], enabled), true)
-  t.equal(isWhole(files(720, 240), [], enabled), false)
-  t.equal(isWhole(files(360, 240), [], enabled), true, 'of an enabled resolution')
-  t.equal(isWhole(files(360, 240), files(720), enabled), false, 'the uploaded file is no rendition yet')
-  t.equal(isWhole(files(360, 240), files(360), enabled), true, 'as where there are mp4 files as well')
-  t.equal(isWhole(files(144), [], enabled), true, 'smaller than all of them')
-  t.equal(isWhole(heard(true, 240), [], enabled), false)
-  t.equal(isWhole(heard(true, 240, 0), [], enabled), true)
-  t.equal(isWhole(heard(false, 240), [], enabled), true, 'a silent video')
-  t.equal(isWhole(heard(false, 240), heard(true, 240), [240]), false, 'sound on its own, to come')
+  t.equal(isPlaylistComplete(files(720, 360, 240), [], enabled), true)
+  t.equal(isPlaylistComplete(files(720, 240), [], enabled), false)
+  t.equal(isPlaylistComplete(files(360, 240), [], enabled), true, 'of an enabled resolution')
+  t.equal(
+    isPlaylistComplete(files(360, 240), files(720), enabled),
+    false,
+    'the uploaded file is no rendition yet',
+  )
+  t.equal(
+    isPlaylistComplete(files(360, 240), files(360), enabled),
+    true,
+    'as where there are mp4 files as well',
+  )
+  t.equal(isPlaylistComplete(files(144), [], enabled), true, 'smaller than all of them')
+  t.equal(isPlaylistComplete(heard(true, 240), [], enabled), false)
+  t.equal(isPlaylistComplete(heard(true, 240, 0), [], enabled), true)
+  t.equal(isPlaylistComplete(heard(false, 240), [], enabled), true, 'a silent video')
+  t.equal(isPlaylistComplete(heard(false, 240), heard(true, 240), [240]), false, 'sound on its own, to come')
 })
 
 t.test('a master playlist names every rendition, audio in the way of its version', async (t) => {
@@ -156,14 +164,18 @@ t.test('a master playlist names every rendition, audio in the way of its version
 t.test('sizes in pixels, with and without width and height', async (t) => {
   const file = (id: number, size: object = {}) => ({ resolution: { id, label: `${id}p` }, ...size })
   t.match(
-    largest([file(240, { width: 426, height: 240 }), file(720, { width: 1280, height: 720 })], 1.7778),
+    largestFile([file(240, { width: 426, height: 240 }), file(720, { width: 1280, height: 720 })], 1.7778),
     {
       width: 1280,
       height: 720,
     },
   )
-  t.match(largest([file(0, { width: 0, height: 0 }), file(480)], undefined), { width: 854, height: 480 })
-  t.match(largest([file(480)], 0.5625), { width: 480, height: 854 }, 'portrait: the id is the shorter side')
-  t.match(largest([file(480, { width: null, height: null })], 4 / 3), { width: 640, height: 480 })
-  t.equal(largest([file(0)], 1), undefined, 'sound only')
+  t.match(largestFile([file(0, { width: 0, height: 0 }), file(480)], undefined), { width: 854, height: 480 })
+  t.match(
+    largestFile([file(480)], 0.5625),
+    { width: 480, height: 854 },
+    'portrait: the id is the shorter side',
+  )
+  t.match(largestFile([file(480, { width: null, height: null })], 4 / 3), { width: 640, height: 480 })
+  t.equal(largestFile([file(0)], 1), undefined, 'sound only')
 })

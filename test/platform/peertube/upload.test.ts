@@ -135,7 +135,7 @@ scenario('the instance says that it is down: that is not taken for work on the u
   for (const fault of [page, { ...atWork, headers: { ...atWork.headers, 'retry-after': '8' } }]) {
     double.fail('upload', fault, 2)
     t.equal((await failure(platform.status(video.slot, video.call()))).code, 'platform-unavailable')
-    double.forgive()
+    double.clearFaults()
   }
   t.strictSame(await platform.status(video.slot, video.call()), { state: 'awaiting-upload' })
   await t.resolves(publication().publish())

@@ -58,7 +58,7 @@ t.test('whatever a failure leaves on the platform, every byte arrives once and i
           if (fault.lost) throw new GatewayError('platform-unavailable')
           return arrived.length
         },
-        where: async () => arrived.length,
+        currentOffset: async () => arrived.length,
       })
       deepEqual(Buffer.from(arrived), Buffer.from(data))
     }),
@@ -122,7 +122,7 @@ t.test('an offset outside the chunk is nonsense', async (t) => {
   const upload = failing(() => new GatewayError('platform-timeout'))
   for (const offset of [-1, 5, Number.NaN]) {
     const content = () => contentOf(Buffer.alloc(8), [8], true)
-    const asked = { ...upload, where: async () => offset }
+    const asked = { ...upload, currentOffset: async () => offset }
     await t.rejects(uploadInChunks(content(), asked), { code: 'platform-protocol-error' }, `asked: ${offset}`)
     const told = { ...upload, send: async () => offset }
     await t.rejects(uploadInChunks(content(), told), { code: 'platform-protocol-error' }, `told: ${offset}`)
@@ -134,7 +134,7 @@ t.test('an offset before the chunk is nonsense: those bytes are gone', async (t)
     if (start === 4) throw new GatewayError('platform-timeout')
     return end
   }
-  const upload = { chunkSize: 4, signal, firstDelay: 1, send, where: async () => 3 }
+  const upload = { chunkSize: 4, signal, firstDelay: 1, send, currentOffset: async () => 3 }
   await t.rejects(uploadInChunks(contentOf(Buffer.alloc(8), [8], true), upload), {
     code: 'platform-protocol-error',
   })
@@ -225,6 +225,6 @@ function failing(failure: () => Error): ChunkedUpload {
     signal,
     firstDelay: 1,
     send: () => Promise.reject(failure()),
-    where: async () => 0,
+    currentOffset: async () => 0,
   }
 }

@@ -3,14 +3,14 @@ import type { Scope } from '../auth/credentials.ts'
 import { type ProblemCode, problems } from '../errors.ts'
 
 /** Any route may answer these. */
-const everywhere: ProblemCode[] = [
+const commonProblems: ProblemCode[] = [
   'invalid-request',
   'request-timeout',
   'too-many-requests',
   'internal-error',
   'store-unavailable',
 ]
-const guarded: ProblemCode[] = ['unauthorized', 'insufficient-scope', 'issuer-unavailable']
+const authProblems: ProblemCode[] = ['unauthorized', 'insufficient-scope', 'issuer-unavailable']
 /** What a call to the platform may come to. */
 export const platformFailures: ProblemCode[] = [
   'platform-rejected',
@@ -22,11 +22,11 @@ export const platformFailures: ProblemCode[] = [
 ]
 
 /** The answers of a route that needs a scope: its good ones, and every problem it may answer, by status. */
-export function answers(good: Record<number, unknown>, ...codes: ProblemCode[]): Record<number, unknown> {
-  return { ...good, ...problemAnswers([...everywhere, ...guarded, ...codes]) }
+export function responses(good: Record<number, unknown>, ...codes: ProblemCode[]): Record<number, unknown> {
+  return { ...good, ...problemResponses([...commonProblems, ...authProblems, ...codes]) }
 }
 
-export function problemAnswers(codes: ProblemCode[]): Record<number, unknown> {
+export function problemResponses(codes: ProblemCode[]): Record<number, unknown> {
   const byStatus = Map.groupBy(new Set(codes), (code) => problems[code].status)
   return Object.fromEntries(
     [...byStatus].map(([status, group]) => {

@@ -10,7 +10,11 @@ const longestHoldMs = 2_000
  * Turns what SQLite throws (locked, full, gone) into the one error that callers know. After a failure `ping` tries
  * a real write of the size of a video, so that readiness comes back when writing does.
  */
-export function guarded(store: VideoStore, lock: Lock, probeWrite: () => Promise<unknown>): VideoStore {
+export function mapStoreErrors(
+  store: VideoStore,
+  lock: Lock,
+  probeWrite: () => Promise<unknown>,
+): VideoStore {
   let failing = false
   const entries = Object.entries(store).map(([name, method]) => [
     name,

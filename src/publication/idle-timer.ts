@@ -1,7 +1,7 @@
 import { GatewayError } from '../errors.ts'
 
 /** Fails an upload in which no byte moves, and says whose turn it was. */
-export interface IdleWatch {
+export interface IdleTimer {
   /** It is this side's turn from now on, and the time begins anew. */
   waitFor(side: 'caller' | 'platform'): void
   /** Nothing more comes of the caller: unless nobody's turn is watched, it is the platform's. */
@@ -12,7 +12,7 @@ export interface IdleWatch {
 }
 
 /** Watches from now on; the caller's turn is first. */
-export function watchIdle(ms: number, fail: (error: GatewayError) => void): IdleWatch {
+export function createIdleTimer(ms: number, fail: (error: GatewayError) => void): IdleTimer {
   let side: 'caller' | 'platform' | undefined = 'caller'
   const timer = setTimeout(() => {
     const seconds = ms / 1000

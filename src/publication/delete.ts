@@ -1,7 +1,7 @@
 import { GatewayError } from '../errors.ts'
 import {
   type Call,
-  missingIsUndefined,
+  ignoreMissing,
   type Slot,
   VideoMissingError,
   type VideoPlatform,
@@ -18,13 +18,13 @@ import type { Video } from './video.ts'
  * called the video is gone for the back office; should the platform fail, the poller goes on trying.
  * @throws GatewayError when there never was such a video, or with the platform's failure
  */
-export async function remove(gateway: Gateway, id: string): Promise<void> {
+export async function deleteVideo(gateway: Gateway, id: string): Promise<void> {
   let video = await gateway.store.find(id)
   if (!video || video.stage === 'provisioning') throw new GatewayError('video-not-found')
   if (video.stage === 'deleted') return
   if (video.stage !== 'deleting') {
     const living = (current: Video) => current.stage !== 'deleting' && current.stage !== 'deleted'
-    const request = () => requestRemoval(gateway, id, living)
+    const request = () => requestDeletion(gateway, id, living)
     video = (await askStore(gateway, request)) ?? (await gateway.store.find(id))
     if (video) endWork(gateway, video)
   }
@@ -42,7 +42,7 @@ export async function remove(gateway: Gateway, id: string): Promise<void> {
  */
 export async function undo(gateway: Gateway, started: Video): Promise<void> {
   const video = await storeResult(gateway, () =>
-    requestRemoval(gateway, started.id, (row) => isHeld(started, row)),
+    requestDeletion(gateway, started.id, (row) => isHeld(started, row)),
   )
   if (video) await carryOut(gateway, video)
 }
@@ -53,7 +53,7 @@ export async function undo(gateway: Gateway, started: Video): Promise<void> {
  */
 async function carryOut(gateway: Gateway, video: Video): Promise<void> {
   try {
-    await holding(gateway, video, (hold) => finishRemoval(gateway, hold), gateway.cleanupSignal)
+    await holding(gateway, video, (hold) => finishDeletion(gateway, hold), gateway.cleanupSignal)
   } catch (error) {
     const due = (row: Video, now: number) => (row.stage === 'deleting' ? { ...row, nextCheckAt: now } : row)
     // If that cannot be stored, the row is due when its claim expires.
@@ -63,22 +63,22 @@ async function carryOut(gateway: Gateway, video: Video): Promise<void> {
 }
 
 /** From here on the video is gone for the back office, and its request may be repeated, unless it was answered. */
-function requestRemoval(gateway: Gateway, id: string, guard: (current: Video) => boolean) {
+function requestDeletion(gateway: Gateway, id: string, guard: (current: Video) => boolean) {
   const claim = (now: number) => ({ nextCheckAt: now + gateway.policy.claim })
-  return begin(gateway, id, 'removal-requested', claim, guard, { freesKey: true })
+  return begin(gateway, id, 'deletion-requested', claim, guard, { freesKey: true })
 }
 
 /** Carries out a requested removal, by DELETE or by the poller. Several may do it side by side. */
-export async function finishRemoval(gateway: Gateway, hold: Hold): Promise<void> {
+export async function finishDeletion(gateway: Gateway, hold: Hold): Promise<void> {
   const video = await gateway.store.find(hold.id)
   if (video?.stage !== 'deleting') return
-  await removeFromPlatform(gateway, video, hold)
+  await deleteFromPlatform(gateway, video, hold)
   const deleting = (current: Video) => current.stage === 'deleting'
-  await storeResult(gateway, () => begin(gateway, hold.id, 'removed', {}, deleting))
+  await storeResult(gateway, () => begin(gateway, hold.id, 'deletion-completed', {}, deleting))
 }
 
 /** Takes off the platform what the video's slot holds; that it is gone already is fine. */
-export async function removeFromPlatform(gateway: Gateway, video: Video, hold: Hold): Promise<void> {
+export async function deleteFromPlatform(gateway: Gateway, video: Video, hold: Hold): Promise<void> {
   const { videoId, handle } = video.slot
   if (videoId === null && handle === null) return
   const platform = platformOf(gateway, video)
@@ -93,7 +93,7 @@ export async function removeFromPlatform(gateway: Gateway, video: Video, hold: H
 
 /** A platform that had nothing to delete must not know the video either. @throws GatewayError when it does */
 async function confirmMissing(platform: VideoPlatform, slot: Slot, call: Call): Promise<void> {
-  const status = await platform.status(slot, call).catch(missingIsUndefined)
+  const status = await platform.status(slot, call).catch(ignoreMissing)
   // A slot without a video in it, such as an upload session that is gone, awaits an upload.
   if (status && status.state !== 'awaiting-upload')
     throw new GatewayError('platform-protocol-error', `${platform.name} denies a video that it still has`)

@@ -1,11 +1,11 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { GatewayError } from '../errors.ts'
 import { backoffDelay } from '../publication/backoff.ts'
-import { type Gateway, visibleVideo } from '../publication/gateway.ts'
+import { type Gateway, requireVideo } from '../publication/gateway.ts'
 import { freshVideo, shownMetadata } from '../publication/refresh.ts'
 import type { Stage, Video } from '../publication/video.ts'
-import { answers, json, securedBy } from './answers.ts'
 import type { RouteOptions } from './options.ts'
+import { json, responses, securedBy } from './responses.ts'
 import { IdParams, ThumbnailResource, VideoInfoResource, VideoStatus } from './schemas.ts'
 
 const urlsChange =
@@ -14,7 +14,7 @@ const urlsChange =
 const common = { security: securedBy('videos:read'), params: IdParams }
 
 /** What becomes of a video: its status, from the store alone; then its metadata, which the platform may change. */
-export const watchingRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (
+export const statusRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (
   app,
   { gateway, present, requireScope },
 ) => {
@@ -31,7 +31,7 @@ export const watchingRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (
         description:
           'Returns the processing status. While it is `pending`, wait `Retry-After` seconds before the next request.',
         tags: ['Status'],
-        response: answers(
+        response: responses(
           {
             200: {
               description: 'The status',
@@ -51,7 +51,7 @@ export const watchingRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (
       },
     },
     async ({ params }, reply) => {
-      const video = await visibleVideo(gateway, params.id)
+      const video = await requireVideo(gateway, params.id)
       if (video.stage !== 'ready' && video.stage !== 'failed') {
         reply.header('retry-after', String(Math.max(1, Math.ceil(waitFor(gateway, video) / 1000))))
       }
@@ -69,7 +69,7 @@ export const watchingRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (
         summary: 'Retrieve the launch URL and metadata',
         description: `Returns launch URL, MIME type, width, height and duration. Requires status \`ready\`. ${urlsChange}`,
         tags: ['Metadata'],
-        response: answers(
+        response: responses(
           { 200: json('Video information', VideoInfoResource) },
           'video-not-found',
           'video-not-ready',
@@ -95,7 +95,7 @@ export const watchingRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (
         summary: 'Retrieve the thumbnail',
         description: `Returns URL, MIME type, width and height of the thumbnail. Requires status \`ready\`. ${urlsChange}`,
         tags: ['Metadata'],
-        response: answers(
+        response: responses(
           { 200: json('Thumbnail information', ThumbnailResource) },
           'video-not-found',
           'video-not-ready',
