@@ -3,9 +3,9 @@ import type { Dispatcher } from 'undici'
 import { GatewayError } from '../../errors.ts'
 import type { PlatformTools } from '../tools.ts'
 import { deadlineError } from './deadline.ts'
-import { errorForException, errorForStatus } from './failures.ts'
-import { createPools, type Pool } from './pools.ts'
-import type { PlatformRequest, PlatformResponse } from './request.ts'
+import { errorForException, errorForHeaders, errorForStatus } from './failures.ts'
+import { createPools } from './pools.ts'
+import { kindOf, type PlatformRequest, type PlatformResponse, policies } from './request.ts'
 
 /** Of a refused request's response, whose body nobody needs: so much is read to keep the connection. */
 const maxDrainedBytes = 64 * 1024
@@ -19,22 +19,24 @@ const pieceBytes = 256 * 1024
  */
 export function createExchange(name: string, tools: PlatformTools) {
   const { timeouts, observer } = tools
-  const { calls, chunks, streams } = createPools(tools)
+  const pools = createPools(tools)
 
   async function perform(
-    pool: Pool,
     request: PlatformRequest,
     authorization: string | undefined,
     signal: AbortSignal,
-  ) {
+  ): Promise<PlatformResponse> {
     const started = performance.now()
     let outcome = 'ok'
     try {
-      const response = await pool.request(request.url, {
+      const options = {
         signal,
         method: request.method,
         headers: { ...tools.traceHeaders(), ...headersOf(request, authorization) },
         body: bodyOf(request),
+      }
+      const response = await pools[kindOf(request)].request(request.url, options).catch((error) => {
+        throw errorForHeaders(name, error)
       })
       if (response.statusCode >= 300 && !request.accept?.includes(response.statusCode)) {
         drain(response.body)
@@ -42,7 +44,7 @@ export function createExchange(name: string, tools: PlatformTools) {
         throw errorForStatus(name, response.statusCode, response.headers)
       }
       const body = await bodyOfResponse(response, signal)
-      checkCoding(response.headers['content-encoding'], body)
+      checkCodings(response.headers, body)
       if (response.statusCode < 300) checkPage(response.headers['content-type'])
       return { status: response.statusCode, headers: response.headers, body }
     } catch (error) {
@@ -61,9 +63,15 @@ export function createExchange(name: string, tools: PlatformTools) {
     body.dump({ limit: maxDrainedBytes, signal }).catch(() => {})
   }
 
-  /** Requests ask for no content coding (RFC 9110 §12.5.3): a few bytes of one can decompress to gigabytes. */
-  function checkCoding(coding: string | string[] | undefined, body: Buffer): void {
-    if (coding === undefined || String(coding).toLowerCase() === 'identity' || body.length === 0) return
+  /**
+   * Requests ask for no content coding (RFC 9110 §12.5.3) and no transfer coding but chunked (RFC 9112 §7.4): a few
+   * bytes of one can decompress to gigabytes.
+   */
+  function checkCodings(headers: PlatformResponse['headers'], body: Buffer): void {
+    const isPlain = (header: string, plain: string) =>
+      [plain, undefined].includes(headers[header]?.toString().toLowerCase())
+    if (body.length === 0) return
+    if (isPlain('content-encoding', 'identity') && isPlain('transfer-encoding', 'chunked')) return
     const detail = `${name} returned a compressed response, though the request does not accept one`
     throw new GatewayError('platform-protocol-error', detail)
   }
@@ -75,29 +83,19 @@ export function createExchange(name: string, tools: PlatformTools) {
   }
 
   return {
-    /** With a body in memory, or none. */
-    async call(request: PlatformRequest, authorization?: string): Promise<PlatformResponse> {
-      const pool = request.body instanceof Uint8Array ? chunks : calls
-      return perform(pool, request, authorization, request.signal)
-    },
-
-    /** Who made the stream watches its progress; from its last byte on the exchange has a deadline. */
-    async stream(
-      request: PlatformRequest,
-      stream: Readable,
-      authorization?: string,
-    ): Promise<PlatformResponse> {
-      const responseTimer = startResponseTimer(name, stream, timeouts.afterUpload)
-      const signal = AbortSignal.any([request.signal, responseTimer.signal])
+    async send(request: PlatformRequest, authorization?: string): Promise<PlatformResponse> {
+      if (!(request.body instanceof Readable)) return perform(request, authorization, request.signal)
+      // Who made the stream watches its progress; from its last byte on the exchange has a deadline.
+      const responseTimer = startResponseTimer(name, request.body, timeouts[policies.stream.limit])
       try {
-        return await perform(streams, request, authorization, signal)
+        return await perform(request, authorization, AbortSignal.any([request.signal, responseTimer.signal]))
       } finally {
         responseTimer.clear()
       }
     },
 
     async close() {
-      await Promise.all([calls.close(), chunks.close(), streams.close()])
+      await Promise.all(Object.values(pools).map((pool) => pool.close()))
     },
   }
 }

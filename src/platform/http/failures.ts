@@ -40,6 +40,12 @@ export function errorForStatus(
   const detail = `${platform} answered ${status}`
   if (status === 401) return new CredentialsRejectedError('platform-unauthorized', detail)
   if (status === 403) return new GatewayError('platform-unauthorized', detail)
+  // A proxy on the way wants credentials (RFC 9110 §15.5.8). The client can do nothing about it, and nothing was done.
+  if (status === 407)
+    return new GatewayError(
+      'platform-unauthorized',
+      `a proxy in front of ${platform} requires credentials (407)`,
+    )
   if (status === 404 || status === 410) {
     if (isApiResponse(headers)) return new VideoMissingError(platform)
     return new GatewayError('platform-protocol-error', `${detail} with a page that is not of its API`)
@@ -73,10 +79,25 @@ export function errorForException(platform: string, error: unknown): GatewayErro
     return new GatewayError('platform-timeout', `${platform} did not answer in time`, { cause })
   const broken = [errors.ResponseExceededMaxSizeError, errors.HeadersOverflowError]
   if (broken.some((type) => cause instanceof type) || cause.name === 'HTTPParserError')
-    return new GatewayError('platform-protocol-error', `${platform} gave an answer that is no proper HTTP`, {
-      cause,
-    })
+    return malformedResponse(platform, cause)
   return new GatewayError('platform-unavailable', `${platform} is out of reach`, { cause })
+}
+
+/**
+ * The same for what a call threw before the headers of its response were there. If the parser rejects them, undici
+ * reports a wrong length (both lengths, several of them), a failed assertion (status 000), or a bad upgrade (101).
+ * Later on, a wrong length says that the connection was cut.
+ */
+export function errorForHeaders(platform: string, error: unknown): GatewayError {
+  const rejected =
+    error instanceof errors.ResponseContentLengthMismatchError ||
+    (error instanceof Error && 'code' in error && error.code === 'ERR_ASSERTION') ||
+    (error instanceof errors.SocketError && /^bad /.test(error.message))
+  return rejected ? malformedResponse(platform, error as Error) : errorForException(platform, error)
+}
+
+function malformedResponse(platform: string, cause: Error): GatewayError {
+  return new GatewayError('platform-protocol-error', `${platform} returned malformed HTTP`, { cause })
 }
 
 /** A host with several addresses fails with one error each; one that the platform is to blame for is enough. */

@@ -1,4 +1,3 @@
-import type { Readable } from 'node:stream'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Static, TSchema } from '@sinclair/typebox'
 import { Value } from '@sinclair/typebox/value'
@@ -9,7 +8,7 @@ import { type CircuitCall, createCircuit } from './circuit.ts'
 import { withDeadline } from './deadline.ts'
 import { createExchange } from './exchange.ts'
 import { CredentialsRejectedError, isThrottled, isTransient } from './failures.ts'
-import type { PlatformRequest, PlatformResponse } from './request.ts'
+import { kindOf, type PlatformRequest, type PlatformResponse, policies } from './request.ts'
 import { publicUrl, trustedUrl } from './upload-url.ts'
 
 /** How a platform wants to be authorized. */
@@ -59,15 +58,16 @@ export function createPlatformHttp(options: PlatformHttpOptions): PlatformHttp {
 
   async function send(asked: PlatformRequest): Promise<PlatformResponse> {
     const request = { ...asked, url: apiUrl(options.baseUrl, asked.url).href }
-    if (isStream(request.body)) return sendStream(request, request.body)
-    // A chunk takes its time on the way, and the last one its time to be taken in.
-    const ms = isChunk(request) ? tools.timeouts.afterUpload : tools.timeouts.whole
+    const { limit, canBeTrial, repeatable } = policies[kindOf(request)]
     // The circuit has to tell a call that its caller cut from one that the platform let run into the deadline.
-    const circuitCall = { signal: asked.signal, canBeTrial: !isChunk(request) }
-    return withDeadline(name, ms, asked.signal, (signal) => sendCall({ ...request, signal }, circuitCall))
+    const circuitCall = { signal: asked.signal, canBeTrial }
+    if (!repeatable) return sendOnce(request, circuitCall)
+    return withDeadline(name, tools.timeouts[limit], asked.signal, (signal) =>
+      sendCall({ ...request, signal }, circuitCall),
+    )
   }
 
-  /** A call whose body, if it has any, is in memory: repeated if that does no harm, as after a 429 for any method. */
+  /** A request whose body, if it has any, is in memory: repeated if that does no harm, as after a 429 for any method. */
   async function sendCall(request: PlatformRequest, circuitCall: CircuitCall): Promise<PlatformResponse> {
     const repeatable = request.idempotent ?? ['GET', 'HEAD', 'DELETE'].includes(request.method)
     for (let attempt = 1; ; attempt++) {
@@ -88,7 +88,7 @@ export function createPlatformHttp(options: PlatformHttpOptions): PlatformHttp {
     request: PlatformRequest,
     circuitCall: CircuitCall,
   ): Promise<PlatformResponse> {
-    const call = (header?: string) => circuit(() => exchange.call(request, header), circuitCall)
+    const call = (header?: string) => circuit(() => exchange.send(request, header), circuitCall)
     const header = await headerFor(request)
     try {
       return await call(header)
@@ -98,12 +98,11 @@ export function createPlatformHttp(options: PlatformHttpOptions): PlatformHttp {
     }
   }
 
-  /** A stream can be sent once. */
-  async function sendStream(request: PlatformRequest, stream: Readable): Promise<PlatformResponse> {
-    const circuitCall = { signal: request.signal, canBeTrial: false }
+  /** Sends a stream: what was read of it is gone. */
+  async function sendOnce(request: PlatformRequest, circuitCall: CircuitCall): Promise<PlatformResponse> {
     const header = await withDeadline(name, tools.timeouts.whole, request.signal, () => headerFor(request))
     try {
-      return await circuit(() => exchange.stream(request, stream, header), circuitCall)
+      return await circuit(() => exchange.send(request, header), circuitCall)
     } catch (error) {
       // At least the next one shall have other credentials.
       dropRejected(header, error)
@@ -167,12 +166,4 @@ export function parseJson<T extends TSchema>(platform: string, schema: T, body: 
 function retryDelay(error: unknown, attempt: number): number {
   const asked = error instanceof GatewayError ? error.retryAfter : undefined
   return asked === undefined ? 100 * 2 ** attempt : asked * 1000
-}
-
-function isChunk({ body }: PlatformRequest): boolean {
-  return body instanceof Uint8Array
-}
-
-function isStream(body: PlatformRequest['body']): body is Readable {
-  return typeof body === 'object' && 'pipe' in body
 }

@@ -1,6 +1,7 @@
 import { Agent, type Dispatcher, request as dispatch } from 'undici'
 import type { PlatformTools } from '../tools.ts'
 import { createConnector } from './connect.ts'
+import { type Kind, policies } from './request.ts'
 
 /** The longest body of any response, in bytes; undici stops reading there. Nothing is decompressed. */
 const maxResponseBytes = 4 * 1024 * 1024
@@ -22,19 +23,23 @@ export interface Pool {
  * a call meet a connection that an upload has spoiled. None of them limits how many connections are open at a time:
  * what waits for a connection would be paid for by the others.
  */
-export function createPools({ timeouts }: PlatformTools) {
-  const options = {
-    connect: createConnector(timeouts.connect),
-    bodyTimeout: timeouts.answer,
-    maxResponseSize: maxResponseBytes,
-    keepAliveMaxTimeout: maxIdleMs,
+export function createPools({ timeouts }: PlatformTools): Record<Kind, Pool> {
+  const open = (kind: Kind, options: Agent.Options = {}) => {
+    const { headers } = policies[kind]
+    return createPool({
+      connect: createConnector(timeouts.connect),
+      headersTimeout: headers === null ? 0 : timeouts[headers],
+      bodyTimeout: timeouts.answer,
+      maxResponseSize: maxResponseBytes,
+      keepAliveMaxTimeout: maxIdleMs,
+      ...options,
+    })
   }
   return {
-    calls: createPool({ ...options, headersTimeout: timeouts.answer }),
-    /** A chunk takes its time on the way, and the last one its time to be taken in. */
-    chunks: createPool({ ...options, headersTimeout: timeouts.afterUpload }),
-    /** A stream cannot be sent twice, so it must not meet a kept connection that the platform is just closing. */
-    streams: createPool({ ...options, headersTimeout: 0, pipelining: 0 }),
+    call: open('call'),
+    chunk: open('chunk'),
+    // A stream cannot be sent twice, so it must not meet a kept connection that the platform is just closing.
+    stream: open('stream', { pipelining: 0 }),
   }
 }
 
