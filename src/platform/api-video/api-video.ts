@@ -103,7 +103,15 @@ function createApiVideo(variables: Variables, tools: PlatformTools): VideoPlatfo
   const limits = limitsOf(variables)
   const login = apiVideoLogin(variables.API_VIDEO_API_KEY, () => http)
   const authorization = createTokenCache(name, login, tools)
-  const http = createPlatformHttp({ name, baseUrl, authorization, uploadHosts: ['*.api.video'], tools })
+  const http = createPlatformHttp({
+    name,
+    baseUrl,
+    authorization,
+    uploadHosts: ['*.api.video'],
+    // https://docs.api.video/reference/too-many-requests
+    resetHeader: 'x-ratelimit-retry-after',
+    tools,
+  })
 
   const provision = async ({ id, title, description }: VideoDraft, signal: AbortSignal) => {
     const json = {

@@ -17,7 +17,7 @@ const pieceBytes = 256 * 1024
  * everything else is thrown as what it means, and the signal's reason when the caller cut it. An error status counts
  * from the moment its headers are there, whether or not the request was sent completely or the connection lasts.
  */
-export function createExchange(name: string, tools: PlatformTools) {
+export function createExchange(name: string, tools: PlatformTools, resetHeader?: string) {
   const { timeouts, observer } = tools
   const pools = createPools(tools)
 
@@ -41,7 +41,7 @@ export function createExchange(name: string, tools: PlatformTools) {
       if (response.statusCode >= 300 && !request.accept?.includes(response.statusCode)) {
         drain(response.body)
         outcome = String(response.statusCode)
-        throw errorForStatus(name, response.statusCode, response.headers)
+        throw errorForStatus(name, response.statusCode, response.headers, resetHeader)
       }
       const body = await bodyOfResponse(response, signal)
       checkCodings(response.headers, body)

@@ -28,12 +28,14 @@ const shortageRetryAfter = 5
 
 /**
  * What a platform's HTTP status means to our caller. Says nothing of the body: that is the vendor's text.
+ * @param resetHeader the platform's own header for what `Retry-After` says of a 429, in lower case
  * @returns the error to throw; `retryAfter` in seconds when the platform gave one
  */
 export function errorForStatus(
   platform: string,
   status: number,
   headers: Record<string, string | string[] | undefined> = {},
+  resetHeader = 'retry-after',
 ): GatewayError {
   const retryAfter = retryAfterOf(headers)
   const hint = retryAfter === undefined ? {} : { retryAfter }
@@ -52,8 +54,7 @@ export function errorForStatus(
   }
   if (status === 408) return new GatewayError('platform-timeout', detail)
   if (status === 429) {
-    // api.video tells it in a header of its own (https://docs.api.video/reference/too-many-requests).
-    const reset = retryAfterOf({ 'retry-after': headers['x-ratelimit-retry-after'] })
+    const reset = retryAfterOf({ 'retry-after': headers[resetHeader] })
     return new GatewayError('platform-throttled', detail, { retryAfter: retryAfter ?? reset ?? 1 })
   }
   if (status >= 500) return new GatewayError('platform-unavailable', detail, hint)

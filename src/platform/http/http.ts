@@ -40,6 +40,8 @@ export interface PlatformHttpOptions {
   authorization: Authorization
   /** Hosts beside the base origin that uploads may go to and images come from; `*.example.com` is any host below. */
   uploadHosts?: readonly string[]
+  /** The platform's own header for what `Retry-After` says of a 429, in lower case. */
+  resetHeader?: string
   tools: PlatformTools
 }
 
@@ -53,7 +55,7 @@ const maxCallRetryAfterMs = 5_000
 export function createPlatformHttp(options: PlatformHttpOptions): PlatformHttp {
   const { name, authorization, tools } = options
   const base = apiUrl(options.baseUrl, '')
-  const exchange = createExchange(name, tools)
+  const exchange = createExchange(name, tools, options.resetHeader)
   const circuit = createCircuit(name, tools)
 
   async function send(asked: PlatformRequest): Promise<PlatformResponse> {

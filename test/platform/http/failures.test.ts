@@ -22,6 +22,7 @@ t.test('what each status means', async (t) => {
     [401, 'platform-unauthorized'],
     [403, 'platform-unauthorized'],
     [404, 'platform-rejected'],
+    [407, 'platform-unauthorized'],
     [408, 'platform-timeout'],
     [410, 'platform-rejected'],
     [413, 'platform-rejected'],
@@ -36,12 +37,14 @@ t.test('what each status means', async (t) => {
 })
 
 t.test('how long to wait, where a platform throttles', async (t) => {
-  const waits = (headers: Record<string, string>) => errorForStatus('acme', 429, headers).retryAfter
+  const waits = (headers: Record<string, string>, name = 'x-ratelimit-retry-after') =>
+    errorForStatus('acme', 429, headers, name).retryAfter
   t.equal(waits({ 'retry-after': '7', 'x-ratelimit-retry-after': '9' }), 7)
   t.equal(waits({ 'x-ratelimit-retry-after': '9' }), 9)
   t.equal(waits({}), 1)
+  t.equal(errorForStatus('acme', 429, { 'x-ratelimit-retry-after': '9' }).retryAfter, 1, 'of another vendor')
   t.equal(
-    errorForStatus('acme', 503, { 'x-ratelimit-retry-after': '9' }).retryAfter,
+    errorForStatus('acme', 503, { 'x-ratelimit-retry-after': '9' }, 'x-ratelimit-retry-after').retryAfter,
     undefined,
     'not its word',
   )
@@ -81,7 +84,11 @@ t.test('Retry-After has two forms, and a cap', async (t) => {
       t.equal(errorForStatus('acme', status, { 'retry-after': value }).retryAfter, seconds)
     }
     for (const name of ['retry-after', 'x-ratelimit-retry-after'])
-      t.equal(errorForStatus('acme', 429, { [name]: value }).retryAfter, seconds ?? 1, `${name}: ${value}`)
+      t.equal(
+        errorForStatus('acme', 429, { [name]: value }, name).retryAfter,
+        seconds ?? 1,
+        `${name}: ${value}`,
+      )
   }
   const date = new Date(Date.now() + 9_500).toUTCString()
   t.ok([9, 10].includes(retryAfterOf({ 'retry-after': date }) ?? 0))
@@ -180,6 +187,20 @@ t.test('what is no HTTP, and what is not there', async (t) => {
     `HTTP/1.1 200 OK\r\nX: ${'y'.repeat(60_000)}\r\n\r\n`,
     `HTTP/1.1 200 OK\r\nContent-Length: ${'z'.repeat(15_000)}\r\n\r\n`,
     `SSH-2.0-${'x'.repeat(60_000)}`,
+    // Which of the two lengths counts, differs from reader to reader (RFC 9112 §6.3).
+    'HTTP/1.1 200 OK\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n',
+    'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\n3\r\nabc\r\n0\r\n\r\n',
+    'HTTP/1.1 200 OK\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\nabcd',
+    'HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n',
+    'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n',
+    'HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n',
+    'HTTP/1.1 200 OK\r\nno colon\r\n\r\n',
+    'HTTP/1.1 000 OK\r\nContent-Length: 0\r\n\r\n',
+    'HTTP/1.1 2OO OK\r\nContent-Length: 0\r\n\r\n',
+    'HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: upgrade\r\n\r\n',
+    // undici takes no 100 that nobody asked for (RFC 9110 §15.2.1 would have it ignored).
+    'HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n',
+    'HTTP/9.9 200 OK\r\nContent-Length: 0\r\n\r\n',
   ]
   let response = ''
   const server = createTcpServer((socket) => {
