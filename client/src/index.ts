@@ -18,3 +18,9 @@ export type { TokenSource } from './http.ts'
 export { GatewayProblem } from './problem.ts'
 export { type ClientCredentials, clientCredentials } from './token.ts'
 export { VideoFailedError, type WaitOptions } from './wait.ts'
+export {
+  verifyWebhook,
+  type WebhookEvent,
+  type WebhookHeaders,
+  WebhookVerificationError,
+} from './webhook.ts'

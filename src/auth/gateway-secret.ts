@@ -56,6 +56,26 @@ export function deriveSigningKey(secret: string): JWK {
   return { kty: 'EC', crv: 'P-256', x: x as string, y: y as string, d: d.toString('base64url') }
 }
 
+/**
+ * Derives the secret of a webhook endpoint, so that none is stored: `whsec_` and 32 bytes in base64 (Standard Webhooks).
+ * @param secrets those of the gateway. While they are changed, receivers know the one that an earlier secret makes
+ * @param endpoint its id
+ * @param generations those whose secrets are valid, the current one first: a renewal adds one
+ * @returns one for each pair, the current one first
+ */
+export function deriveWebhookSecrets(
+  secrets: readonly string[],
+  endpoint: string,
+  generations: readonly number[],
+): string[] {
+  return secrets.flatMap((secret) =>
+    generations.map((generation) => {
+      const key = deriveBytes(secret, `webhook secret of ${endpoint}, generation ${generation}`, 32)
+      return `whsec_${key.toString('base64')}`
+    }),
+  )
+}
+
 /** Long enough for 32 bytes in its encoding, and not a phrase that repeats itself. */
 function isStrong(secret: string): boolean {
   const bits = /^[0-9a-f]+$/i.test(secret) ? 4 : 6

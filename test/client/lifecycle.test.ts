@@ -239,7 +239,7 @@ async function until(again: () => Promise<void>): Promise<void> {
 t.test('every operation on videos has its method', async (t) => {
   const { paths } = JSON.parse(readFileSync('openapi/openapi.json', 'utf8'))
   const operations = Object.entries(paths as Record<string, Record<string, { operationId: string }>>)
-    .filter(([path]) => path.startsWith('/v1/'))
+    .filter(([path]) => path.startsWith('/v1/') && path !== '/v1/platforms/{name}/webhook')
     .flatMap(([, item]) => Object.values(item).map(({ operationId }) => operationId))
   const methods = {
     createVideo: 'create',
