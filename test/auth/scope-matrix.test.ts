@@ -12,6 +12,8 @@ const open = [
   'GET /health/live',
   'GET /health/ready',
   'GET /metrics',
+  // Signed by the platform.
+  'POST /v1/platforms/:name/webhook',
 ]
 /** Outside the document: pages for people. */
 const pages = /^\/(docs(\/.*)?|openapi\.json|problems\/:code|\*)?$/

@@ -121,7 +121,10 @@ t.test(
     const gateway = await startGateway(t, { env: { ...twoPlatforms, ...clients } })
     const { page, errors } = await openDocs(gateway)
     const { body: document } = await gateway.call('GET', '/docs/json')
-    const operations: Json[] = Object.values<Json>(document.paths).flatMap((item) => Object.values(item))
+    // A platform's webhook is signed, which nobody does by hand.
+    const operations: Json[] = Object.values<Json>(document.paths)
+      .flatMap((item) => Object.values<Json>(item))
+      .filter(({ operationId }) => operationId !== 'receivePlatformWebhook')
     t.equal(operations.length, 16)
     for (const { operationId, requestBody, responses } of operations)
       for (const type of Object.keys(requestBody?.content ?? { none: {} })) {
