@@ -1,13 +1,16 @@
-/** Writes docs/configuration.md from the schemas of the variables; with `--check` only tells whether it is up to date. */
+/**
+ * Writes the reference pages docs/configuration.md, from the schemas of the variables, and docs/metrics.md, from the
+ * metrics themselves; with `--check` only tells whether they are up to date.
+ */
 import { readFileSync, writeFileSync } from 'node:fs'
 import { type TObject, type TSchema, TypeGuard } from '@sinclair/typebox'
 import { variables } from '../src/config/config.ts'
+import { createMetrics } from '../src/observability/metrics.ts'
 import { platformDefinitions } from '../src/platform/registry.ts'
-
-const file = new URL('../docs/configuration.md', import.meta.url)
+import { openStore } from '../src/store/open.ts'
 
 const names = platformDefinitions.map(({ name }) => `\`${name}\``).join(', ')
-const document = `# Configuration
+const configuration = `# Configuration
 
 <!-- Written by npm run configuration from src/config/config.ts and the platforms' adapters: change it there. -->
 
@@ -36,10 +39,34 @@ be pointed at a test double.
 ${platformDefinitions.map((platform) => `### ${platform.name}\n\n${table(platform.variables)}`).join('\n\n')}
 `
 
-if (!process.argv.includes('--check')) writeFileSync(file, document)
-else if (readFileSync(file, 'utf8') !== document) {
-  console.error('docs/configuration.md is not what the schemas say: run npm run configuration')
-  process.exit(1)
+const store = await openStore('memory:', 1)
+const metrics = createMetrics({ store, uploadsInProgress: () => 0, platforms: [] }).describe()
+await store.close()
+
+const metricsPage = `# Metrics
+
+<!-- Written by npm run configuration from src/observability/metrics.ts: change it there. -->
+
+\`GET /metrics\` has these, and those of the Node process (\`process_…\`, \`nodejs_…\`). Each process counts for itself.
+[\`deploy/prometheus/\`](../deploy/prometheus) and [\`deploy/grafana/\`](../deploy/grafana) have the scrape job, the alerts
+and the dashboard; the [runbook](runbook.md) has an entry for each alert.
+
+| metric | type | labels | meaning |
+| --- | --- | --- | --- |
+${metrics.map(metricRow).join('\n')}
+`
+
+for (const [name, page] of Object.entries({ 'configuration.md': configuration, 'metrics.md': metricsPage })) {
+  const file = new URL(`../docs/${name}`, import.meta.url)
+  if (!process.argv.includes('--check')) writeFileSync(file, page)
+  else if (readFileSync(file, 'utf8') !== page) {
+    console.error(`docs/${name} is not what the code says: run npm run configuration`)
+    process.exitCode = 1
+  }
+}
+
+function metricRow({ name, type, labels, help }: (typeof metrics)[number]): string {
+  return `| \`${name}\` | ${type} | ${labels.map((label) => `\`${label}\``).join(', ')} | ${help} |`
 }
 
 function table({ properties }: TObject): string {

@@ -20,6 +20,16 @@ export interface Metrics extends PlatformObserver, PublicationObserver {
   request(request: { method: string; route: string; status: number; seconds: number }): void
   /** The exposition and its content type. */
   expose(): Promise<{ contentType: string; text: string }>
+  /** The gateway's own metrics, for the reference page. */
+  describe(): { name: string; help: string; type: string; labels: readonly string[] }[]
+}
+
+/** What prom-client keeps of each metric. */
+interface MetricDefinition {
+  name: string
+  help: string
+  type: string
+  labelNames: readonly string[]
 }
 
 export interface MetricsSources {
@@ -218,5 +228,9 @@ export function createMetrics(state: MetricsSources): Metrics {
     leftoverRemoved: (platform) => leftovers.inc({ platform }),
     orphaned: (platform) => orphans.inc({ platform }),
     expose: async () => ({ contentType: registry.contentType, text: await registry.metrics() }),
+    describe: () =>
+      (registry.getMetricsAsArray() as unknown as MetricDefinition[])
+        .filter(({ name }) => name.startsWith('gateway_'))
+        .map(({ name, help, type, labelNames }) => ({ name, help, type, labels: labelNames })),
   }
 }

@@ -70,7 +70,7 @@ t.test('the dashboard is laid out', async (t) => {
 })
 
 t.test('each alert has an entry in the runbook', async (t) => {
-  const headings = [...(await read('docs/operations.md')).matchAll(/^### (VideoGateway\w+)$/gm)].map(
+  const headings = [...(await read('docs/runbook.md')).matchAll(/^## (VideoGateway\w+)$/gm)].map(
     ([, name]) => name,
   )
   const repository = 'https://git.example.com/video-gateway/blob/main'
@@ -78,7 +78,7 @@ t.test('each alert has an entry in the runbook', async (t) => {
   const [, command] = /^# +(sed -i .*) alerts\.yaml$/m.exec(rules) ?? []
   const { stdout } = spawnSync('sh', ['-c', command!.replace('-i ', '')], { input: rules, encoding: 'utf8' })
   t.equal(
-    stdout.match(/https:\/\/ADDRESS\/docs\/operations\.md#/g)?.length,
+    stdout.match(/https:\/\/ADDRESS\/docs\/runbook\.md#/g)?.length,
     alerts.length,
     'one command sets it',
   )
@@ -86,7 +86,7 @@ t.test('each alert has an entry in the runbook', async (t) => {
   for (const { alert, labels, annotations } of alerts) {
     t.match(labels.severity, /^(warning|critical)$/)
     // A link in an alert is opened from a mail or a chat, so it names a host; the page says how to set it.
-    t.equal(annotations.runbook_url, `${repository}/docs/operations.md#${alert.toLowerCase()}`)
+    t.equal(annotations.runbook_url, `${repository}/docs/runbook.md#${alert.toLowerCase()}`)
     t.ok(annotations.summary)
   }
 })
