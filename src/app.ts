@@ -36,7 +36,7 @@ import { compilersFactory } from './http/validation.ts'
 import { createMetrics } from './observability/metrics.ts'
 import { observeStore } from './observability/observed-store.ts'
 import { harmlessPath } from './observability/redaction.ts'
-import { type TraceOf, traceHeaders, traceRequests, withTraceId } from './observability/tracing.ts'
+import { type TraceOf, traceHeaders, traceRequests, withRequestId } from './observability/tracing.ts'
 import { configurePlatforms } from './platform/configured.ts'
 import { defaultTools, type PlatformTools } from './platform/tools.ts'
 import type { Gateway } from './publication/gateway.ts'
@@ -128,7 +128,7 @@ export async function buildApp(config: Config, options: AppOptions = {}): Promis
     uploadsInProgress: () => uploads.size,
     platforms: config.platforms.map(({ definition }) => definition.name),
   })
-  const log = withTraceId(server.log)
+  const log = withRequestId(server.log)
   let poller: Poller | undefined
   let leftovers: LeftoverSearch | undefined
   const observer: PlatformTools['observer'] = {
@@ -192,9 +192,9 @@ export async function buildApp(config: Config, options: AppOptions = {}): Promis
   checkBodies(server)
   readJson(server)
   registerProblems(server)
-  await registerDocs(server, {
+  const refreshDocs = await registerDocs(server, {
     platforms: [...platforms.adapters.keys()],
-    hasClients: config.oauthClients.length > 0,
+    hasClients: () => config.oauthClients.length > 0,
     issuerUrl: config.externalIssuer?.issuerUrl,
     publicUrl,
   })
@@ -269,8 +269,10 @@ export async function buildApp(config: Config, options: AppOptions = {}): Promis
   // Who reads these lists finds in them what is configured now.
   const adopt: Adopt = {
     apiKeys: ({ apiKeys }) => void config.apiKeys.splice(0, Number.POSITIVE_INFINITY, ...apiKeys),
-    oauthClients: ({ oauthClients }) =>
-      void config.oauthClients.splice(0, Number.POSITIVE_INFINITY, ...oauthClients),
+    oauthClients({ oauthClients }) {
+      config.oauthClients.splice(0, Number.POSITIVE_INFINITY, ...oauthClients)
+      refreshDocs()
+    },
     platform: platforms.replace,
   }
 

@@ -127,6 +127,15 @@ async function loadKey(jwk: jose.JWK): Promise<LoadedKey> {
   }
 }
 
+/**
+ * @returns the text, if it is a private JWK of one of the two algorithms; whether its parts fit together shows at start
+ * @throws Error that says what it should be, and does not repeat it
+ */
+export function requireSigningKey(text: string): string {
+  parseKey(text)
+  return text
+}
+
 function parseKey(text: string): jose.JWK {
   const jwk = parseJson(text)
   const alg = algorithmOf(jwk)

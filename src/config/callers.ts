@@ -1,4 +1,5 @@
 import { type StaticDecode, type TObject, Type } from '@sinclair/typebox'
+import { requireSigningKey } from '../auth/access-tokens.ts'
 import { parseCredentials } from '../auth/credentials.ts'
 import { parseSecrets } from '../auth/gateway-secret.ts'
 import { type ClaimRules, parseScopeMap } from '../auth/token-claims.ts'
@@ -25,10 +26,14 @@ export const callerVariables = {
   ),
   OAUTH_CLIENTS: credentials('clients of the token endpoint, in the same form'),
   OAUTH_SIGNING_KEY: Type.Optional(
-    Type.String({
-      description:
-        'private JWK (ES256 or EdDSA) that signs access tokens, the same for all replicas; derived from `GATEWAY_SECRET` if not set',
-    }),
+    Type.Transform(
+      Type.String({
+        description:
+          'private JWK (ES256 or EdDSA) that signs access tokens, the same for all replicas; derived from `GATEWAY_SECRET` if not set',
+      }),
+    )
+      .Decode(requireSigningKey)
+      .Encode(String),
   ),
   OAUTH_ISSUER: Type.Optional(
     Type.String({

@@ -186,6 +186,7 @@ export function loadConfig(env: NodeJS.ProcessEnv): Config {
 type Values = StaticDecode<typeof variables>
 
 function choosePlatforms(values: Values, env: NodeJS.ProcessEnv, errors: string[]): Config['platforms'] {
+  if (values.PLATFORM && values.PLATFORMS) errors.push('PLATFORM: PLATFORMS is set as well; set one of them')
   const variable = values.PLATFORMS ? 'PLATFORMS' : 'PLATFORM'
   const given = values[variable]
   if (given === undefined) return []

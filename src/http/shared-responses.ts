@@ -3,9 +3,10 @@ import type { FastifyInstance } from 'fastify'
 
 /**
  * Keeps every response of this scope in memory and sends the same buffer each time. A response of its own takes up to its
- * whole length for as long as the client does not read it. For a few files only: nothing is ever dropped.
+ * whole length for as long as the client does not read it. For a few files only: nothing is dropped by itself.
+ * @returns drops them all: what they are made from has changed
  */
-export function shareFiles(app: FastifyInstance): void {
+export function shareFiles(app: FastifyInstance): () => void {
   const files = new Map<string, Promise<Buffer>>()
   app.addHook('onRequest', ({ raw }, _reply, done) => {
     // Parts of a file would have to be cut out of the buffer. A server may ignore ranges (RFC 9110 section 14.2).
@@ -31,4 +32,5 @@ export function shareFiles(app: FastifyInstance): void {
       throw error
     })
   })
+  return () => files.clear()
 }

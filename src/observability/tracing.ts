@@ -21,7 +21,8 @@ declare module 'fastify' {
   }
 }
 
-const current = new AsyncLocalStorage<Trace>()
+/** The request that what runs now belongs to. */
+const current = new AsyncLocalStorage<{ requestId: string; trace: Trace | undefined }>()
 
 /** Puts the trace of each request around its handler, and its id into the request's log lines. */
 export function traceRequests(server: FastifyInstance, traceOf: TraceOf = incomingTrace): void {
@@ -34,22 +35,23 @@ export function traceRequests(server: FastifyInstance, traceOf: TraceOf = incomi
     done()
   })
   // Not earlier: what runs after a body was read does not run in the context of the hooks before.
-  server.addHook('preHandler', ({ trace }, _reply, done) => {
-    if (!trace) return done()
-    current.run(trace, () => (trace.enter ? trace.enter(done) : done()))
+  server.addHook('preHandler', ({ id, method, trace }, _reply, done) => {
+    // Reads log nothing of their own, and are many.
+    if (!trace && method === 'GET') return done()
+    current.run({ requestId: id, trace }, () => (trace?.enter ? trace.enter(done) : done()))
   })
 }
 
 /** The headers that a call to a platform carries on; none where no request, or one without a trace, caused it. */
 export function traceHeaders(): Record<string, string> | undefined {
-  return current.getStore()?.headers
+  return current.getStore()?.trace?.headers
 }
 
-/** A log whose lines bear the id of the trace that they are written in. */
-export function withTraceId(log: Log): Log {
+/** A log whose lines bear the ids of the request, and of its trace, that caused them. */
+export function withRequestId(log: Log): Log {
   const named = (fields: object) => {
-    const trace = current.getStore()
-    return trace ? { ...fields, traceId: trace.traceId } : fields
+    const { requestId, trace } = current.getStore() ?? {}
+    return { ...fields, ...(requestId && { requestId }), ...(trace && { traceId: trace.traceId }) }
   }
   return {
     info: (fields, message) => log.info(named(fields), message),

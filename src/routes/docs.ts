@@ -14,15 +14,17 @@ const file = (name: string) => readFileSync(new URL(`docs-page/${name}`, import.
 /**
  * The OpenAPI document, made from the routes' schemas, and Swagger UI, which shows it as this gateway is configured.
  * To be registered before the routes.
+ * @returns shows the configuration as it is now
  */
-export async function registerDocs(app: FastifyInstance, view: DocumentView): Promise<void> {
+export async function registerDocs(app: FastifyInstance, view: DocumentView): Promise<() => void> {
   app.addSchema(VideoResource)
   app.addSchema(ProblemDocument)
   await app.register(swagger, documentOptions)
 
-  let shown: Document
+  let shown: Document | undefined
+  let dropFiles = () => {}
   await app.register(async (docs) => {
-    shareFiles(docs)
+    dropFiles = shareFiles(docs)
     await docs.register(swaggerUi, {
       routePrefix: '/docs',
       staticCSP: docsPolicy,
@@ -64,4 +66,9 @@ export async function registerDocs(app: FastifyInstance, view: DocumentView): Pr
     document ??= Buffer.from(JSON.stringify(app.swagger()))
     return reply.type('application/json; charset=utf-8').send(document)
   })
+
+  return () => {
+    shown = undefined
+    dropFiles()
+  }
 }

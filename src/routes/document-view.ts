@@ -6,7 +6,7 @@ export interface DocumentView {
   /** Names of the configured platforms; the first is the default. */
   platforms: string[]
   /** Whether the token endpoint knows any client. */
-  hasClients: boolean
+  hasClients: () => boolean
   /** The external issuer whose access tokens the gateway accepts. */
   issuerUrl: string | undefined
   /** Base of the URLs that the gateway returns, without a slash at its end. */
@@ -21,7 +21,7 @@ export function viewOf(
   const base = new URL(publicUrl()).pathname.replace(/\/$/, '')
   const view = JSON.parse(JSON.stringify(document).replaceAll(exampleOrigin, publicUrl()))
   view.servers = base ? [{ url: base }] : undefined
-  view.info.description += keyAdvice(hasClients, issuerUrl)
+  view.info.description += keyAdvice(hasClients(), issuerUrl)
   const { securitySchemes, schemas } = view.components
   securitySchemes.apiKey.description = issuerUrl
     ? `An API key, or an access token of ${issuerUrl}`
@@ -33,7 +33,7 @@ export function viewOf(
     const media: Document[] = Object.values(requestBody?.content ?? {})
     for (const { schema } of media) proposeFields(schema.properties ?? {}, platforms)
   }
-  if (!hasClients) removeTokens(view)
+  if (!hasClients()) removeTokens(view)
   return view
 }
 

@@ -1,3 +1,4 @@
+import { generateKeyPairSync } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import t from 'tap'
 import { hashSecret } from '../../src/auth/credentials.ts'
@@ -110,7 +111,8 @@ t.test('what an accepted configuration lacks', async (t) => {
   const platform = { PLATFORM: 'mux', MUX_TOKEN_ID: 'x', MUX_TOKEN_SECRET: 'x' }
   const able = { ...platform, API_KEYS: `cms:${hash}` }
   const clients = { OAUTH_CLIENTS: `cms:${hash}` }
-  const key = { OAUTH_SIGNING_KEY: '{}' }
+  const { privateKey } = generateKeyPairSync('ed25519')
+  const key = { OAUTH_SIGNING_KEY: JSON.stringify(privateKey.export({ format: 'jwk' })) }
   const secret = { GATEWAY_SECRET: generateGatewaySecret() }
   const url = { PUBLIC_URL: 'https://videos.example' }
   for (const [env, ...names] of [

@@ -125,7 +125,14 @@ t.test('what is wrong with the environment is said in one line', async (t) => {
       { SANDBOX_BASE_URL: 'http://127.0.0.1:1', DATABASE_URL: 'sqlite:/etc/passwd/gateway.db' },
       /DATABASE_URL: cannot use/,
     ],
-    [{ ...able, OAUTH_SIGNING_KEY: '{}' }, /OAUTH_SIGNING_KEY: /],
+    [
+      { ...able, OAUTH_SIGNING_KEY: '{}', POLL_FACTOR: 'fast' },
+      /OAUTH_SIGNING_KEY: the signing key must be a JWK.*POLL_FACTOR|POLL_FACTOR.*OAUTH_SIGNING_KEY/,
+    ],
+    [
+      { ...able, PLATFORM: 'mux', PLATFORMS: 'sandbox' },
+      'PLATFORM: PLATFORMS is set as well; set one of them',
+    ],
     [{ ...able, GATEWAY_SECRET: 'changeme' }, /GATEWAY_SECRET: secret 1 is too weak: .*npm run secret/],
     [{ ...able, PLATFORMS: ' ,', NODE_ENV: 'production' }, 'PLATFORMS: names no platform'],
     [{ ...able, PLATFORM: ' ' }, 'PLATFORM: names no platform'],

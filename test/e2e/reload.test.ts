@@ -96,9 +96,13 @@ t.test('clients take the place of the only key, in one step', async (t) => {
     return ((await response.json()) as Json).access_token
   }
   t.equal(await tokenOf('secret'), undefined)
+  const waysToAuthorize = async () =>
+    Object.keys((await gateway.call('GET', '/docs/json')).body.components.securitySchemes)
+  t.notOk((await waysToAuthorize()).includes('oauth2'))
   await write({ API_KEYS: '', OAUTH_CLIENTS: entry('cms', 'secret') })
   const [line] = await hangUp()
   t.strictSame(line.variables.toSorted(), ['API_KEYS', 'OAUTH_CLIENTS'])
+  t.ok((await waysToAuthorize()).includes('oauth2'), 'the page shows it')
   const token = await tokenOf('secret')
   t.strictSame([await statusWith('vgk_test'), await statusWith(token)], [401, 200])
   await write({ API_KEYS: '', OAUTH_CLIENTS: entry('cms', 'other') })

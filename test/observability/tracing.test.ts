@@ -151,3 +151,17 @@ t.test('the log lines of a request bear its trace’s id, once, and no other lin
   )
   t.notOk(of('request').slice(4).some(Boolean), 'the looks at the status had none')
 })
+
+t.test('what the log says of a video names the request that caused it', async (t) => {
+  const { gateway, lines, create } = await setUp(t)
+  const { body: video } = await create({ 'x-request-id': 'made-by-cms' })
+  await gateway.put(video.id, fakeMp4(1_000), { 'x-request-id': 'sent-by-cms' })
+  await gateway.until(video.id, ({ status }) => status === 'ready')
+  await gateway.call('DELETE', `/v1/videos/${video.id}`, { headers: { 'x-request-id': 'gone-by-cms' } })
+  const requestOf = (message: string) => lines.find(({ msg }) => msg === message)?.requestId
+  t.strictSame(
+    ['provisioned', 'upload-completed', 'processed', 'deletion-completed'].map(requestOf),
+    ['made-by-cms', 'sent-by-cms', undefined, 'gone-by-cms'],
+    'the poller has none',
+  )
+})
