@@ -39,7 +39,11 @@ export async function moveStore(
   try {
     const target = await naming('TO', to, isPostgres(to) ? openPostgresTarget : openSqliteTarget)
     try {
-      return await copy(source, target, report)
+      const moved = await copy(source, target, report).catch((error: Error) => {
+        throw new Error(`nothing was moved: ${error.message}`, { cause: error })
+      })
+      await commit(target)
+      return moved
     } finally {
       await target.close()
     }
@@ -49,8 +53,8 @@ export async function moveStore(
 }
 
 async function copy(source: Side, target: Side, report: (progress: Progress) => void): Promise<Moved> {
-  const counts = await Promise.all(tables.map((table) => source.count(table)))
-  const total = counts.reduce((sum, count) => sum + count, 0)
+  let total = 0
+  for (const table of tables) total += await source.count(table)
   const moved: Moved = { rows: {}, digest: '' }
   const sums: Sum[] = []
   let done = 0
@@ -79,14 +83,25 @@ async function copy(source: Side, target: Side, report: (progress: Progress) => 
     const expected = sums[index] as Sum
     if (sum.count !== expected.count || sum.digest !== expected.digest)
       throw new Error(
-        `the ${table.what} of the target differ from those of the source (${sum.count} and ${expected.count} rows): nothing was moved; report this`,
+        `the ${table.what} of the target differ from those of the source (${sum.count} and ${expected.count} rows); report this`,
       )
   }
-  await target.commit()
   moved.digest = addUp({ count: 0, digest: 0n }, [{ digests: sums.map(({ digest }) => digest.toString(16)) }])
     .digest.toString(16)
     .padStart(64, '0')
   return moved
+}
+
+/** @throws Error that says how to find out whether it was committed: the connection may break before the response */
+async function commit(target: Side): Promise<void> {
+  try {
+    await target.commit()
+  } catch (error) {
+    throw new Error(
+      `it is not known whether the move was committed (${(error as Error).message}): run this again; if the target is not empty then, everything was moved`,
+      { cause: error },
+    )
+  }
 }
 
 /** @throws Error that names the argument and the store */

@@ -79,7 +79,7 @@ function createSide(client: Client, schema: string): Side {
     )
     if (rows[0].writers > 0)
       throw new Error(
-        `FROM: ${rows[0].writers} other connections write to it: stop every gateway that uses it, then run this again`,
+        `${rows[0].writers} other connections write to FROM: stop every gateway that uses it, then run this again`,
       )
   }
 
