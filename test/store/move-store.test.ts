@@ -300,7 +300,7 @@ t.test('a connection that breaks while it copies: the reason, and an empty targe
   const target = server.newUrl('&application_name=mover')
   const moving = move([`sqlite:${big}/c.db`, target])
   const terminate =
-    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'INSERT%' AND application_name = 'mover'"
+    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE '%json_to_recordset%' AND application_name = 'mover'"
   let ended = false
   void moving.finally(() => {
     ended = true
