@@ -104,6 +104,7 @@ t.test('hints that change nothing', async (t) => {
   t.match(await hintsOf(gateway, 'sandbox'), { accepted: 0, 'unknown-video': 1, 'nothing-to-do': 3 })
   t.equal(sandbox.stats().calls.get, asked)
 
+  const begun = performance.now()
   const answers = await Promise.all(
     Array.from({ length: 60 }, () => hint(gateway, { id, videoId: platform.videoId })),
   )
@@ -112,7 +113,9 @@ t.test('hints that change nothing', async (t) => {
   t.ok(nextCheckAt, 'the video is still looked after')
   await sleep(700)
   const checks = sandbox.stats().calls.get - asked
-  t.ok(checks >= 1 && checks <= 4, `60 hints at once lead to ${checks} checks`)
+  // Half a second apart, and one when the first came.
+  const most = 2 + (performance.now() - begun) / 500
+  t.ok(checks >= 1 && checks <= most, `60 hints at once lead to ${checks} checks`)
 
   sandbox.knobs.webhook = null
   await gateway.call('DELETE', `/v1/videos/${id}`)
