@@ -118,7 +118,13 @@ export async function resetPlatform(platform: Platform): Promise<void> {
 export function statsOf({ counters, clips }: Platform): Stats {
   const states: Stats['clips'] = { empty: 0, receiving: 0, queued: 0, transcoding: 0, live: 0, failed: 0 }
   for (const clip of clips.values()) states[clip.state] += 1
-  return { token_requests: counters.calls.token, ...counters, calls: { ...counters.calls }, clips: states }
+  return {
+    token_requests: counters.calls.token,
+    ...counters,
+    calls: { ...counters.calls },
+    notifications: { ...counters.notifications },
+    clips: states,
+  }
 }
 
 function noCounters(): Platform['counters'] {

@@ -20,7 +20,7 @@ const description = `Publish videos on any supported platform through one API, i
 4. \`GET /v1/videos/{id}/info\` returns the launch URL, \`GET /v1/videos/{id}/thumbnail\` the thumbnail.
 5. \`DELETE /v1/videos/{id}\` deletes the video.
 
-Every call under \`/v1\` needs the header \`Authorization: Bearer TOKEN\`, where TOKEN is an API key or an access token. The operator of the gateway issues both.`
+Every call under \`/v1\`, except for the webhooks of platforms, needs the header \`Authorization: Bearer TOKEN\`, where TOKEN is an API key or an access token. The operator of the gateway issues both.`
 
 /** What the OpenAPI document says beside the routes, and how it is made of their schemas. */
 export const documentOptions: SwaggerOptions = {

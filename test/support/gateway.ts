@@ -28,6 +28,8 @@ export interface TestResponse {
 export interface TestGateway {
   url: string
   app: App
+  /** What it opened: over PostgreSQL not what the variables say. */
+  databaseUrl: string
   sandbox: Sandbox
   /** Calls the API with the test's key, unless the headers say otherwise. The answer must fit the document. */
   call(
@@ -119,6 +121,7 @@ export async function startGateway(
   const gateway: TestGateway = {
     url,
     app,
+    databaseUrl: config.databaseUrl,
     sandbox: platform,
     call,
     async create(fields = {}) {
