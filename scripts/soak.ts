@@ -11,6 +11,8 @@ const { status } = spawnSync(
       PENDING_VIDEOS: '10000',
       INTERLEAVINGS: '20',
       FAR_STORE: 'all',
+      REPLICA_KILLS: '200',
+      REPLICA_PUBLICATIONS: '1000',
       ...process.env,
     },
   },

@@ -2,12 +2,12 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import t, { type Test } from 'tap'
 import { startSandbox } from '../../sandbox/server.ts'
 import { fakeMp4, temporaryDirectory } from '../support/gateway.ts'
-import { startPostgres } from '../support/postgres.ts'
+import { sharedPostgres } from '../support/postgres.ts'
 import { type GatewayProcess, startProcess } from '../support/process.ts'
 import { beginPut } from '../support/raw.ts'
 
 const hour = 3_600_000
-const server = await startPostgres()
+const server = await sharedPostgres()
 const postgres = 'unavailable' in server ? undefined : server
 const skip = 'unavailable' in server && server.unavailable
 t.teardown(() => postgres?.close())

@@ -146,7 +146,12 @@ for (const sound of [true, false]) {
   t.test(`${kills} kills at random moments lose nothing, with ${platform}`, { timeout }, async (t) => {
     const { sandbox, start, clips, stages, settled } = await setUp(t)
     if (!sound) makeUnsound(sandbox)
-    const line: Line = { gateway: await start() }
+    let gateway: GatewayProcess | undefined = await start()
+    const line: Line = {
+      get gateway() {
+        return gateway
+      },
+    }
     const publications: Publication[] = []
     const failures: unknown[] = []
     let going = true
@@ -160,10 +165,10 @@ for (const sound of [true, false]) {
 
     for (let count = 0; count < kills; count++) {
       await sleep(50 + Math.random() * 600)
-      const victim = line.gateway
-      line.gateway = undefined
+      const victim = gateway
+      gateway = undefined
       await victim?.kill('SIGKILL')
-      line.gateway = await start()
+      gateway = await start()
     }
     going = false
     await Promise.all(callers)

