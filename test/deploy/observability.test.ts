@@ -92,22 +92,24 @@ t.test('each alert has an entry in the runbook', async (t) => {
 })
 
 t.test('what scrapes the gateway names the job that alerts and dashboard ask for', async (t) => {
-  const manifests: Json[] = parseAllDocuments(await read('deploy/kubernetes.yaml')).map((one) => one.toJS())
   const [job] = (parse(await read('deploy/prometheus/scrape.yaml')) as Json).scrape_configs
   t.match(job, { job_name: 'video-gateway', metrics_path: '/metrics' })
   const monitor: Json = parse(await read('deploy/kubernetes-monitoring.yaml'))
-  const service = manifests.find(({ kind }) => kind === 'Service')
   t.match(monitor, { apiVersion: 'monitoring.coreos.com/v1', kind: 'ServiceMonitor' })
-  t.match(service.metadata.labels, monitor.spec.selector.matchLabels)
-  t.equal(monitor.spec.endpoints[0].port, service.spec.ports[0].name)
-  t.equal(service.metadata.name, job.job_name, 'the operator names the job after the Service')
+  for (const file of ['kubernetes.yaml', 'kubernetes-sqlite.yaml']) {
+    const manifests: Json[] = parseAllDocuments(await read(`deploy/${file}`)).map((one) => one.toJS())
+    const service = manifests.find(({ kind }) => kind === 'Service')
+    t.match(service.metadata.labels, monitor.spec.selector.matchLabels)
+    t.equal(monitor.spec.endpoints[0].port, service.spec.ports[0].name)
+    t.equal(service.metadata.name, job.job_name, 'the operator names the job after the Service')
+    const { annotations } = manifests.find(({ kind }) => kind === 'Deployment').spec.template.metadata
+    t.notOk(
+      annotations?.['prometheus.io/scrape'],
+      'annotations would scrape the pods a second time, as another job',
+    )
+  }
   const named = [...JSON.stringify([alerts, panels]).matchAll(/job=\\*"([^"\\]+)/g)].map(([, name]) => name)
   t.strictSame(new Set(named), new Set([job.job_name]))
-  const { annotations } = manifests.find(({ kind }) => kind === 'Deployment').spec.template.metadata
-  t.notOk(
-    annotations?.['prometheus.io/scrape'],
-    'annotations would scrape the pods a second time, as another job',
-  )
 })
 
 t.test('every series of the gateway is in a panel or an alert', async (t) => {
