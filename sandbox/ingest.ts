@@ -42,10 +42,10 @@ function admit(
   if (!same(request.query.token ?? '', clip.ingestToken)) {
     throw new Fault(403, 'bad_ingest_token', 'this is not the ingest URL of the clip')
   }
-  if (clip.state === 'receiving') throw new Fault(409, 'busy', 'an upload is under way')
+  if (clip.state === 'receiving') throw new Fault(409, 'busy', 'an upload is in progress')
   if (clip.state !== 'empty') throw new Fault(409, 'has_content', 'the clip has its content')
   if (platform.knobs.require_length && request.headers['content-length'] === undefined) {
-    throw new Fault(411, 'length_required', 'a Content-Length is needed')
+    throw new Fault(411, 'length_required', 'a Content-Length is required')
   }
   return clip
 }

@@ -60,7 +60,7 @@ async function open(file: string): Promise<Demuxer> {
   try {
     return await Demuxer.open(file, { options: ONLY_FILES })
   } catch {
-    throw new Fault(422, 'not_a_video', 'the file is not a video that we can read')
+    throw new Fault(422, 'not_a_video', 'the file is not a readable video')
   }
 }
 

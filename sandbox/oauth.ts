@@ -41,7 +41,7 @@ export function oauthRoutes(app: FastifyInstance, platform: Platform): void {
 export function requireToken(platform: Platform) {
   return async (request: FastifyRequest): Promise<void> => {
     const [, token] = /^bearer +(\S+)$/i.exec(request.headers.authorization ?? '') ?? []
-    if (!token) throw unauthenticated('a bearer token is needed', 'Bearer realm="sandbox"')
+    if (!token) throw unauthenticated('a bearer token is required', 'Bearer realm="sandbox"')
     const expires = platform.tokens.get(token)
     if (expires === undefined || expires <= Date.now()) {
       platform.tokens.delete(token)

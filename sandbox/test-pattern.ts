@@ -82,7 +82,7 @@ function graph({ width, height, seconds, audio = true, video = true, sampleAspec
   const picture = `testsrc2=size=${width}x${height}:rate=25:duration=${seconds},format=yuv420p,setsar=${sampleAspect}`
   const tone = `sine=frequency=440:sample_rate=48000:duration=${seconds}`
   const chains = [...(video ? [picture] : []), ...(audio ? [tone] : [])]
-  if (chains.length === 0) throw new Error('a file needs a picture or a tone')
+  if (chains.length === 0) throw new Error('a file needs a video or an audio track')
   return chains.map((chain, index) => `${chain}[out${index}]`).join(';')
 }
 

@@ -1,11 +1,11 @@
-/** Writes client/src/generated from openapi/openapi.json; with `--check` only tells whether it is up to date. */
+/** Writes client/src/generated from openapi/openapi.json; with `--check` it only reports whether they are up to date. */
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { registerHooks } from 'node:module'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 
-// The generator needs the compiler's API, which TypeScript 7 does not have yet: it gets TypeScript 6.
+// The generator requires the compiler's API, which TypeScript 7 no longer has: it gets TypeScript 6.
 registerHooks({
   resolve: (specifier, context, next) =>
     next(specifier === 'typescript' ? 'typescript-6' : specifier, context),
@@ -20,7 +20,7 @@ else {
   const same = JSON.stringify(contents(fresh)) === JSON.stringify(contents(committed))
   rmSync(fresh, { recursive: true })
   if (!same) {
-    console.error('client/src/generated is not what openapi/openapi.json says: run npm run client')
+    console.error('client/src/generated is out of date: run npm run client')
     process.exit(1)
   }
 }

@@ -60,7 +60,7 @@ for (const [name, page] of Object.entries({ 'configuration.md': configuration, '
   const file = new URL(`../docs/${name}`, import.meta.url)
   if (!process.argv.includes('--check')) writeFileSync(file, page)
   else if (readFileSync(file, 'utf8') !== page) {
-    console.error(`docs/${name} is not what the code says: run npm run configuration`)
+    console.error(`docs/${name} is out of date: run npm run configuration`)
     process.exitCode = 1
   }
 }

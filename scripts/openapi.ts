@@ -10,6 +10,6 @@ await server.close()
 
 if (!process.argv.includes('--check')) writeFileSync(file, document)
 else if (readFileSync(file, 'utf8') !== document) {
-  console.error('openapi/openapi.json is not what the routes say: run npm run openapi')
+  console.error('openapi/openapi.json is out of date: run npm run openapi')
   process.exit(1)
 }

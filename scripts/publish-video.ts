@@ -64,7 +64,7 @@ function readEnvironment(): VideoGateway {
       'GATEWAY_URL is missing: set it to the address of the gateway, such as http://localhost:3000',
     )
   if (!key && !(clientId && clientSecret))
-    throw new Error('GATEWAY_API_KEY is missing, and so are GATEWAY_CLIENT_ID and GATEWAY_CLIENT_SECRET')
+    throw new Error('GATEWAY_API_KEY is missing: set it, or GATEWAY_CLIENT_ID and GATEWAY_CLIENT_SECRET')
   try {
     const token =
       key || clientCredentials({ url, clientId: clientId ?? '', clientSecret: clientSecret ?? '' })
@@ -77,7 +77,7 @@ function readEnvironment(): VideoGateway {
 /** One line for whoever sits in front of it. */
 function explain(error: unknown): string {
   if (error instanceof GatewayProblem) {
-    return `the gateway refused: ${error.message} (${error.status} ${error.code}, request ${error.requestId})`
+    return `the gateway rejected the request: ${error.message} (${error.status} ${error.code}, request ${error.requestId})`
   }
   if (error instanceof VideoFailedError) return `the platform failed: ${error.message} (${error.code})`
   const { message, cause } = error as Error & { cause?: { code?: string; message?: string } }

@@ -226,7 +226,7 @@ export async function buildApp(config: Config, options: AppOptions = {}): Promis
     drains.shorten()
     stopHousekeeping()
     stopStrandedSweep()
-    const reason = new GatewayError('shutting-down', 'the gateway is shutting down; send the request again')
+    const reason = new GatewayError('shutting-down', 'The gateway is shutting down. Send the request again.')
     abort.abort(reason)
     setTimeout(() => endCleanup.abort(reason), cleanupGraceMs).unref()
     drain.interruptBodies(reason)

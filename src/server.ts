@@ -49,7 +49,7 @@ async function start(): Promise<void> {
   const cut = new AbortController()
   const options = { delay: config.shutdownTimeout + 10_000, logger: app.server.log, skip: ownSignals() }
   const { close } = closeWithGrace(options, async ({ err }) => {
-    if (err) app.server.log.fatal({ err }, 'giving up')
+    if (err) app.server.log.fatal({ err }, 'fatal error, shutting down')
     await app.shutdown(cut.signal)
     await stopTelemetry?.()
     sandbox?.stop()
@@ -84,7 +84,7 @@ function createReload({ server: { log }, adopt }: App, reload: typeof Reload): (
         log.warn({ variables: result.needRestart }, 'variables are different: restart to take them over')
       log.info({ variables: result.changed }, 'the configuration was read again')
     } catch (error) {
-      log.error({ reason: (error as Error).message }, 'the configuration stays as it was')
+      log.error({ reason: (error as Error).message }, 'configuration is unchanged')
     }
   }
 }
@@ -105,8 +105,8 @@ async function listen({ server }: App, { host, port }: Config): Promise<void> {
   const listenTextResolver = (address: string) => `listening at ${address}`
   await server.listen({ host, port, listenTextResolver }).catch(({ code }: NodeJS.ErrnoException) => {
     if (code === 'EADDRINUSE') throw new Error(`PORT: ${port} is in use`)
-    if (code === 'EACCES') throw new Error(`PORT: ${port} needs more rights than this user has`)
-    throw new Error(`HOST: ${host} cannot be listened on (${code})`)
+    if (code === 'EACCES') throw new Error(`PORT: ${port} needs more privileges; choose a port from 1024 on`)
+    throw new Error(`HOST: cannot listen on ${host} (${code})`)
   })
 }
 

@@ -92,9 +92,13 @@ export async function createTokenIssuer(options: TokenIssuerOptions): Promise<To
 /** Says that a token ran out, which its holder can mend; of every other flaw only that there is one. */
 export function invalidToken(cause: unknown): GatewayError {
   const expired = cause instanceof jose.errors.JWTExpired
-  return new GatewayError('unauthorized', `The access token ${expired ? 'has expired' : 'is not valid'}`, {
-    cause,
-  })
+  return new GatewayError(
+    'unauthorized',
+    `The access token ${expired ? 'has expired' : 'is not valid'}. Request a new one.`,
+    {
+      cause,
+    },
+  )
 }
 
 interface LoadedKey {
@@ -123,7 +127,7 @@ async function loadKey(jwk: jose.JWK): Promise<LoadedKey> {
     return { alg, privateKey, publicKey, publicJwk }
   } catch {
     // No cause: what a crypto library says about a private key has no place in a log.
-    throw new Error('the signing key is not usable: its private and public parts do not fit together')
+    throw new Error('the signing key is not usable: its private and public parts do not match')
   }
 }
 

@@ -29,7 +29,11 @@ export function createAuthenticator({ apiKeys, issuer, external }: Authenticator
 
   function byApiKey(key: string): Principal {
     const credential = findBySecret(apiKeys, key)
-    if (!credential) throw new GatewayError('unauthorized', 'The API key is not valid')
+    if (!credential)
+      throw new GatewayError(
+        'unauthorized',
+        'The API key is not valid. Check it or ask the operator for a new one.',
+      )
     return { kind: 'api-key', name: credential.name, scopes: new Set(credential.scopes) }
   }
 }
@@ -38,7 +42,11 @@ export function createAuthenticator({ apiKeys, issuer, external }: Authenticator
 function bearerToken(authorization: string | undefined): string {
   if (!usesBearer(authorization)) throw new GatewayError('unauthorized')
   const token = /^bearer +([\w\-.~+/]+=*)$/i.exec(authorization)?.[1]
-  if (!token) throw new GatewayError('unauthorized', 'The Authorization header is malformed')
+  if (!token)
+    throw new GatewayError(
+      'unauthorized',
+      'The Authorization header is malformed. Send Bearer, a space and the token.',
+    )
   return token
 }
 

@@ -33,7 +33,7 @@ export function createTokenGrant(issuer: TokenIssuer, clients: Credential[]): To
   return async (authorization, form) => {
     // The library would authenticate its other grants by rules of their own (PKCE clients have no secret).
     if (form.grant_type && form.grant_type !== 'client_credentials') {
-      throw new UnsupportedGrantTypeError('The only grant type is client_credentials')
+      throw new UnsupportedGrantTypeError('Use grant_type=client_credentials')
     }
     const { accessToken, scope } = await server.token(
       new OAuth2Server.Request({
@@ -88,9 +88,7 @@ function clientOf(authorization: string | undefined, form: TokenRequest): Client
     return { client_id: form.client_id, client_secret: form.client_secret } as ClientPair
   const client = decodeBasic(authorization)
   if (form.client_secret || (form.client_id && form.client_id !== client.client_id)) {
-    throw new InvalidRequestError(
-      'The client must authenticate either by HTTP Basic or in the form, not by both',
-    )
+    throw new InvalidRequestError('Authenticate with HTTP Basic or in the form, not with both')
   }
   return client
 }

@@ -40,7 +40,7 @@ export function parseCredentials(text: string): Credential[] {
   const credentials = text.split(',').map((entry, index) => parseEntry(entry, index + 1))
   const seen = new Set<string>()
   for (const { name } of credentials) {
-    if (seen.has(name)) throw new Error(`the name '${name}' is given twice`)
+    if (seen.has(name)) throw new Error(`the name '${name}' is used twice`)
     seen.add(name)
   }
   return credentials
@@ -88,7 +88,7 @@ function parseEntry(entry: string, position: number): Credential {
   }
   const label = `entry ${position} (${name})`
   if (!hex || !/^[0-9a-f]{64}$/i.test(hex)) {
-    throw new Error(`${label}: a SHA-256 in 64 hexadecimal digits must follow the name and a colon`)
+    throw new Error(`${label}: expected NAME:SHA256 with 64 hexadecimal digits`)
   }
   return { name, secretHash: Buffer.from(hex, 'hex'), scopes: parseScopes(label, scopes) }
 }
@@ -98,7 +98,7 @@ function parseScopes(label: string, text: string | undefined): Scope[] {
   const names = text.split('+').map((name) => name.trim())
   const scopes = knownScopes(names)
   if (scopes.length !== new Set(names).size) {
-    throw new Error(`${label}: names an unknown scope; known are ${allScopes.join(', ')}, joined by +`)
+    throw new Error(`${label}: unknown scope; use ${allScopes.join(', ')}, joined by +`)
   }
   return scopes
 }

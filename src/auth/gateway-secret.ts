@@ -26,7 +26,7 @@ export function parseSecrets(text: string): string[] {
   for (const [index, secret] of secrets.entries()) {
     if (!isStrong(secret))
       throw new Error(
-        `secret ${index + 1} is too weak: expected at least ${minBytes} random bytes, as npm run secret or openssl rand -base64 32 make them`,
+        `secret ${index + 1} is too weak: expected at least ${minBytes} random bytes, use npm run secret or openssl rand -base64 32`,
       )
   }
   return [...new Set(secrets)]

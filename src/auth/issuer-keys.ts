@@ -66,7 +66,7 @@ export function createIssuerKeys(address: IssuerAddress, log: IssuerLog, policy 
 
   function succeed(metadata: IssuerMetadata): void {
     held = { ...metadata, at: performance.now() }
-    if (outage) log.info({ issuer }, 'the external issuer of access tokens is available again')
+    if (outage) log.info({ issuer }, 'external token issuer is available again')
     outage = undefined
   }
 
@@ -74,7 +74,7 @@ export function createIssuerKeys(address: IssuerAddress, log: IssuerLog, policy 
     if (closed.signal.aborted) return
     if (!outage) {
       const details = { issuer, reason: reasonOf(error), knownKeys: held !== undefined }
-      log.warn(details, 'the external issuer of access tokens is unavailable')
+      log.warn(details, 'external token issuer is unavailable')
     }
     const failures = (outage?.failures ?? 0) + 1
     const pause = Math.min(policy.firstPause * 2 ** (failures - 1), policy.longestPause)

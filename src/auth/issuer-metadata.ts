@@ -28,15 +28,15 @@ export async function fetchIssuerMetadata(
   signal: AbortSignal,
 ): Promise<IssuerMetadata> {
   const { issuer, jwks_uri } = await discover(address.url, signal)
-  if (typeof issuer !== 'string') throw new Error('the metadata of the issuer do not name it')
+  if (typeof issuer !== 'string') throw new Error('the metadata of the issuer has no issuer')
   // OpenID Connect Discovery §4.3, RFC 8414 §3.3: they must be about this issuer. Only a slash may differ, since it is
   // easily mistaken; tokens are then held against the issuer's own spelling.
   if (!isSameIssuer(issuer, address.url))
-    throw new Error(`the metadata are those of ${issuer}: OAUTH_ISSUER must be that, if it is the right one`)
-  if (typeof jwks_uri !== 'string') throw new Error('the metadata of the issuer have no jwks_uri')
+    throw new Error(`the metadata belongs to ${issuer}: set OAUTH_ISSUER to it if that is the right issuer`)
+  if (typeof jwks_uri !== 'string') throw new Error('the metadata of the issuer has no jwks_uri')
   const keysUrl = new URL(jwks_uri)
   if (!mayFetch(keysUrl, address))
-    throw new Error('the jwks_uri of the issuer is not https, nor on the host of an issuer with http')
+    throw new Error('the jwks_uri of the issuer must use https, or http on the host of an issuer with http')
   const keys = (await fetchJson(keysUrl, signal)) as unknown as jose.JSONWebKeySet
   return { issuer, keys: jose.createLocalJWKSet(keys) }
 }
@@ -77,12 +77,12 @@ async function fetchJson(url: URL, signal: AbortSignal): Promise<Record<string, 
   for await (const chunk of response.body ?? []) {
     size += chunk.length
     if (size > maxResponseBytes)
-      throw new Error(`the answer of the issuer is larger than ${maxResponseBytes} bytes`)
+      throw new Error(`the response of the issuer is larger than ${maxResponseBytes} bytes`)
     chunks.push(chunk)
   }
-  if (response.status !== 200) throw new Error(`${url.href} answers ${response.status}`)
+  if (response.status !== 200) throw new Error(`${url.href} returned ${response.status}`)
   const value: unknown = JSON.parse(Buffer.concat(chunks).toString())
-  if (typeof value !== 'object' || value === null) throw new Error(`${url.href} answers no JSON object`)
+  if (typeof value !== 'object' || value === null) throw new Error(`${url.href} did not return a JSON object`)
   return value as Record<string, unknown>
 }
 

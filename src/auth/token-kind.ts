@@ -34,6 +34,6 @@ export function kindFlaw(header: JWTHeaderParameters, claims: JWTPayload): strin
   if (mark) return `it is an ID token: it has the claim ${mark}`
   const has = (name: string) => claims[name] !== undefined
   if (!['scope', 'scp', ...clientClaims].some(has))
-    return `it looks like an ID token: it has neither a scope nor one of ${clientClaims.join(', ')}`
+    return `it seems to be an ID token: it has neither a scope nor one of ${clientClaims.join(', ')}`
   return undefined
 }

@@ -22,14 +22,14 @@ export const callerVariables = {
     .Decode(parseSecrets)
     .Encode(String),
   API_KEYS: credentials(
-    'permanent keys: `name:sha256hex[:scope+scope]`, comma-separated; no scopes named = all',
+    'permanent keys: `name:sha256hex[:scope+scope]`, comma-separated; without scopes a key has all of them',
   ),
   OAUTH_CLIENTS: credentials('clients of the token endpoint, in the same form'),
   OAUTH_SIGNING_KEY: Type.Optional(
     Type.Transform(
       Type.String({
         description:
-          'private JWK (ES256 or EdDSA) that signs access tokens, the same for all replicas; derived from `GATEWAY_SECRET` if not set',
+          'private JWK (ES256 or EdDSA) that signs access tokens, the same for all replicas; derived from `GATEWAY_SECRET` by default',
       }),
     )
       .Decode(requireSigningKey)
@@ -39,7 +39,7 @@ export const callerVariables = {
     Type.String({
       format: 'base',
       description:
-        'an external issuer whose access tokens are accepted too, see [identity-providers.md](identity-providers.md)',
+        'external issuer whose access tokens the gateway also accepts, see [identity-providers.md](identity-providers.md)',
     }),
   ),
   OAUTH_AUDIENCE: list('', 'audiences, comma-separated; a token of the issuer must name one of them'),
@@ -55,7 +55,7 @@ export const callerVariables = {
     Type.String({
       default: '',
       description:
-        'what the issuer’s words in these claims mean, `VALUE=scope+scope`, comma-separated: `publisher=videos:read+videos:write`',
+        'scopes that the issuer’s values in these claims grant, `VALUE=scope+scope`, comma-separated: `publisher=videos:read+videos:write`',
     }),
   )
     .Decode(parseScopeMap)
@@ -72,8 +72,8 @@ type Values = StaticDecode<TObject<typeof callerVariables>>
 /** Puts the variables of the external issuer together, and complains where they do not fit. */
 export function externalIssuer(values: Values, errors: string[]): IssuerConfig | undefined {
   const { OAUTH_ISSUER: issuerUrl, OAUTH_AUDIENCE: audiences } = values
-  if (issuerUrl && audiences.length === 0) errors.push('OAUTH_AUDIENCE: is needed with OAUTH_ISSUER')
-  if (audiences.length > 0 && !issuerUrl) errors.push('OAUTH_ISSUER: is needed with OAUTH_AUDIENCE')
+  if (issuerUrl && audiences.length === 0) errors.push('OAUTH_AUDIENCE: is required with OAUTH_ISSUER')
+  if (audiences.length > 0 && !issuerUrl) errors.push('OAUTH_ISSUER: is required with OAUTH_AUDIENCE')
   if (issuerUrl?.includes('/.well-known/'))
     errors.push('OAUTH_ISSUER: expected the issuer itself, without /.well-known/ and what follows it')
   if (!issuerUrl || audiences.length === 0) return undefined

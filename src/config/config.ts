@@ -19,19 +19,19 @@ export const variables = Type.Object({
     default: 3000,
     minimum: 0,
     maximum: 65535,
-    description: 'port to listen on; 0 takes a free one',
+    description: 'port to listen on; 0 picks a free port',
   }),
   PUBLIC_URL: Type.Optional(
     Type.String({
       format: 'base',
-      description: 'base of the URLs it hands out; from the listener if not set',
+      description: 'base of the URLs that the gateway returns; derived from the listener by default',
     }),
   ),
   LOG_LEVEL: Type.Union(
     ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'].map((level) => Type.Literal(level)),
     {
       default: 'info',
-      description: 'how much pino logs',
+      description: 'lowest level that is logged',
     },
   ),
   DATABASE_URL: Type.String({
@@ -50,42 +50,52 @@ export const variables = Type.Object({
     Type.Integer({
       minimum: 1,
       description:
-        'requests a minute that each client may make, counted by each process; no limit if not set',
+        'maximum requests per minute for each client, counted by each process; no limit by default',
     }),
   ),
   TRUSTED_PROXIES: Type.Optional(
     Type.String({
       format: 'addresses',
       description:
-        'addresses or networks of the proxies in front, comma-separated: their `X-Forwarded-For` tells the client’s address',
+        'IP addresses or networks of the reverse proxies, comma-separated; the client’s address is read from their `X-Forwarded-For`',
     }),
   ),
   PLATFORM: Type.Optional(Type.String({ description: 'the platform to publish on' })),
   PLATFORMS: Type.Optional(
     Type.String({ description: 'several platforms, comma-separated; the first is the default' }),
   ),
-  POLL_INITIAL_DELAY: duration('2s', 'from the end of the upload to the first look'),
-  POLL_FACTOR: Type.Number({ default: 1.5, minimum: 1, description: 'by which each delay grows' }),
-  POLL_MAX_DELAY: duration('60s', 'beyond which it does not'),
+  POLL_INITIAL_DELAY: duration('2s', 'delay from the end of the upload to the first check'),
+  POLL_FACTOR: Type.Number({
+    default: 1.5,
+    minimum: 1,
+    description: 'factor by which the delay grows after each check',
+  }),
+  POLL_MAX_DELAY: duration('60s', 'maximum delay between two checks'),
   POLL_JITTER: Type.Number({
     default: 0.2,
     minimum: 0,
     maximum: 1,
-    description: 'share by which a delay is spread',
+    description: 'share by which each delay varies at random',
   }),
   POLL_CONCURRENCY: Type.Integer({
     default: 32,
     minimum: 1,
-    description: 'checks in progress at the same time, on each platform',
+    description: 'maximum number of concurrent checks on each platform',
   }),
-  PROCESSING_TIMEOUT: duration('12h', 'after which a video that is still processed turns `error`'),
-  METADATA_MAX_AGE: duration('1h', 'after which info and thumbnail are fetched again when they are read'),
-  DELETED_RETENTION: retention('90d', 'how long a deleted video returns 410 instead of 404'),
-  UPLOAD_MAX_BYTES: size('64GiB', 'largest file'),
-  UPLOAD_IDLE_TIMEOUT: duration('60s', 'how long an upload may stand still'),
+  PROCESSING_TIMEOUT: duration('12h', 'time after which a video that is still processing becomes `error`'),
+  METADATA_MAX_AGE: duration(
+    '1h',
+    'age at which info and thumbnail are fetched again when a client reads them',
+  ),
+  DELETED_RETENTION: retention('90d', 'time for which a deleted video returns 410 instead of 404'),
+  UPLOAD_MAX_BYTES: size('64GiB', 'maximum file size'),
+  UPLOAD_IDLE_TIMEOUT: duration('60s', 'maximum time without data during an upload'),
   SHUTDOWN_TIMEOUT: duration('30s', 'time that requests in progress have to finish after SIGTERM'),
   OTEL_EXPORTER_OTLP_ENDPOINT: Type.Optional(
-    Type.String({ format: 'url', description: 'where traces go (OTLP over HTTP); nowhere if not set' }),
+    Type.String({
+      format: 'url',
+      description: 'OTLP/HTTP endpoint for traces; none are exported by default',
+    }),
   ),
 })
 
@@ -128,7 +138,7 @@ export function loadConfig(env: NodeJS.ProcessEnv): Config {
   // Outside production `server.ts` makes up for both.
   if (production && !values.PLATFORM && !values.PLATFORMS) errors.unshift('PLATFORM: is missing')
   if (production && ![env.API_KEYS, env.OAUTH_CLIENTS, env.OAUTH_ISSUER].some((text) => text?.trim()))
-    errors.push('API_KEYS: is missing, and so are OAUTH_CLIENTS and OAUTH_ISSUER')
+    errors.push('API_KEYS: is missing; set it, OAUTH_CLIENTS or OAUTH_ISSUER (npm run apikey makes a key)')
   if (production && values.OAUTH_CLIENTS?.length && !values.OAUTH_SIGNING_KEY && !env.GATEWAY_SECRET?.trim())
     errors.push('GATEWAY_SECRET: is missing and OAUTH_CLIENTS require it (npm run secret makes one)')
   if (errors.length > 0) throw new Error(errors.join('; '))
@@ -194,7 +204,7 @@ function choosePlatforms(values: Values, env: NodeJS.ProcessEnv, errors: string[
     .split(',')
     .map((name) => name.trim())
     .filter(Boolean)
-  if (names.length === 0) errors.push(`${variable}: names no platform`)
+  if (names.length === 0) errors.push(`${variable}: is empty; name at least one platform`)
   const known = platformDefinitions.map((definition) => definition.name).join(', ')
   return [...new Set(names)].flatMap((name) => {
     const definition = platformDefinitions.find((candidate) => candidate.name === name)

@@ -41,7 +41,7 @@ function boundedDuration(defaultValue: string, description: string, mostDays: nu
       const value = /^[\d.]+ ?(ms|s|m|h|d)$/.test(text) ? ms(text as ms.StringValue) : undefined
       if (value === undefined || !(value > 0))
         throw new Error('expected a duration such as 500ms, 2s, 5m or 12h')
-      if (value > mostDays * dayMs) throw new Error(`is too long: ${mostDays}d at most`)
+      if (value > mostDays * dayMs) throw new Error(`must be at most ${mostDays}d`)
       return value
     })
     .Encode(String)

@@ -48,5 +48,8 @@ export function enforceBodyDeadline(server: FastifyInstance): void {
 }
 
 export function requestTimeout(): GatewayError {
-  return new GatewayError('request-timeout', `it was not complete after ${requestDeadline / 1000} s`)
+  return new GatewayError(
+    'request-timeout',
+    `The request was not complete after ${requestDeadline / 1000} s. Send it again.`,
+  )
 }

@@ -26,7 +26,10 @@ export function createScopeGuard(authenticate: Authenticate): RequireScope {
     })
     if (!principal.scopes.has(scope)) {
       challenge(reply, { error: 'insufficient_scope', scope })
-      throw new GatewayError('insufficient-scope', `This call needs the scope ${scope}`)
+      throw new GatewayError(
+        'insufficient-scope',
+        `This call requires the scope ${scope}. Ask the operator for it.`,
+      )
     }
     request.principal = principal
   }

@@ -24,9 +24,13 @@ export async function registerLimits(server: FastifyInstance): Promise<void> {
     global: false,
     enableDraftSpec: true,
     errorResponseBuilder: ({ routeOptions }, { max, ttl }) =>
-      new GatewayError('too-many-requests', `the limit is ${max} requests a ${unitOf(routeOptions)}`, {
-        retryAfter: Math.ceil(ttl / 1000),
-      }),
+      new GatewayError(
+        'too-many-requests',
+        `The limit is ${max} requests per ${unitOf(routeOptions)}. Retry when Retry-After has passed.`,
+        {
+          retryAfter: Math.ceil(ttl / 1000),
+        },
+      ),
   })
 }
 

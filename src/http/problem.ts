@@ -27,10 +27,7 @@ export function registerProblems(app: FastifyInstance): void {
     const problem = toGatewayError(error, request)
     if (problem.code === 'internal-error') request.log.error({ err: error }, 'unexpected failure')
     else
-      request.log.info(
-        { code: problem.code, detail: problem.message, ...causeOf(problem) },
-        'request refused',
-      )
+      request.log.info({ code: problem.code, detail: problem.message, ...causeOf(problem) }, 'request failed')
     return sendProblem(problem, request, reply)
   })
 
@@ -61,11 +58,9 @@ export function registerProblems(app: FastifyInstance): void {
     const { status, title } = problems[code as ProblemCode]
     return reply
       .type('text/plain; charset=utf-8')
-      .send(`${code}\n\nStatus ${status}: ${title}.\n\n${adviceOn(code as ProblemCode) ?? seeDetail}\n`)
+      .send(`${code}\n\nStatus ${status}: ${title}.\n\n${adviceOn(code as ProblemCode)}\n`)
   })
 }
-
-const seeDetail = 'The `detail` of the response says what to do.'
 
 /** No path of the API ends with a slash. */
 function slashAtEnd(): GatewayError {
@@ -79,7 +74,7 @@ export function rejectMalformedPath(
   reply: FastifyReply,
 ): void {
   reply.header('x-request-id', request.id)
-  const problem = new GatewayError('invalid-request', 'the path is malformed or too long')
+  const problem = new GatewayError('invalid-request', 'The path is malformed or too long.')
   announceIfEarly(reply, () => sendProblem(problem, request, reply))
 }
 

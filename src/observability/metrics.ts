@@ -48,14 +48,14 @@ export function createMetrics(state: MetricsSources): Metrics {
 
   const requests = new Histogram({
     name: 'gateway_http_request_duration_seconds',
-    help: 'Requests answered, by route and status',
+    help: 'Duration of requests, by route and status',
     labelNames: ['method', 'route', 'status'] as const,
     buckets: [0.005, 0.025, 0.1, 0.5, 2.5, 10, 60, 600],
     registers,
   })
   const uploads = new Histogram({
     name: 'gateway_upload_duration_seconds',
-    help: 'Uploads that ended, by outcome',
+    help: 'Duration of uploads, by outcome',
     labelNames: ['platform', 'outcome'] as const,
     buckets: [1, 5, 15, 60, 300, 1800, 7200],
     registers,
@@ -68,14 +68,14 @@ export function createMetrics(state: MetricsSources): Metrics {
   })
   const platformCalls = new Histogram({
     name: 'gateway_platform_call_duration_seconds',
-    help: 'Calls to platforms, by operation and outcome',
+    help: 'Duration of platform calls, by operation and outcome',
     labelNames: ['platform', 'operation', 'outcome'] as const,
     buckets: [0.01, 0.05, 0.25, 1, 5, 15, 60],
     registers,
   })
   const storeCalls = new Histogram({
     name: 'gateway_store_duration_seconds',
-    help: 'Calls to the store, including the wait for a lock or a connection, by operation and outcome',
+    help: 'Duration of database calls, including the wait for a lock or a connection, by operation and outcome',
     labelNames: ['operation', 'outcome'] as const,
     buckets: [0.001, 0.005, 0.025, 0.1, 0.5, 2.5],
     registers,
@@ -89,25 +89,25 @@ export function createMetrics(state: MetricsSources): Metrics {
   })
   const pollLag = new Histogram({
     name: 'gateway_poll_lag_seconds',
-    help: 'How late the poller looked at a video',
+    help: 'Delay between the due time and the start of a check',
     buckets: [0.01, 0.05, 0.25, 1, 5, 30, 300],
     registers,
   })
   const refreshes = new Counter({
     name: 'gateway_metadata_refreshes_total',
-    help: 'How often info and thumbnail of ready videos were fetched again, by outcome',
+    help: 'Repeated fetches of info and thumbnail of ready videos, by outcome',
     labelNames: ['platform', 'outcome'] as const,
     registers,
   })
   const transitions = new Counter({
     name: 'gateway_stage_changes_total',
-    help: 'Changes of stage',
+    help: 'Stage changes',
     labelNames: ['platform', 'from', 'to'] as const,
     registers,
   })
   const tokens = new Counter({
     name: 'gateway_platform_token_requests_total',
-    help: 'Tokens asked for at platforms',
+    help: 'Token requests to platforms',
     labelNames: ['platform', 'outcome'] as const,
     registers,
   })
@@ -131,13 +131,13 @@ export function createMetrics(state: MetricsSources): Metrics {
   })
   const leftovers = new Counter({
     name: 'gateway_leftovers_removed_total',
-    help: 'Slots that an interrupted creation had left on a platform, removed now',
+    help: 'Slots of interrupted creations that the gateway deleted from a platform',
     labelNames: ['platform'] as const,
     registers,
   })
   const orphans = new Counter({
     name: 'gateway_orphaned_slots_total',
-    help: 'Slots that may be left on a platform because they could not be looked for; the log names the videos',
+    help: 'Slots that may remain on a platform because the search for them failed; the log names the videos',
     labelNames: ['platform'] as const,
     registers,
   })
@@ -149,7 +149,7 @@ export function createMetrics(state: MetricsSources): Metrics {
   }).set({ version }, 1)
   new Gauge({
     name: 'gateway_uploads_in_progress',
-    help: 'Uploads under way in this process',
+    help: 'Uploads in progress in this process',
     registers,
     collect() {
       this.set(state.uploadsInProgress())
@@ -157,7 +157,7 @@ export function createMetrics(state: MetricsSources): Metrics {
   })
   new Gauge({
     name: 'gateway_store_connections',
-    help: 'Connections of this process to PostgreSQL that are used or idle, and calls waiting for one; 0 with SQLite',
+    help: 'Connections of this process to PostgreSQL that are in use or idle, and calls that wait for one; 0 with SQLite',
     labelNames: ['state'] as const,
     registers,
     collect() {
@@ -167,7 +167,7 @@ export function createMetrics(state: MetricsSources): Metrics {
   })
   new Gauge({
     name: 'gateway_store_connections_limit',
-    help: 'Largest number of connections of this process to PostgreSQL; 0 with SQLite',
+    help: 'Maximum number of connections of this process to PostgreSQL; 0 with SQLite',
     registers,
     collect() {
       this.set((state.store.connections() ?? noConnections).limit)
@@ -175,7 +175,7 @@ export function createMetrics(state: MetricsSources): Metrics {
   })
   new Gauge({
     name: 'gateway_videos',
-    help: 'Videos by stage; none while the store cannot be used',
+    help: 'Videos by stage; absent while the database is unavailable',
     labelNames: ['stage'] as const,
     registers,
     async collect() {

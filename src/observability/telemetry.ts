@@ -40,7 +40,7 @@ export function startTelemetry(log: Log): () => Promise<void> {
   const reportLoss = (error: unknown) => {
     if (performance.now() - reportedAt < reportIntervalMs) return
     reportedAt = performance.now()
-    log.warn({ reason: error instanceof Error ? error.message : String(error) }, 'traces get lost')
+    log.warn({ reason: error instanceof Error ? error.message : String(error) }, 'traces are being lost')
   }
   setGlobalErrorHandler(reportLoss)
 

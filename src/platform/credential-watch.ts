@@ -62,9 +62,9 @@ async function watchPlatform(platform: VideoPlatform, watch: Omit<CredentialWatc
 const validity = { valid: true, invalid: false, unavailable: undefined, unexpected: undefined }
 
 const messages = {
-  invalid: 'the platform rejects its credentials: correct its variables, and restart or send SIGHUP',
-  unavailable: 'the platform is unavailable: its credentials are not checked yet',
-  unexpected: 'the platform gives an unexpected answer to the check of its credentials: check its base URL',
+  invalid: 'the platform rejects the credentials: correct its variables, then restart or send SIGHUP',
+  unavailable: 'the platform is unavailable: the credentials are not checked yet',
+  unexpected: 'the platform returned an unexpected response to the credentials check: check its base URL',
 }
 
 function resultOf(error: unknown): 'valid' | keyof typeof messages {

@@ -165,7 +165,7 @@ export class VideoMissingError extends GatewayError {
   constructor(platform: string) {
     super(
       'platform-rejected',
-      `${platform} does not know the video. If it stays so, delete the video here and create another.`,
+      `${platform} does not have this video. If the error persists, delete the video here and create a new one.`,
     )
   }
 }

@@ -25,9 +25,13 @@ export async function abandonedVideo(
     video = await gateway.store.find(record.videoId)
   }
   if (video?.stage === 'provisioning' || video?.stage === 'uploading') {
-    throw new GatewayError('idempotency-key-in-progress', 'what the first request led to is not known yet', {
-      retryAfter: 5,
-    })
+    throw new GatewayError(
+      'idempotency-key-in-progress',
+      'The outcome of the first request is not known yet. Retry when Retry-After has passed.',
+      {
+        retryAfter: 5,
+      },
+    )
   }
   if (!video || isDeleted(video)) {
     await storeResult(gateway, () => gateway.store.releaseKey(record.videoId))

@@ -45,7 +45,7 @@ export async function check(gateway: Gateway, video: Video): Promise<void> {
     await storeResult(gateway, () => reschedule(gateway, video, outcome))
   } catch (error) {
     // The claim expires, so the row is not lost.
-    gateway.log.error({ video: video.id, err: error }, 'check could not be rescheduled')
+    gateway.log.error({ video: video.id, err: error }, 'could not reschedule the check')
   }
 }
 

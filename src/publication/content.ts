@@ -111,7 +111,11 @@ export async function openContent(source: Readable, options: ContentOptions): Pr
 
   function onBroken(error?: Error) {
     if (source.readableEnded) return
-    fail(error instanceof GatewayError ? error : incomplete('the body was cut short', error))
+    fail(
+      error instanceof GatewayError
+        ? error
+        : incomplete('The connection ended before the whole body arrived. Upload again.', error),
+    )
   }
 
   function onAbort() {
@@ -174,7 +178,8 @@ async function checkFileType(source: Readable, signal: AbortSignal): Promise<voi
     if (head.toString('latin1', 4, headBytes) === 'ftyp') resolve()
     else reject(notMp4('it does not start with an ftyp box'))
   }
-  const onEnd = () => reject(head.length === 0 ? incomplete('the file is empty') : notMp4('it is too short'))
+  const onEnd = () =>
+    reject(head.length === 0 ? incomplete('The file is empty.') : notMp4('it is shorter than 8 bytes'))
   const onAbort = () => reject(signal.reason)
   source.on('data', onData).once('end', onEnd)
   signal.addEventListener('abort', onAbort)
@@ -187,5 +192,5 @@ async function checkFileType(source: Readable, signal: AbortSignal): Promise<voi
 }
 
 function notMp4(reason: string): GatewayError {
-  return new GatewayError('unsupported-media-type', `the file is no mp4: ${reason}`)
+  return new GatewayError('unsupported-media-type', `The file is not an MP4: ${reason}.`)
 }

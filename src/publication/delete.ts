@@ -96,5 +96,8 @@ async function confirmMissing(platform: VideoPlatform, slot: Slot, call: Call): 
   const status = await platform.status(slot, call).catch(ignoreMissing)
   // A slot without a video in it, such as an upload session that is gone, awaits an upload.
   if (status && status.state !== 'awaiting-upload')
-    throw new GatewayError('platform-protocol-error', `${platform.name} denies a video that it still has`)
+    throw new GatewayError(
+      'platform-protocol-error',
+      `${platform.name} reports a video missing that it still has`,
+    )
 }

@@ -113,8 +113,9 @@ export function platformOf(
   { platform: name, account }: Pick<Video, 'platform' | 'account'>,
 ): VideoPlatform {
   const platform = gateway.platforms.get(name)
-  if (!platform) throw new NotConfiguredError(`The platform ${name} is not configured.`)
+  if (!platform)
+    throw new NotConfiguredError(`The platform ${name} of this video is not configured. Tell the operator.`)
   if (account !== null && account !== platform.account)
-    throw new NotConfiguredError(`The video is in another account of ${name}.`)
+    throw new NotConfiguredError(`The video is in another account of ${name}. Tell the operator.`)
   return platform
 }

@@ -25,7 +25,7 @@ export function hintReaderOf({ platforms }: Gateway, name: string): HintReader {
   if (!hints)
     throw new GatewayError(
       'not-found',
-      `${name} has no webhooks that the gateway could verify: it polls instead.`,
+      `${name} has no webhooks that the gateway can verify. The gateway polls instead.`,
     )
   if (!hints.configured)
     throw new GatewayError('not-found', `Set ${hints.variable} to accept webhooks of ${name}.`)

@@ -69,7 +69,7 @@ export function endWork(gateway: Gateway, deleted: Pick<Video, 'id' | 'epoch'>):
 }
 
 function tooLong(ms: number): GatewayError {
-  return new GatewayError('platform-timeout', `The platform did not answer within ${ms / 1000} s.`)
+  return new GatewayError('platform-timeout', `The platform did not respond within ${ms / 1000} s.`)
 }
 
 /** Takes hold of a row whose holder is gone. @returns the row, or undefined while somebody works on it */

@@ -31,7 +31,7 @@ export function startHousekeeping({ store, policy, log }: Gateway): () => void {
     try {
       while (!stopped && (await batch()) === batchSize) await sleep(pauseMs)
     } catch (error) {
-      log.warn({ err: error }, `old ${what} are kept for another hour`)
+      log.warn({ err: error }, `could not delete old ${what}; retrying in an hour`)
     }
   }
 

@@ -16,9 +16,12 @@ export function createIdleTimer(ms: number, fail: (error: GatewayError) => void)
   let side: 'caller' | 'platform' | undefined = 'caller'
   const timer = setTimeout(() => {
     const seconds = ms / 1000
-    if (side === 'caller') fail(new GatewayError('upload-timeout', `no byte arrived for ${seconds} s`))
+    if (side === 'caller')
+      fail(new GatewayError('upload-timeout', `No data arrived for ${seconds} s. Upload again.`))
     if (side === 'platform')
-      fail(new GatewayError('platform-timeout', `the platform took no byte for ${seconds} s`))
+      fail(
+        new GatewayError('platform-timeout', `The platform accepted no data for ${seconds} s. Retry later.`),
+      )
   }, ms)
   const waitFor = (next: typeof side) => {
     side = next

@@ -97,11 +97,14 @@ function decide(finding: Finding, evidence: Evidence, now: number, patience: Pat
       if (lasted < patience.metadata) return { is: 'wait' }
       return failed(
         'platform-metadata-missing',
-        'The platform says that the video is ready, but gives no size or thumbnail: it may have no video track.',
+        'The platform reports that the video is ready but returns no size or thumbnail: the file may have no video track.',
       )
     case 'content-lost':
       if (!isBelieved(evidence, lasted, patience)) return { is: 'wait' }
-      return failed('platform-lost-content', 'The platform accepted the upload and no longer has it.')
+      return failed(
+        'platform-lost-content',
+        'The platform accepted the upload but no longer has it. Create the video again.',
+      )
     case 'video-missing':
       if (!isBelieved(evidence, lasted, patience)) return { is: 'wait' }
       return failed('platform-video-missing', 'The platform no longer has the video.')
@@ -109,7 +112,7 @@ function decide(finding: Finding, evidence: Evidence, now: number, patience: Pat
       if (now - evidence.answeredAt < patience.silence) return { is: 'wait' }
       return failed(
         'platform-unreachable',
-        `The platform could not be asked for ${hours(now - evidence.answeredAt)} h.`,
+        `The platform could not be reached for ${hours(now - evidence.answeredAt)} h.`,
       )
   }
 }

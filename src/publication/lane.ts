@@ -87,7 +87,7 @@ export function startLane(gateway: Gateway, platform: string): Lane {
     } catch (error) {
       awaySince ??= error instanceof StoreBusyError ? error.since : begun
       if (error instanceof StoreBusyError) return clamp(performance.now() - error.since)
-      gateway.log.error({ err: error, platform }, 'the poller cannot use the store')
+      gateway.log.error({ err: error, platform }, 'poller cannot access the database')
       return longestSleep
     }
   }

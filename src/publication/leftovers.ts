@@ -47,7 +47,7 @@ async function claimNext(gateway: Gateway): Promise<Leftover | undefined> {
   try {
     return await gateway.store.claimLeftover(gateway.policy.claim)
   } catch (error) {
-    gateway.log.error({ err: error }, 'leftovers cannot be looked for in the store')
+    gateway.log.error({ err: error }, 'search for leftovers cannot access the database')
     return undefined
   }
 }
@@ -70,16 +70,19 @@ async function search(gateway: Gateway, leftover: Leftover, signal: AbortSignal)
       else await store.planLeftover(videoId, epoch, looks + 1, pause)
     } catch (error) {
       if (signal.aborted) return await store.planLeftover(videoId, epoch, looks, 0)
-      log.warn({ video: videoId, platform: video.platform, err: error }, 'leftovers could not be looked for')
+      log.warn({ video: videoId, platform: video.platform, err: error }, 'could not search for leftovers')
       if (store.now() - createdAt < patienceMs)
         return await store.planLeftover(videoId, epoch, looks, platform.settles[looks] ?? busyPauseMs)
-      log.error({ video: videoId, platform: video.platform, title: video.title }, 'a slot may be left')
+      log.error(
+        { video: videoId, platform: video.platform, title: video.title },
+        'an empty slot may remain on the platform',
+      )
       observer.orphaned(video.platform)
       await store.settleLeftover(videoId, epoch)
     }
   } catch (error) {
     // Its claim expires, so it is not forgotten.
-    log.error({ video: videoId, err: error }, 'a search for leftovers could not be stored')
+    log.error({ video: videoId, err: error }, 'could not store the search for leftovers')
   }
 }
 

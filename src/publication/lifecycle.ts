@@ -41,7 +41,9 @@ const errorByStage: Record<Stage, ProblemCode> = {
 }
 
 /** Where the code alone would mislead: a video may have failed before it had any content. */
-const details: Partial<Record<Stage, string>> = { failed: 'the video failed: create another one' }
+const details: Partial<Record<Stage, string>> = {
+  failed: 'The video failed and accepts no content. Delete it and create a new one.',
+}
 
 /**
  * Applies a transition, purely: returns the changed video and leaves the given one alone.

@@ -35,7 +35,7 @@ export interface Meter {
 export function createMeter(options: MeterOptions): Meter {
   const { size, minSize = 0, maxBytes, onSizeMismatch = incomplete, computeDigest } = options
   if ((size ?? minSize) > maxBytes) throw tooLarge(maxBytes)
-  if (size === 0) throw incomplete('the file is empty')
+  if (size === 0) throw incomplete('The file is empty.')
   const hash = computeDigest ? createHash('sha256') : undefined
   let received = 0
   let complete = false
@@ -48,14 +48,14 @@ export function createMeter(options: MeterOptions): Meter {
       hash?.update(chunk)
       if (received > maxBytes) throw tooLarge(maxBytes)
       if (size !== null && received > size)
-        throw onSizeMismatch(`the file is longer than the announced ${size} bytes`)
+        throw onSizeMismatch(`The file is longer than the announced ${size} bytes.`)
       if (received !== size) return chunk
       kept = chunk
       return undefined
     },
     end() {
       if (size !== null && received < size)
-        throw onSizeMismatch(`the file ended after ${received} of the announced ${size} bytes`)
+        throw onSizeMismatch(`The file ended after ${received} of the announced ${size} bytes. Upload again.`)
       complete = true
       digest = hash?.digest('base64url')
       return kept
@@ -72,5 +72,5 @@ export function incomplete(detail: string, cause?: unknown): GatewayError {
 }
 
 function tooLarge(maxBytes: number): GatewayError {
-  return new GatewayError('content-too-large', `the limit is ${maxBytes} bytes`)
+  return new GatewayError('content-too-large', `The file is larger than the limit of ${maxBytes} bytes.`)
 }

@@ -80,7 +80,10 @@ async function storeSlot(
   } catch (error) {
     const call = { signal: hold.signal, async keep() {}, async creating() {} }
     await platform.remove(slot, call).catch((failure) => {
-      gateway.log.warn({ video: video.id, err: failure }, 'a slot that could not be stored is removed later')
+      gateway.log.warn(
+        { video: video.id, err: failure },
+        'could not store the slot; it will be deleted later',
+      )
     })
     throw error
   }
@@ -101,7 +104,10 @@ async function discardVideo(gateway: Gateway, video: Video, hold: Hold, error: u
   try {
     await storeResult(gateway, () => advance(gateway, hold, 'provisioning-rejected', {}, along))
   } catch (failure) {
-    gateway.log.warn({ video: video.id, err: failure }, 'a failed creation is cleaned up later')
+    gateway.log.warn(
+      { video: video.id, err: failure },
+      'could not clean up a failed creation; the poller will retry',
+    )
   }
 }
 

@@ -140,7 +140,10 @@ async function rollBack(gateway: Gateway, started: Video): Promise<void> {
   try {
     await undo(gateway, started)
   } catch (error) {
-    gateway.log.warn({ video: started.id, err: error }, 'the slot of a failed upload will be removed later')
+    gateway.log.warn(
+      { video: started.id, err: error },
+      'could not delete the slot of a failed upload; the poller will retry',
+    )
   }
 }
 

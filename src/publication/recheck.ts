@@ -25,7 +25,7 @@ export async function recheck(gateway: Gateway, video: Video): Promise<void> {
       )
     } catch (cause) {
       // The claim ends by itself, so the row is not lost.
-      gateway.log.error({ video: video.id, err: cause }, 'check could not be rescheduled')
+      gateway.log.error({ video: video.id, err: cause }, 'could not reschedule the check')
     }
   }
 }

@@ -106,7 +106,7 @@ async function fetchMetadata(gateway: Gateway, video: Video, hold: Hold): Promis
   if (failure instanceof VideoMissingError)
     throw new GatewayError(
       'platform-protocol-error',
-      `${name} does not give the thumbnail of a video that it has`,
+      `${name} does not return the thumbnail of a video that it has`,
     )
   if (failure) throw failure
   gateway.observer.refreshed({ platform: name, outcome })
@@ -161,7 +161,7 @@ async function noteFailure(gateway: Gateway, video: Video, error: unknown): Prom
   const missing = error instanceof VideoMissingError
   const outcome = missing ? 'missing' : error instanceof GatewayError ? error.code : 'internal-error'
   gateway.observer.refreshed({ platform: video.platform, outcome })
-  reportFailure(gateway, video, error, 'metadata could not be fetched again')
+  reportFailure(gateway, video, error, 'could not fetch metadata again')
   const { delay } = gateway.policy.recheck.missing
   try {
     await gateway.store.plan(video.id, (current, now) => {
@@ -171,7 +171,7 @@ async function noteFailure(gateway: Gateway, video: Video, error: unknown): Prom
       return { ...current, checkedAt: now, nextCheckAt }
     })
   } catch (error) {
-    gateway.log.warn({ video: video.id, err: error }, 'a failed fetch of metadata could not be noted')
+    gateway.log.warn({ video: video.id, err: error }, 'could not store a failed fetch of metadata')
   }
 }
 

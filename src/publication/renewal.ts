@@ -33,6 +33,6 @@ async function renew(gateway: Gateway, hold: Hold, content: IncomingContent): Pr
     const live = gateway.uploads.get(hold.id)?.content === content
     if (live && !isHeld(hold, current)) content.fail(holdLost(current))
   } catch (error) {
-    gateway.log.warn({ video: hold.id, err: error }, 'the hold of an upload could not be renewed')
+    gateway.log.warn({ video: hold.id, err: error }, 'could not renew an upload lease')
   }
 }

@@ -19,7 +19,7 @@ export async function warnOfStrandedVideos(gateway: Gateway): Promise<void> {
         'videos of a platform that is not configured: add it to PLATFORMS',
       )
   } catch (error) {
-    gateway.log.warn({ err: error }, 'the videos of platforms that are not configured could not be counted')
+    gateway.log.warn({ err: error }, 'could not count the videos of platforms that are not configured')
   }
 }
 
@@ -43,7 +43,7 @@ export async function sweepStrandedVideos(gateway: Gateway): Promise<void> {
       for (const video of await store.claimDue({ ...due, limit: batchSize })) await check(gateway, video)
     }
   } catch (error) {
-    log.warn({ err: error }, 'the videos of platforms that are not configured could not be looked after')
+    log.warn({ err: error }, 'could not check the videos of platforms that are not configured')
   }
 }
 

@@ -35,5 +35,5 @@ export function reportFailure(gateway: Gateway, video: Video, error: unknown, me
 
 /** The platform answered for a video: its trouble, if any, is over. */
 export function reportSuccess({ log, troubles }: Gateway, platform: string): void {
-  if (troubles.delete(platform)) log.info({ platform }, 'the platform answers again')
+  if (troubles.delete(platform)) log.info({ platform }, 'the platform responds again')
 }

@@ -103,7 +103,7 @@ export async function transfer(gateway: Gateway, { video, content, end }: Starte
     await platformOf(gateway, video).upload(video.slot, video, content, callFor(gateway, hold))
     content.signal.throwIfAborted()
     if (!content.complete())
-      throw new GatewayError('platform-protocol-error', 'the platform did not take the whole file')
+      throw new GatewayError('platform-protocol-error', 'The platform did not accept the whole file.')
     return await storeResult(gateway, () => complete(gateway, hold, content))
   } catch (error) {
     const { arrived, reason } = await resolveFailedUpload(
@@ -185,7 +185,10 @@ async function resolveFailedUpload(
     await storeResult(gateway, () => advance(gateway, hold, 'upload-interrupted', changes))
   } catch (error) {
     // The hold expires, and the poller checks the row then.
-    gateway.log.warn({ video: hold.id, err: error }, 'a failed upload could not be settled yet')
+    gateway.log.warn(
+      { video: hold.id, err: error },
+      'could not resolve a failed upload; the poller will retry',
+    )
   }
   return ending
 }

@@ -21,7 +21,7 @@ const schema = {
     content: { 'application/json': { schema: Type.Unknown({ description: 'What the platform sends.' }) } },
   },
   response: {
-    204: { description: 'Taken; also when the gateway does not know the video', type: 'null' },
+    204: { description: 'Accepted; also when the gateway does not have the video', type: 'null' },
     ...problemResponses([
       'invalid-request',
       'invalid-signature',

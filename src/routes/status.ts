@@ -113,8 +113,8 @@ export const statusRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (
 }
 
 /**
- * Milliseconds until there may be news. While the platform is being asked, the next check of the row is the end of
- * the poller's claim, far from when the answer comes: nobody is sent away for longer than the back-off says.
+ * Returns the delay before the status may change, in ms. While a check is in progress, the next check of the row is the
+ * end of the poller's claim, long after the platform responds: so the delay is never longer than the backoff.
  */
 function waitFor({ policy, store }: Gateway, { stage, nextCheckAt, checks }: Video): number {
   if (stage !== 'processing') return policy.backoff.initial
@@ -122,5 +122,9 @@ function waitFor({ policy, store }: Gateway, { stage, nextCheckAt, checks }: Vid
 }
 
 function notReady(stage: Stage): GatewayError {
-  return new GatewayError('video-not-ready', `the video is in the stage ${stage}`)
+  const detail =
+    stage === 'failed'
+      ? 'The video failed and will not become ready. Its status has the reason.'
+      : `The video is in stage ${stage}. Wait until its status is ready.`
+  return new GatewayError('video-not-ready', detail)
 }

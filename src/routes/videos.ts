@@ -225,6 +225,6 @@ function decodeCursor(cursor: string): string {
   const id = Buffer.from(cursor, 'base64url').toString()
   if (/^[0-9a-f-]{36}$/.test(id) && encodeCursor(id) === cursor) return id
   throw new GatewayError('invalid-request', undefined, {
-    errors: [{ path: 'cursor', message: 'is not a cursor of this list' }],
+    errors: [{ path: 'cursor', message: 'is not a cursor from this list; pass nextCursor unchanged' }],
   })
 }

@@ -91,7 +91,9 @@ export function migrate(db: DatabaseSync, target = migrations.length): void {
   try {
     const version = versionOf(db)
     if (version > migrations.length)
-      throw new Error(`the database has version ${version}, this gateway knows up to ${migrations.length}`)
+      throw new Error(
+        `the database has schema version ${version}, this gateway supports up to ${migrations.length}: run a newer gateway or restore a backup`,
+      )
     for (const step of migrations.slice(version, target)) db.exec(step)
     db.exec(`PRAGMA user_version = ${target}; COMMIT`)
   } catch (error) {

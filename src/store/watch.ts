@@ -18,8 +18,8 @@ export function watchStore(store: VideoStore, log: Log): StoreWatch {
 
   async function problem(): Promise<string | undefined> {
     const now = await problemOf(store)
-    if (now !== last && now) log.error({ reason: now }, 'the store cannot be used')
-    if (now !== last && !now) log.info({}, 'the store can be used again')
+    if (now !== last && now) log.error({ reason: now }, 'the database is unavailable')
+    if (now !== last && !now) log.info({}, 'the database is available again')
     last = now
     return now
   }
@@ -39,6 +39,6 @@ async function problemOf(store: VideoStore): Promise<string | undefined> {
   } catch (error) {
     // The cause speaks of the database; it has no path.
     const { cause, message } = error as Error
-    return `the store is out of reach: ${cause instanceof Error ? cause.message : message}`
+    return `the database is unavailable: ${cause instanceof Error ? cause.message : message}`
   }
 }

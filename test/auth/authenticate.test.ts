@@ -30,7 +30,10 @@ t.test('a missing scope is 403, and the challenge names it', async (t) => {
   for (const bearer of [key, token]) {
     t.match(await gateway.call('/delete', bearer), {
       status: 403,
-      body: { code: 'insufficient-scope', detail: 'This call needs the scope videos:delete' },
+      body: {
+        code: 'insufficient-scope',
+        detail: 'This call requires the scope videos:delete. Ask the operator for it.',
+      },
       challenge: 'Bearer realm="video-gateway", error="insufficient_scope", scope="videos:delete"',
     })
   }
@@ -64,7 +67,10 @@ t.test('a wrong key or a garbled header is 401 invalid_token', async (t) => {
   for (const token of wrong) {
     t.match(await gateway.call('/read', token), {
       status: 401,
-      body: { code: 'unauthorized', detail: 'The API key is not valid' },
+      body: {
+        code: 'unauthorized',
+        detail: 'The API key is not valid. Check it or ask the operator for a new one.',
+      },
       challenge:
         'Bearer realm="video-gateway", error="invalid_token", error_description="The API key is not valid"',
     })

@@ -36,11 +36,11 @@ t.test('refuses what it cannot read, by position and name, and never repeats a h
     [`other:${hex('b')}0`, 'entry 1 (other): a SHA-256'],
     [`other:${hex('b').replace(/./, 'g')}`, 'entry 1 (other): a SHA-256'],
     [`other:${generateSecret('vgk_')}`, 'entry 1 (other): a SHA-256'],
-    [`other:${hex('b')}:videos:everything`, 'entry 1 (other): names an unknown scope'],
-    [`other:${hex('b')}:`, 'entry 1 (other): names an unknown scope'],
-    [`other:${hex('b')}:${hex('b')}`, 'entry 1 (other): names an unknown scope'],
-    [`other:${hex('b')}:videos:read+`, 'entry 1 (other): names an unknown scope'],
-    [`${good}, ${good}`, "the name 'cms' is given twice"],
+    [`other:${hex('b')}:videos:everything`, 'entry 1 (other): unknown scope'],
+    [`other:${hex('b')}:`, 'entry 1 (other): unknown scope'],
+    [`other:${hex('b')}:${hex('b')}`, 'entry 1 (other): unknown scope'],
+    [`other:${hex('b')}:videos:read+`, 'entry 1 (other): unknown scope'],
+    [`${good}, ${good}`, "the name 'cms' is used twice"],
   ]
   for (const [text, message] of cases) {
     try {

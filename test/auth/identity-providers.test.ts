@@ -112,7 +112,7 @@ t.test('what cannot be put right is named', async (t) => {
   publish(issuer, '/common', { issuer: named })
   const gateway = await start(t, { OAUTH_ISSUER: `${issuer.url}/common`, OAUTH_AUDIENCE: audience })
   t.equal((await gateway.call('/read', token)).status, 503)
-  t.match(gateway.said, [`the metadata are those of ${named}: OAUTH_ISSUER must be that`])
+  t.match(gateway.said, [`the metadata belongs to ${named}: set OAUTH_ISSUER to it`])
 
   const lines: string[] = []
   const whole = await startWholeGateway(t, {

@@ -44,7 +44,7 @@ const requests: {
   {
     name: 'a NUL in the grant',
     body: 'grant_type=client_credentials%00',
-    says: 'The only grant type is client_credentials',
+    says: 'Use grant_type=client_credentials',
   },
   {
     name: 'malformed percent-encoding',
@@ -56,7 +56,7 @@ const requests: {
     name: 'Basic and a secret',
     body: whole,
     headers: basic,
-    says: 'The client must authenticate either by HTTP Basic or in the form, not by both',
+    says: 'Authenticate with HTTP Basic or in the form, not with both',
   },
   {
     name: 'a long Basic',

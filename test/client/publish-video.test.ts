@@ -52,9 +52,13 @@ t.test('a failure is one clear line and status 1, and leaves no slot behind', as
     [['nowhere.mp4', '--title', 'x'], env, /nowhere\.mp4 cannot be read: there is no such file/],
     [['sandbox', '--title', 'x'], env, /sandbox is a directory: name one MP4 file/],
     [['/dev/null', '--title', 'x'], env, /\/dev\/null is not a regular file/],
-    [[sample, '--title', ''], env, /refused: .*\/title .*\(400 invalid-request, request \S+\)/],
-    [['README.md', '--title', 'x'], env, /refused: .*no mp4.*\(415 unsupported-media-type/],
-    [[sample, '--title', 'x'], { ...env, GATEWAY_API_KEY: 'wrong' }, /refused: .*\(401 unauthorized/],
+    [[sample, '--title', ''], env, /rejected the request: .*\/title .*\(400 invalid-request, request \S+\)/],
+    [['README.md', '--title', 'x'], env, /rejected the request: .*not an MP4.*\(415 unsupported-media-type/],
+    [
+      [sample, '--title', 'x'],
+      { ...env, GATEWAY_API_KEY: 'wrong' },
+      /rejected the request: .*\(401 unauthorized/,
+    ],
     [[sample, '--title', 'x'], { ...env, GATEWAY_URL: 'http://127.0.0.1:1' }, /fetch failed: /],
   ]
   for (const [args, environment, line] of cases) {

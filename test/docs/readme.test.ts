@@ -72,7 +72,7 @@ t.test('npm run demo -- FILE.mp4 --exit publishes that file', async (t) => {
     (error) => error,
   )
   t.equal(failed.code, 1)
-  t.match(failed.stderr, /The demo failed: the file is no mp4/)
+  t.match(failed.stderr, /The demo failed: The file is not an MP4/)
 })
 
 t.test('npm run apikey -- NAME [scopes] prints a key and its entry', async (t) => {

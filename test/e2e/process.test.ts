@@ -134,8 +134,8 @@ t.test('what is wrong with the environment is said in one line', async (t) => {
       'PLATFORM: PLATFORMS is set as well; set one of them',
     ],
     [{ ...able, GATEWAY_SECRET: 'changeme' }, /GATEWAY_SECRET: secret 1 is too weak: .*npm run secret/],
-    [{ ...able, PLATFORMS: ' ,', NODE_ENV: 'production' }, 'PLATFORMS: names no platform'],
-    [{ ...able, PLATFORM: ' ' }, 'PLATFORM: names no platform'],
+    [{ ...able, PLATFORMS: ' ,', NODE_ENV: 'production' }, 'PLATFORMS: is empty; name at least one platform'],
+    [{ ...able, PLATFORM: ' ' }, 'PLATFORM: is empty; name at least one platform'],
     [{ ...able, UPLOAD_IDLE_TIMEOUT: '25d' }, 'UPLOAD_IDLE_TIMEOUT: is too long: 24d at most'],
     [{ ...able, PUBLIC_URL: 'https://cms.example/?a' }, /PUBLIC_URL: expected a URL .* without \? and #/],
     [{ ...able, PUBLIC_URL: 'https://cms.example/#' }, /PUBLIC_URL: expected a URL/],
@@ -151,8 +151,8 @@ t.test('what is wrong with the environment is said in one line', async (t) => {
       /OAUTH_ISSUER: expected an https/,
     ],
     [{ ...able, PORT: String(port) }, `PORT: ${port} is in use`],
-    [{ ...able, HOST: 'nowhere.invalid' }, 'HOST: nowhere.invalid cannot be listened on'],
-    [{ ...able, HOST: '192.0.2.1' }, 'HOST: 192.0.2.1 cannot be listened on'],
+    [{ ...able, HOST: 'nowhere.invalid' }, 'HOST: cannot listen on nowhere.invalid'],
+    [{ ...able, HOST: '192.0.2.1' }, 'HOST: cannot listen on 192.0.2.1'],
   ] as [Record<string, string>, string | RegExp][]) {
     const failure = await startProcess(t, env).then(
       () => 'it started',
@@ -173,7 +173,7 @@ t.test('a .env file is read, or it is said why not', async (t) => {
       encoding: 'utf8',
     }).stderr
   const said = (what: string) => `video-gateway cannot start: ${what}\n`
-  const nobody = 'API_KEYS: is missing, and so are OAUTH_CLIENTS and OAUTH_ISSUER'
+  const nobody = 'API_KEYS: is missing; set it, OAUTH_CLIENTS or OAUTH_ISSUER (npm run apikey makes a key)'
   t.equal(start(), said(`PLATFORM: is missing; ${nobody}`), 'there need not be one')
   await writeFile(file, '# ours\nPLATFORM=vhs\n')
   t.match(start(), /PLATFORM: vhs is not one of/)

@@ -26,7 +26,7 @@ t.test('credentials are checked once the gateway listens', async (t) => {
     ['sandbox-secret', /the credentials of the platform are valid/, '1'],
     [
       'wrong',
-      /"level":40.*the platform rejects its credentials: correct its variables, and restart or send SIGHUP/,
+      /"level":40.*the platform rejects the credentials: correct its variables, then restart or send SIGHUP/,
       '0',
     ],
   ] as const) {

@@ -179,7 +179,7 @@ t.test('a circuit that is open costs no claims, plans and warnings; it closes by
   well = true
   await until(() => every(ids, ({ stage }) => stage === 'failed'), 'every video looked after')
   t.equal(states().at(-1), 'closed')
-  t.equal(lines.filter(({ msg }) => msg === 'the platform answers again').length, 1)
+  t.equal(lines.filter(({ msg }) => msg === 'the platform responds again').length, 1)
   t.equal(failures().length, 1)
 })
 
@@ -219,7 +219,7 @@ t.test('a token endpoint that is down: one line, not one per video', async (t) =
   t.equal(failures().length, 1)
   well = true
   await until(() => every(ids, ({ stage }) => stage === 'failed'), 'every video looked after')
-  t.equal(lines.filter(({ msg }) => msg === 'the platform answers again').length, 1)
+  t.equal(lines.filter(({ msg }) => msg === 'the platform responds again').length, 1)
 })
 
 t.test('rows of a platform that is not configured any more are left alone', async (t) => {

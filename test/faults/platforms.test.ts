@@ -97,7 +97,7 @@ for (const host of ['127.0.0.1', 'localhost']) {
     }
     limitDescriptors(gateway, 1_000)
     t.equal((await create()).status, 201, 'at once: the circuit is closed')
-    t.notMatch(gateway.output(), /circuit of the platform changed/)
+    t.notMatch(gateway.output(), /platform circuit changed state/)
   })
 }
 

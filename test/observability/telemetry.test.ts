@@ -148,7 +148,7 @@ t.test('neither does one that refuses, or that never answers', async (t) => {
     t.ok(collector.raw.length > 0)
     const warnings = lines(gateway).filter(({ level }) => level >= 40)
     t.ok(warnings.length <= 1)
-    if (status === 400) t.match(warnings, [{ msg: 'traces get lost', reason: 'Bad Request' }])
+    if (status === 400) t.match(warnings, [{ msg: 'traces are being lost', reason: 'Bad Request' }])
   }
 })
 

@@ -142,7 +142,7 @@ t.test('the log lines of a request bear its trace’s id, once, and no other lin
   const of = (message: string) => lines.filter(({ msg }) => msg === message).map((line) => line.traceId)
   t.strictSame(of('provisioned'), [traceId])
   t.strictSame(of('upload-completed'), [traceId])
-  t.strictSame(of('request refused'), [traceId, traceId])
+  t.strictSame(of('request failed'), [traceId, traceId])
   t.strictSame(of('processed'), [undefined])
   const requests = lines.filter(({ msg, method }) => msg === 'request' && method !== 'GET')
   t.strictSame(

@@ -71,7 +71,7 @@ t.test('away, back, wrong, right: each change is told once', async (t) => {
   t.match(said, [
     /^the platform is unavailable: .*"platform":"sandbox"/,
     /^the credentials of the platform are valid/,
-    /^the platform rejects its credentials: correct its variables/,
+    /^the platform rejects the credentials: correct its variables/,
     /^the credentials of the platform are valid/,
   ])
 })
@@ -97,13 +97,13 @@ t.test('an answer that no platform gives', async (t) => {
 
 /** A secret of each platform, and what else may be wrong with who the gateway is. */
 const wrong: [start: () => Promise<PlatformDouble>, variable: string, value: string, reason: RegExp][] = [
-  [startMux, 'MUX_TOKEN_ID', 'wrong', /mux answered 401/],
-  [startMux, 'MUX_TOKEN_SECRET', 'wrong', /mux answered 401/],
+  [startMux, 'MUX_TOKEN_ID', 'wrong', /mux returned 401/],
+  [startMux, 'MUX_TOKEN_SECRET', 'wrong', /mux returned 401/],
   [startApiVideo, 'API_VIDEO_API_KEY', 'wrong', /api-video rejected the gateway's credentials/],
   [startPeertube, 'PEERTUBE_USERNAME', 'wrong', /peertube rejected the gateway's credentials/],
   [startPeertube, 'PEERTUBE_PASSWORD', 'wrong', /peertube rejected the gateway's credentials/],
   [startPeertube, 'PEERTUBE_CHANNEL_ID', '4711', /PEERTUBE_CHANNEL_ID: the account has no channel 4711/],
-  [startCloudflare, 'CLOUDFLARE_STREAM_API_TOKEN', 'wrong', /cloudflare-stream answered 401/],
+  [startCloudflare, 'CLOUDFLARE_STREAM_API_TOKEN', 'wrong', /cloudflare-stream returned 401/],
 ]
 for (const [start, variable, value, reason] of wrong) {
   t.test(`a wrong ${variable}`, async (t) => {

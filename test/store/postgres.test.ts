@@ -51,7 +51,7 @@ t.test('a database that cannot be used is refused in one line that names the rea
   await server.query("CREATE ROLE reader LOGIN PASSWORD 'secret-1'")
   const at = `127.0.0.1:${server.port}`
   const cases: [string, RegExp][] = [
-    [newer, /version 999, this gateway knows up to/],
+    [newer, /version 999, this gateway supports up to/],
     [foreign, /has a table videos of another application/],
     [`postgres://postgres:password@${at}/old`, /the encoding of the database is SQL_ASCII/],
     [`postgres://postgres:secret-2@${at}/postgres`, /password authentication failed/],

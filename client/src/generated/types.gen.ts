@@ -1005,7 +1005,7 @@ export type ReceivePlatformWebhookError = ReceivePlatformWebhookErrors[keyof Rec
 
 export type ReceivePlatformWebhookResponses = {
     /**
-     * Taken; also when the gateway does not know the video
+     * Accepted; also when the gateway does not have the video
      */
     204: void;
 };

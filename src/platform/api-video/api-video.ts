@@ -30,24 +30,25 @@ export const apiVideo = {
     API_VIDEO_BASE_URL: Type.String({
       format: 'url',
       default: 'https://ws.api.video',
-      description: 'the API; `https://sandbox.api.video` is the vendor’s own sandbox',
+      description: 'base URL of the API; `https://sandbox.api.video` is the vendor’s own sandbox',
     }),
     API_VIDEO_API_KEY: Type.String({ minLength: 1, description: 'API key of the workspace' }),
     API_VIDEO_WEBHOOK_SECRET: Type.Optional(
       Type.String({
         description:
-          '`signatureSecret` of a webhook to `/v1/platforms/api-video/webhook`; several, comma-separated. No webhooks are accepted if not set',
+          '`signatureSecret` of a webhook to `/v1/platforms/api-video/webhook`; several, comma-separated. Without it the gateway accepts no webhooks',
       }),
     ),
     API_VIDEO_PART_SIZE: Type.Integer({
       default: 16 * 2 ** 20,
       minimum: 1,
-      description: 'bytes of a part of an upload that goes in parts; api.video takes none below 5 MiB',
+      description: 'size in bytes of a part of an upload in parts; api.video accepts at least 5 MiB',
     }),
     API_VIDEO_SINGLE_MAX: Type.Integer({
       default: 200 * 2 ** 20,
       minimum: 0,
-      description: 'bytes up to which a file goes in one request; api.video takes no more than 200 MiB',
+      description:
+        'size in bytes up to which a file is sent in one request; api.video accepts at most 200 MiB',
     }),
   }),
   create: createApiVideo,
@@ -249,7 +250,7 @@ function statusFrom(
     case 'uploading':
       return { state: 'awaiting-upload' }
     case 'error':
-      return failedBecause('api.video could not take the file in')
+      return failedBecause('api.video could not ingest the file')
     case 'last_chunck_uploaded':
     case 'merging':
     case 'uploaded':
@@ -265,9 +266,13 @@ function statusFrom(
 function limitsOf({ API_VIDEO_BASE_URL, API_VIDEO_PART_SIZE, API_VIDEO_SINGLE_MAX }: Variables) {
   const vendor = new URL(API_VIDEO_BASE_URL).hostname.endsWith('.api.video')
   if (vendor && API_VIDEO_PART_SIZE < smallestPart)
-    throw new Error(`API_VIDEO_PART_SIZE: api.video takes no part below ${smallestPart} bytes`)
+    throw new Error(
+      `API_VIDEO_PART_SIZE: must be at least ${smallestPart} bytes, the smallest part that api.video accepts`,
+    )
   if (vendor && API_VIDEO_SINGLE_MAX > largestSingle)
-    throw new Error(`API_VIDEO_SINGLE_MAX: api.video takes no more than ${largestSingle} bytes at once`)
+    throw new Error(
+      `API_VIDEO_SINGLE_MAX: must be at most ${largestSingle} bytes, the most that api.video accepts in one request`,
+    )
   return { single: API_VIDEO_SINGLE_MAX, part: API_VIDEO_PART_SIZE }
 }
 
@@ -281,5 +286,5 @@ function ownIdOf({ metadata }: Static<typeof Listed>): string | undefined {
 }
 
 function notAvailableYet(what: string): GatewayError {
-  return new GatewayError('platform-protocol-error', `api.video does not tell ${what} yet`)
+  return new GatewayError('platform-protocol-error', `api.video has not provided ${what} yet`)
 }

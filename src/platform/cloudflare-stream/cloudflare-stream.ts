@@ -38,7 +38,7 @@ export const cloudflareStream = {
     CLOUDFLARE_STREAM_BASE_URL: Type.String({
       format: 'url',
       default: vendorUrl,
-      description: 'the API',
+      description: 'base URL of the API',
     }),
     CLOUDFLARE_STREAM_ACCOUNT_ID: Type.String({ minLength: 1, description: 'account that publishes' }),
     CLOUDFLARE_STREAM_API_TOKEN: Type.String({
@@ -48,21 +48,22 @@ export const cloudflareStream = {
     CLOUDFLARE_STREAM_WEBHOOK_SECRET: Type.Optional(
       Type.String({
         description:
-          'signing secret of the webhook to `/v1/platforms/cloudflare-stream/webhook`; several, comma-separated. No webhooks are accepted if not set',
+          'signing secret of the webhook to `/v1/platforms/cloudflare-stream/webhook`; several, comma-separated. Without it the gateway accepts no webhooks',
       }),
     ),
     CLOUDFLARE_STREAM_CHUNK_SIZE: Type.Integer({
       default: 16 * 2 ** 20,
       minimum: 1,
       description:
-        'bytes of an upload’s chunk, of which each upload holds one in memory: ' +
+        'chunk size in bytes; each upload holds one chunk in memory: ' +
         'a multiple of 256 KiB between 5 and 200 MiB',
     }),
     CLOUDFLARE_STREAM_MAX_DURATION: Type.Integer({
       default: 21_600,
       minimum: 1,
       maximum: 36_000,
-      description: 'longest video in seconds; so much of the account’s storage is reserved during an upload',
+      description:
+        'maximum duration of a video in seconds; each upload reserves as much of the account’s storage until it ends',
     }),
   }),
   create: createCloudflareStream,
@@ -165,8 +166,7 @@ function createCloudflareStream(variables: Variables, tools: PlatformTools): Vid
       signal,
     })
     const videoId = headers['stream-media-id']
-    if (!fits(Id, videoId))
-      throw new GatewayError('platform-protocol-error', `${name} did not name the video`)
+    if (!fits(Id, videoId)) throw new GatewayError('platform-protocol-error', `${name} returned no video id`)
     const options = { ...tools.chunks, chunkSize, signal }
     return { videoId, send: (content) => uploadByTus(http, headers.location, content, options) }
   }

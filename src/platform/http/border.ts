@@ -55,7 +55,10 @@ export function fits<T extends TSchema>(schema: T, value: unknown): value is Sta
 export function pathSegment(platform: string, id: string | null): string {
   if (id === null) throw new VideoMissingError(platform)
   if (fits(Id, id)) return id
-  throw new GatewayError('platform-protocol-error', `${platform} gave the video an id that no path can carry`)
+  throw new GatewayError(
+    'platform-protocol-error',
+    `${platform} returned a video id that does not fit in a path`,
+  )
 }
 
 /**
@@ -96,7 +99,7 @@ export function failedBecause(reason: string | null | undefined): ProcessingStat
   const cut = (reason ?? '').slice(0, maxMessageLength).replace(/[\t\r\n]+/g, ' ')
   const whole = cut.length < maxMessageLength ? cut : cut.replace(/[\uD800-\uDBFF]$/, '')
   const message = whole.replace(/\p{Cc}|\p{Cs}/gu, '\uFFFD').trim()
-  return { state: 'failed', message: message || 'the platform gave no reason' }
+  return { state: 'failed', message: message || 'The platform reported no reason.' }
 }
 
 /** Returns what an unknown state means: `processing`. Each one is logged once, and only the first hundred are. */

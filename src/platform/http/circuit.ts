@@ -35,7 +35,7 @@ export function createCircuit(name: string, { circuit, timeouts, log, observer }
     state = next
     trial = undefined
     observer.circuit(name, next)
-    log.warn({ platform: name, circuit: next }, 'circuit of the platform changed')
+    log.warn({ platform: name, circuit: next }, 'platform circuit changed state')
   }
 
   function open() {
@@ -58,7 +58,7 @@ export function createCircuit(name: string, { circuit, timeouts, log, observer }
 
   function reject(): never {
     const retryAfter = Math.max(1, Math.ceil((openUntil - performance.now()) / 1000))
-    const detail = `${name} failed repeatedly; waiting before the next try`
+    const detail = `${name} failed repeatedly. Calls to it are paused; retry when Retry-After has passed.`
     throw new CircuitOpenError('platform-unavailable', detail, { retryAfter })
   }
 

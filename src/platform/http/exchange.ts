@@ -79,7 +79,7 @@ export function createExchange(name: string, tools: PlatformTools, resetHeader?:
   /** No platform answers with a web page: one with status 200 is of a proxy, which did not do what was asked for. */
   function checkPage(type: string | string[] | undefined): void {
     if (/^text\/html\b/i.test(String(type)))
-      throw new GatewayError('platform-protocol-error', `${name} answered with a web page`)
+      throw new GatewayError('platform-protocol-error', `${name} returned a web page`)
   }
 
   return {

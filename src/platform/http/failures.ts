@@ -39,7 +39,7 @@ export function errorForStatus(
 ): GatewayError {
   const retryAfter = retryAfterOf(headers)
   const hint = retryAfter === undefined ? {} : { retryAfter }
-  const detail = `${platform} answered ${status}`
+  const detail = `${platform} returned ${status}`
   if (status === 401) return new CredentialsRejectedError('platform-unauthorized', detail)
   if (status === 403) return new GatewayError('platform-unauthorized', detail)
   // A proxy on the way wants credentials (RFC 9110 §15.5.8). The client can do nothing about it, and nothing was done.
@@ -50,7 +50,7 @@ export function errorForStatus(
     )
   if (status === 404 || status === 410) {
     if (isApiResponse(headers)) return new VideoMissingError(platform)
-    return new GatewayError('platform-protocol-error', `${detail} with a page that is not of its API`)
+    return new GatewayError('platform-protocol-error', `${detail} with a page that is not from its API`)
   }
   if (status === 408) return new GatewayError('platform-timeout', detail)
   if (status === 429) {
@@ -77,11 +77,11 @@ export function errorForException(platform: string, error: unknown): GatewayErro
   }
   const late = [errors.ConnectTimeoutError, errors.HeadersTimeoutError, errors.BodyTimeoutError]
   if (late.some((type) => cause instanceof type) || cause.name === 'TimeoutError')
-    return new GatewayError('platform-timeout', `${platform} did not answer in time`, { cause })
+    return new GatewayError('platform-timeout', `${platform} did not respond in time`, { cause })
   const broken = [errors.ResponseExceededMaxSizeError, errors.HeadersOverflowError]
   if (broken.some((type) => cause instanceof type) || cause.name === 'HTTPParserError')
     return malformedResponse(platform, cause)
-  return new GatewayError('platform-unavailable', `${platform} is out of reach`, { cause })
+  return new GatewayError('platform-unavailable', `${platform} cannot be reached`, { cause })
 }
 
 /**

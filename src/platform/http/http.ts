@@ -155,13 +155,16 @@ export function parseJson<T extends TSchema>(platform: string, schema: T, body: 
   try {
     value = JSON.parse(body.toString('utf8'))
   } catch (cause) {
-    throw new GatewayError('platform-protocol-error', `${platform} answered something else than JSON`, {
+    throw new GatewayError('platform-protocol-error', `${platform} returned a body that is not JSON`, {
       cause,
     })
   }
   if (Value.Check(schema, value)) return value
   const path = Value.Errors(schema, value).First()?.path || '/'
-  throw new GatewayError('platform-protocol-error', `${platform} answered JSON that does not fit at ${path}`)
+  throw new GatewayError(
+    'platform-protocol-error',
+    `${platform} returned JSON that does not match the schema at ${path}`,
+  )
 }
 
 /** Milliseconds before the next attempt: what the platform asked for, else 200, 400, 800 … */

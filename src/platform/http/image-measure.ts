@@ -38,7 +38,7 @@ export async function measureImage(
       if (signal.aborted || isTransient(error)) throw error
       throw new GatewayError(
         'platform-protocol-error',
-        `${platform} did not give the thumbnail that it names`,
+        `${platform} did not return the thumbnail it links to`,
       )
     })
   const { width, height, type } = measure(platform, body)
@@ -46,7 +46,7 @@ export async function measureImage(
   if (!mimeType || !fits(Pixels, width) || !fits(Pixels, height))
     throw new GatewayError(
       'platform-protocol-error',
-      `${platform} gave a thumbnail that is not a JPEG or PNG of 1 to 65,535 pixels on each side`,
+      `${platform} returned a thumbnail that is not a JPEG or PNG of 1 to 65,535 pixels on each side`,
     )
   return { url: http.publicUrl(href), mimeType, width, height }
 }
@@ -55,7 +55,7 @@ function measure(platform: string, head: Buffer) {
   try {
     return imageSize(head)
   } catch (cause) {
-    throw new GatewayError('platform-protocol-error', `${platform} gave a thumbnail that cannot be read`, {
+    throw new GatewayError('platform-protocol-error', `${platform} returned an unreadable thumbnail`, {
       cause,
     })
   }

@@ -83,7 +83,7 @@ export function createTokenCache(platform: string, grant: Grant, tools: Platform
     const now = performance.now()
     const left = held ? held.expiresAt - now : 0
     const early = left > 0
-    if (early) tools.log.warn({ platform, err: error }, 'early renewal of the token failed')
+    if (early) tools.log.warn({ platform, err: error }, 'could not renew the platform token early')
     const consecutive = early ? 0 : (failed?.consecutive ?? 0) + 1
     const pause = early ? Math.min(left, renewalRetryMs) : pauseAfter(consecutive)
     failed = { error, consecutive, until: now + Math.max(pause, (error.retryAfter ?? 0) * 1000) }
@@ -138,7 +138,10 @@ function lifetimeOf({ expiresIn = Number.POSITIVE_INFINITY }: Token): number {
 
 function checkToken(platform: string, { accessToken }: Token): void {
   if (!fits(Secret, accessToken))
-    throw new GatewayError('platform-protocol-error', `${platform} returned a token that fits in no header`)
+    throw new GatewayError(
+      'platform-protocol-error',
+      `${platform} returned a token that does not fit in a header`,
+    )
 }
 
 /** What a failed token request means; nothing of the response's text is kept, for it may hold secrets. */
@@ -146,7 +149,10 @@ function grantFailure(platform: string, error: unknown): GatewayError {
   const failure = errorForException(platform, error)
   // That there is no token endpoint says nothing of the video that the token was for.
   if (failure instanceof VideoMissingError)
-    return new GatewayError('platform-protocol-error', `${platform} has no token endpoint where it should be`)
+    return new GatewayError(
+      'platform-protocol-error',
+      `${platform} has no token endpoint at the configured URL`,
+    )
   // A refused token request concerns the gateway's credentials (RFC 6749 §5.2), not what the client sent.
   if (failure.code === 'platform-rejected') {
     const detail = `${platform} rejected the gateway's credentials`

@@ -16,7 +16,7 @@ export function trustedUrl(platform: string, text: string, base: URL, hosts: rea
       (isLoopback(base.hostname) && url.protocol === base.protocol && url.hostname === base.hostname) ||
       (url.protocol === 'https:' && hosts.some((host) => matches(url.hostname, host))))
   if (trusted && isPublicUrl(url.href)) return url.href
-  throw new GatewayError('platform-protocol-error', `${platform} gave a URL on a host that is not its own`)
+  throw new GatewayError('platform-protocol-error', `${platform} returned a URL on a foreign host`)
 }
 
 /**
@@ -27,7 +27,7 @@ export function trustedUrl(platform: string, text: string, base: URL, hosts: rea
 export function publicUrl(platform: string, text: string, base: URL): string {
   const url = isPublicUrl(text) ? new URL(text) : undefined
   if (url && (url.protocol === 'https:' || base.protocol === 'http:')) return url.href
-  throw new GatewayError('platform-protocol-error', `${platform} gave a URL that clients cannot use`)
+  throw new GatewayError('platform-protocol-error', `${platform} returned a URL that clients cannot use`)
 }
 
 function isLoopback(hostname: string): boolean {

@@ -63,7 +63,7 @@ export function verifyHmac(
     for (const bytes of given)
       if (bytes.length === expected.length && timingSafeEqual(bytes, expected)) fits = true
   }
-  if (!fits) throw rejected('no signature fits the secret and the body')
+  if (!fits) throw rejected('no signature matches the secret and the body')
 }
 
 /** @param time ms since the epoch, from what was signed. @throws GatewayError `invalid-signature` */

@@ -37,24 +37,24 @@ export const mux = {
   variables: Type.Object({
     MUX_TOKEN_ID: Type.String({
       minLength: 1,
-      description: 'id of an access token that may write Mux Video',
+      description: 'id of an access token with read and write permission for Mux Video',
     }),
-    MUX_TOKEN_SECRET: Type.String({ minLength: 1, description: 'and that token’s secret' }),
+    MUX_TOKEN_SECRET: Type.String({ minLength: 1, description: 'secret of the access token' }),
     MUX_VIDEO_QUALITY: Type.Optional(
       Type.Union([Type.Literal('basic'), Type.Literal('plus'), Type.Literal('premium')], {
-        description: 'quality of new videos: `basic`, `plus` or `premium`; the account’s default if not set',
+        description: 'quality of new videos: `basic`, `plus` or `premium`; the account’s default by default',
       }),
     ),
     MUX_WEBHOOK_SECRET: Type.Optional(
       Type.String({
         description:
-          'signing secret of a webhook to `/v1/platforms/mux/webhook`; several, comma-separated. No webhooks are accepted if not set',
+          'signing secret of a webhook to `/v1/platforms/mux/webhook`; several, comma-separated. Without it the gateway accepts no webhooks',
       }),
     ),
     MUX_BASE_URL: Type.String({
       default: 'https://api.mux.com',
       format: 'url',
-      description: 'where its API is',
+      description: 'base URL of the API',
     }),
   }),
   create: createMux,
@@ -135,7 +135,7 @@ function createMux(variables: Variables, tools: PlatformTools): VideoPlatform {
           return statusOfUpload(upload, stage === 'sent') ?? unknown(upload.status)
         videoId = upload.asset_id ?? null
         if (videoId === null)
-          throw new GatewayError('platform-protocol-error', `${name} made an asset and does not name it`)
+          throw new GatewayError('platform-protocol-error', `${name} returned no id for the asset`)
       }
       const known = { ...slot, videoId }
       const answer = findAsset('status', known, call)

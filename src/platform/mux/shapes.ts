@@ -49,7 +49,7 @@ export function statusOfUpload({ status, error }: Upload, sent: boolean): Proces
     case 'cancelled':
     case 'timed_out':
       if (!sent) return { state: 'awaiting-upload' }
-      return { state: 'failed', message: 'the platform gave the upload up' }
+      return { state: 'failed', message: 'The platform canceled the upload or let it expire.' }
     case 'errored':
       return failedBecause(error?.message || error?.type)
     default:
@@ -65,7 +65,7 @@ export function statusOfAsset({ status, errors, tracks }: Asset): ProcessingStat
     case 'ready':
       // An mp4 may hold sound alone: no size or thumbnail would ever come of it.
       if (tracks?.length && tracks.every(({ type }) => type !== 'video'))
-        return { state: 'failed', message: 'the file has no picture' }
+        return { state: 'failed', message: 'The file has no video track.' }
       return { state: 'ready' }
     case 'errored':
       return failedBecause(errors?.messages?.join('; ') || errors?.type)
@@ -101,6 +101,6 @@ function metadataOf({ playback_ids = [], tracks = [], duration }: Asset) {
   const track = tracks.find(({ type }) => type === 'video')
   const { max_width: width, max_height: height } = track ?? {}
   if (!playbackId || !fits(Pixels, width) || !fits(Pixels, height) || !fits(Seconds, duration))
-    throw new GatewayError('platform-protocol-error', 'mux says ready, but its metadata is not complete')
+    throw new GatewayError('platform-protocol-error', 'mux reports ready with incomplete metadata')
   return { playbackId, width, height, duration }
 }

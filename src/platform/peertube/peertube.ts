@@ -30,22 +30,25 @@ const name = 'peertube'
 export const peertube = {
   name,
   variables: Type.Object({
-    PEERTUBE_BASE_URL: Type.String({ format: 'url', description: 'the instance' }),
+    PEERTUBE_BASE_URL: Type.String({ format: 'url', description: 'URL of the instance' }),
     PEERTUBE_USERNAME: Type.String({ minLength: 1, description: 'account that publishes' }),
-    PEERTUBE_PASSWORD: Type.String({ minLength: 1, description: 'and its password' }),
+    PEERTUBE_PASSWORD: Type.String({ minLength: 1, description: 'password of the account' }),
     PEERTUBE_CHANNEL_ID: Type.Optional(
-      Type.Integer({ minimum: 1, description: 'channel to publish in; the account’s first one if not set' }),
+      Type.Integer({
+        minimum: 1,
+        description: 'id of the channel to publish in; the account’s first channel by default',
+      }),
     ),
     PEERTUBE_PRIVACY: Type.Integer({
       default: 1,
       minimum: 1,
       maximum: 4,
-      description: 'of new videos: 1 public, 2 unlisted, 3 private, 4 internal',
+      description: 'privacy of new videos: 1 public, 2 unlisted, 3 private, 4 internal',
     }),
     PEERTUBE_CHUNK_SIZE: Type.Integer({
       default: 16 * 2 ** 20,
       minimum: 1,
-      description: 'bytes of an upload’s chunk, of which each upload holds one in memory',
+      description: 'chunk size in bytes; each upload holds one chunk in memory',
     }),
   }),
   create: createPeertube,
@@ -166,10 +169,10 @@ function createPeertube(variables: Variables, tools: PlatformTools): VideoPlatfo
       requireSame(name, videoId, video.uuid)
       const { state } = video
       const known = statesById[state.id]
-      if (known === 'failed') return failedBecause(`peertube says: ${state.label ?? `state ${state.id}`}`)
+      if (known === 'failed') return failedBecause(`PeerTube reports: ${state.label ?? `state ${state.id}`}`)
       if (known === 'ready' && (await hasPendingRenditions(http, video, signal)))
         return { state: 'processing' }
-      if (known === 'ready' && hasNoPicture(video)) return failedBecause('the file has no video track')
+      if (known === 'ready' && hasNoPicture(video)) return failedBecause('The file has no video track.')
       return known ? { state: known } : unknownState(state.id)
     },
 
@@ -246,7 +249,10 @@ const statesById: Record<number, 'ready' | 'processing' | 'failed'> = {
 function checkLengths({ title, description }: VideoDraft): void {
   const length = (text: string) => [...text].length
   const refuse = (field: string, min: number, max: number) => {
-    throw new GatewayError('platform-rejected', `peertube takes a ${field} of ${min} to ${max} characters`)
+    throw new GatewayError(
+      'platform-rejected',
+      `PeerTube requires a ${field} of ${min} to ${max} characters.`,
+    )
   }
   if (length(title.trim()) < 3 || length(title.trim()) > 120) refuse('title', 3, 120)
   if (description && (length(description) < 3 || length(description) > 10_000))
@@ -267,5 +273,5 @@ function pathOf(videoId: string | null): string {
 }
 
 function notAvailableYet(what: string): GatewayError {
-  return new GatewayError('platform-protocol-error', `peertube does not tell ${what} yet`)
+  return new GatewayError('platform-protocol-error', `peertube has not provided ${what} yet`)
 }

@@ -94,10 +94,10 @@ export function resumableUpload(
     if (answer.status >= 400)
       throw new GatewayError(
         'platform-unauthorized',
-        `peertube answered ${answer.status}: the account cannot publish in the channel ${video.channelId}`,
+        `peertube returned ${answer.status}: the account cannot publish in the channel ${video.channelId}`,
       )
     if (answer.status !== 201)
-      throw new GatewayError('platform-protocol-error', 'peertube made no new upload session')
+      throw new GatewayError('platform-protocol-error', 'peertube did not create an upload session')
     return { uploadId: uploadIdOf(answer.headers.location), file: video.filename, title: video.name, size }
   }
 
@@ -148,7 +148,10 @@ export function resumableUpload(
         if (answer.status !== 200) {
           // Nothing more comes of this session, though after 500 it says that it is at work.
           await cancel(session, signal)
-          throw new GatewayError('platform-rejected', 'peertube could not make a video of the file')
+          throw new GatewayError(
+            'platform-rejected',
+            'PeerTube could not process the file. Check the file and upload another.',
+          )
         }
         video = parseJson('peertube', Uploaded, answer.body).video.uuid
         return end
@@ -156,10 +159,16 @@ export function resumableUpload(
     }).catch((error) => {
       if (!(error instanceof VideoMissingError)) throw error
       // As after a restart. Nothing is wrong with the file.
-      throw new GatewayError('platform-unavailable', 'peertube lost what was uploaded so far')
+      throw new GatewayError(
+        'platform-unavailable',
+        'PeerTube lost the upload session. Upload again from the first byte.',
+      )
     })
     if (video === undefined)
-      throw new GatewayError('platform-protocol-error', 'peertube took the upload and named no video')
+      throw new GatewayError(
+        'platform-protocol-error',
+        'peertube accepted the upload but returned no video id',
+      )
     return video
   }
 
@@ -179,7 +188,7 @@ export function resumableUpload(
     if (answer.status === 423) return 'locked'
     if (answer.status === 503) {
       if (isProcessing(answer)) return 'busy'
-      throw new GatewayError('platform-unavailable', 'peertube answered 503')
+      throw new GatewayError('platform-unavailable', 'peertube returned 503')
     }
     if (answer.status === 200) return { video: parseJson('peertube', Uploaded, answer.body).video.uuid }
     const video = await findBySource(session, signal)
@@ -245,15 +254,16 @@ export function resumableUpload(
 /** PeerTube names its own limits by a code. A 413 without one is of the proxy in front, and about a single chunk. */
 function tooLarge({ body }: PlatformResponse): GatewayError {
   const limits: Record<string, string> = {
-    quota_reached: 'the video quota of the peertube account is used up: free space, or have the quota raised',
-    max_file_size_reached: 'the file is larger than the peertube instance accepts',
+    quota_reached:
+      'The video quota of the PeerTube account is used up. Tell the operator: free space or raise the quota.',
+    max_file_size_reached: 'The file is larger than the PeerTube instance accepts.',
   }
   const limit = limits[codeOf(body)]
   return limit
     ? new GatewayError('platform-rejected', limit)
     : new GatewayError(
         'platform-rejected',
-        'a proxy in front of peertube rejected a chunk as too large: its body limit must exceed PEERTUBE_CHUNK_SIZE',
+        'A proxy in front of PeerTube rejected a chunk as too large. Its body limit must exceed PEERTUBE_CHUNK_SIZE.',
       )
 }
 
@@ -277,7 +287,7 @@ function uploadIdOf(location: PlatformResponse['headers'][string]): string {
     typeof location === 'string' && URL.canParse(location, base) ? new URL(location, base) : undefined
   const id = url?.searchParams.get('upload_id')
   if (!fits(UploadId, id))
-    throw new GatewayError('platform-protocol-error', 'peertube gave no upload session')
+    throw new GatewayError('platform-protocol-error', 'peertube returned no upload session')
   return id
 }
 
@@ -287,7 +297,7 @@ function offsetOf({ headers }: PlatformResponse): number {
   if (range === undefined) return 0
   const last = /^bytes=0-(-?\d+)$/.exec(String(range))?.[1]
   if (last === undefined)
-    throw new GatewayError('platform-protocol-error', 'peertube gave a range that makes no sense')
+    throw new GatewayError('platform-protocol-error', 'peertube returned an invalid Range header')
   return Number(last) + 1
 }
 
@@ -299,5 +309,5 @@ function isProcessing({ headers }: PlatformResponse): boolean {
 
 /** PeerTube asks for 300 s here, but reading a complete file mostly takes it a moment. */
 export function uploadBusy(): GatewayError {
-  return new GatewayError('platform-unavailable', 'peertube is still at work on the upload')
+  return new GatewayError('platform-unavailable', 'peertube is still processing the upload')
 }

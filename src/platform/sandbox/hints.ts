@@ -22,7 +22,7 @@ export function sandboxHints(secret: string | undefined): HintReader {
     async read(notification) {
       const header = signatureHeader(notification, 'sandbox-signature')
       const [time = '', signature, ...others] = header.split(';')
-      if (signature === undefined || others.length > 0) throw rejected('its signature has another form')
+      if (signature === undefined || others.length > 0) throw rejected('its signature has an unknown form')
       verifyHmac([signature], secrets, [`${time}\n`, notification.body], 'base64url')
       requireRecent(Date.parse(time))
       const event = readJsonBody(notification)

@@ -27,24 +27,24 @@ export const sandbox = {
   variables: Type.Object({
     SANDBOX_BASE_URL: Type.String({
       format: 'url',
-      description: 'where the sandbox platform listens',
+      description: 'URL of the sandbox platform',
       missing:
         'set it to the address of a running sandbox, or leave PLATFORM unset outside production: the gateway then starts one itself',
     }),
-    SANDBOX_CLIENT_ID: Type.String({ default: 'sandbox', description: 'its OAuth2 client' }),
+    SANDBOX_CLIENT_ID: Type.String({ default: 'sandbox', description: 'OAuth2 client id on the sandbox' }),
     SANDBOX_CLIENT_SECRET: Type.String({
       default: 'sandbox-secret',
-      description: 'and that client’s secret',
+      description: 'secret of the OAuth2 client',
     }),
     SANDBOX_WEBHOOK_SECRET: Type.Optional(
       Type.String({
         description:
-          'secret of its webhooks to `/v1/platforms/sandbox/webhook`; several, comma-separated. No webhooks are accepted if not set',
+          'secret of the sandbox’s webhooks to `/v1/platforms/sandbox/webhook`; several, comma-separated. Without it the gateway accepts no webhooks',
       }),
     ),
     SANDBOX_LENGTH_REQUIRED: Type.Union([Type.Literal('true'), Type.Literal('false')], {
       default: 'false',
-      description: '`true`: uploads need their length, as with Mux, PeerTube and Cloudflare Stream',
+      description: '`true`: uploads require their length, as on Mux, PeerTube and Cloudflare Stream',
     }),
   }),
   create: createSandbox,
@@ -105,7 +105,7 @@ function createSandbox(variables: Variables, tools: PlatformTools): VideoPlatfor
     const clip = await http.json(Ingest, { operation: 'upload', method: 'GET', url: pathOf(videoId), signal })
     requireSame(name, videoId, clip.clip_id)
     if (clip.state === 'receiving')
-      throw new BusyError('platform-unavailable', 'An earlier upload is not over yet.')
+      throw new BusyError('platform-unavailable', 'An earlier upload is still in progress.')
     return clip
   }
 

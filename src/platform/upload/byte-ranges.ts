@@ -37,12 +37,12 @@ export async function uploadByteRanges(
     if (answer.status === 404 || answer.status === 410)
       throw new GatewayError(
         'platform-unavailable',
-        `${name} lost what was uploaded so far. Upload again from the first byte.`,
+        `${name} lost the upload session. Upload again from the first byte.`,
       )
     if (answer.status !== 308) return endOf(total)
     const offset = offsetOf(name, answer)
     if (offset !== total) return offset
-    throw new GatewayError('platform-unavailable', `${name} has every byte, but does not complete the upload`)
+    throw new GatewayError('platform-unavailable', `${name} has every byte but does not complete the upload`)
   }
 
   /** @throws GatewayError when there are bytes to come, and the session is complete */
@@ -66,6 +66,6 @@ function offsetOf(name: string, { headers }: PlatformResponse): number {
   if (headers.range === undefined) return 0
   const last = /^bytes=0-(\d+)$/.exec(String(headers.range))?.[1]
   if (last === undefined)
-    throw new GatewayError('platform-protocol-error', `${name} returned an invalid Range`)
+    throw new GatewayError('platform-protocol-error', `${name} returned an invalid Range header`)
   return Number(last) + 1
 }

@@ -102,7 +102,7 @@ function cut({ stream, size }: Content, chunkSize: number): Cutter {
       }
       const end = start + filled
       if (size !== null && (ended ? end !== size : end + piece.length > size))
-        throw new GatewayError('incomplete-upload', `the file does not have the announced ${size} bytes`)
+        throw new GatewayError('incomplete-upload', `The file does not have the announced ${size} bytes.`)
       chunk = { bytes: bytes.subarray(0, filled), start, end, last: ended }
       return filled > 0 ? chunk : undefined
     },
@@ -121,7 +121,7 @@ function sendChunk(chunk: Chunk, upload: ChunkedUpload): Promise<number> {
     }
     const reached = checkOffset(chunk, await upload.send(chunk))
     if (reached > chunk.start) return reached
-    throw new GatewayError('platform-unavailable', 'the platform took nothing of what was sent')
+    throw new GatewayError('platform-unavailable', 'the platform accepted none of the data sent')
   })
 }
 
@@ -154,7 +154,7 @@ export async function repeat<T>(
 
 function checkOffset(chunk: Chunk, offset: number): number {
   if (offset >= chunk.start && offset <= chunk.end) return offset
-  throw new GatewayError('platform-protocol-error', 'the platform stands at an offset that cannot be')
+  throw new GatewayError('platform-protocol-error', 'the platform reported an impossible offset')
 }
 
 /** Doubles from the second attempt on, with jitter between a half and the whole; never less than was asked for. */

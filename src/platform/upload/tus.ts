@@ -45,7 +45,10 @@ export async function createTusUpload(http: PlatformHttp, creation: TusCreation)
     signal,
   })
   if (answer.status === 201) return answer.headers
-  throw new GatewayError('platform-protocol-error', `a tus server answered ${answer.status} for a new upload`)
+  throw new GatewayError(
+    'platform-protocol-error',
+    `the tus server returned ${answer.status} for a new upload`,
+  )
 }
 
 /**
@@ -59,7 +62,7 @@ export async function uploadByTus(
   options: Omit<ChunkedUpload, 'send' | 'currentOffset'>,
 ): Promise<void> {
   if (typeof location !== 'string' || location === '')
-    throw new GatewayError('platform-protocol-error', 'a tus server gave no Location for a new upload')
+    throw new GatewayError('platform-protocol-error', 'the tus server returned no Location for a new upload')
   const { signal } = options
   const call = { operation: 'upload', url: http.uploadUrl(location), authorized: false, signal } as const
 
@@ -95,7 +98,7 @@ export async function uploadByTus(
     // It expired or was removed over there. Nothing is wrong with the file.
     throw new GatewayError(
       'platform-unavailable',
-      'The platform lost what was uploaded so far. Upload again from the first byte.',
+      'The platform lost the upload session. Upload again from the first byte.',
     )
   })
 }
@@ -115,5 +118,5 @@ function encodeMetadata(metadata: Record<string, string>): string {
 function offsetOf(headers: Headers): number {
   const offset = headers['upload-offset']
   if (typeof offset === 'string' && /^\d+$/.test(offset)) return Number(offset)
-  throw new GatewayError('platform-protocol-error', 'a tus server did not say at which offset it stands')
+  throw new GatewayError('platform-protocol-error', 'the tus server returned no valid Upload-Offset')
 }

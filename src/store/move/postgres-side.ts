@@ -24,11 +24,11 @@ export async function openPostgresSource(url: string): Promise<Side> {
     if (version === undefined) throw new Error(`the schema ${connection.schema} has no videos of a gateway`)
     if (version > schemaVersion)
       throw new Error(
-        `it has version ${version}, this release knows up to ${schemaVersion}: use a newer release`,
+        `it has schema version ${version}, this release supports up to ${schemaVersion}: use a newer release`,
       )
     if (version < schemaVersion)
       throw new Error(
-        `it has version ${version} of an earlier release, this one needs ${schemaVersion}: start this release of the gateway on it once and stop it`,
+        `it has schema version ${version} of an earlier release, this one requires ${schemaVersion}: start this release of the gateway on it once and stop it`,
       )
     // The snapshot is taken after the lock: nothing that is written before the lock is missed.
     await client.query('BEGIN ISOLATION LEVEL REPEATABLE READ')

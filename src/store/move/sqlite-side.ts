@@ -18,11 +18,11 @@ export async function openSqliteSource(url: string): Promise<Side> {
     if (!hasTable(db, 'videos')) throw new Error('it is not a database of the gateway')
     if (version > schemaVersion)
       throw new Error(
-        `it has version ${version}, this release knows up to ${schemaVersion}: use a newer release`,
+        `it has schema version ${version}, this release supports up to ${schemaVersion}: use a newer release`,
       )
     if (version < schemaVersion)
       throw new Error(
-        `it has version ${version} of an earlier release, this one needs ${schemaVersion}: start this release of the gateway on it once and stop it`,
+        `it has schema version ${version} of an earlier release, this one requires ${schemaVersion}: start this release of the gateway on it once and stop it`,
       )
     db.exec('BEGIN IMMEDIATE')
   } catch (error) {

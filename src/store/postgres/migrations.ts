@@ -148,7 +148,9 @@ async function versionOf(client: Client, schema: string): Promise<number> {
   const { rows: versions } = await client.query(`SELECT version FROM "${schema}".schema_version`)
   const version = versions[0]?.version as number
   if (version > migrations.length)
-    throw new Error(`the database has version ${version}, this gateway knows up to ${migrations.length}`)
+    throw new Error(
+      `the database has schema version ${version}, this gateway supports up to ${migrations.length}: run a newer gateway or restore a backup`,
+    )
   return version
 }
 

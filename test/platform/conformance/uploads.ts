@@ -64,7 +64,10 @@ export function uploadTests(t: Test, start: StartDouble): void {
       }
       const video = publication()
       await video.provision()
-      const reason = new GatewayError('incomplete-upload', 'the body was cut short')
+      const reason = new GatewayError(
+        'incomplete-upload',
+        'The connection ended before the whole body arrived. Upload again.',
+      )
       const content = { ...stuckContent(MiB, 400_000), size: null, maxSize: MiB + 2 }
       const uploading = video.upload(content)
       setTimeout(() => content.stream.destroy(reason), 200)
@@ -195,7 +198,10 @@ export function uploadTests(t: Test, start: StartDouble): void {
     await video.provision()
     const content = stuckContent(MiB, 400_000)
     const uploading = video.upload(content)
-    const reason = new GatewayError('incomplete-upload', 'the body was cut short')
+    const reason = new GatewayError(
+      'incomplete-upload',
+      'The connection ended before the whole body arrived. Upload again.',
+    )
     setTimeout(() => content.stream.destroy(reason), 200)
     await t.rejects(uploading, reason)
     await delay(50)

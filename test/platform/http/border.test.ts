@@ -64,7 +64,7 @@ t.test('values and the schemas that they fit', async (t) => {
 t.test('an id that is a segment of a path', async (t) => {
   t.equal(pathSegment('acme', 'a-1'), 'a-1')
   t.throws(() => pathSegment('acme', '..'), { code: 'platform-protocol-error' })
-  t.throws(() => pathSegment('acme', null), { message: /^acme does not know the video/ })
+  t.throws(() => pathSegment('acme', null), { message: /^acme does not have this video/ })
 })
 
 t.test('a response about another video', async (t) => {
@@ -75,7 +75,7 @@ t.test('a response about another video', async (t) => {
 
 t.test('the message of a failure is cut, and holds nothing that a database rejects', async (t) => {
   const camera = '\u{1F3AC}'
-  const none = 'the platform gave no reason'
+  const none = 'The platform reported no reason.'
   const table: [string | null | undefined, string][] = [
     ['no moov atom', 'no moov atom'],
     [null, none],

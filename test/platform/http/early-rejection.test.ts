@@ -62,7 +62,7 @@ for (const [how, close] of Object.entries(closes)) {
           const { http } = await setUp(t, { tools: { retries: 0, timeouts } })
           peer.next = { afterBytes, response: `HTTP/1.1 413 Too Large\r\n${rest}`, close }
           const sending = http.send({ ...put(body()), url: peer.url })
-          const rejected = { code: 'platform-rejected', message: 'acme answered 413' }
+          const rejected = { code: 'platform-rejected', message: 'acme returned 413' }
           await t.rejects(sending, rejected, `${what}, response ${framing}, after ${afterBytes} bytes`)
           await http.close()
         }
@@ -77,7 +77,7 @@ t.test('every status is told as itself, or accepted by its headers', { buffered:
     ['400 Bad Request', { code: 'platform-rejected' }],
     ['401 Unauthorized', { code: 'platform-unauthorized' }],
     ['403 Forbidden', { code: 'platform-unauthorized' }],
-    ['404 Not Found', { message: /^acme does not know the video/ }],
+    ['404 Not Found', { message: /^acme does not have this video/ }],
     ['409 Conflict', { code: 'platform-rejected' }],
     ['422 Unprocessable', { code: 'platform-rejected' }],
     ['429 Too Many Requests\r\nretry-after: 7', { code: 'platform-throttled', retryAfter: 7 }],

@@ -176,7 +176,9 @@ t.test('answers that make no sense', async (t) => {
     t.equal(error.code, 'platform-protocol-error', body)
   }
   fail({ status: 200, body: { video: { id: ['secret'] } } })
-  await t.rejects(http.json(schema, get), { message: 'acme answered JSON that does not fit at /video/id' })
+  await t.rejects(http.json(schema, get), {
+    message: 'acme returned JSON that does not match the schema at /video/id',
+  })
   fail({ status: 200, body: 'x'.repeat(5 * 2 ** 20) })
   await t.rejects(http.send(get), { code: 'platform-protocol-error' }, 'larger than any answer')
 })

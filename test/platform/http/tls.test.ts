@@ -24,7 +24,7 @@ const uploads: Record<string, (size: number) => PlatformRequest> = {
   'a stream of unknown length': (size) => ({ ...put, body: paced(size) }),
   'a chunk': (size) => ({ ...put, body: Buffer.alloc(size) }),
 }
-const rejected = { code: 'platform-rejected', message: 'acme answered 413' }
+const rejected = { code: 'platform-rejected', message: 'acme returned 413' }
 
 t.test('a platform that speaks HTTP/2 only', { skip: openssl }, async (t) => {
   const server = createSecureServer({ ...certificate, allowHTTP1: false })

@@ -161,7 +161,7 @@ for (const [start, status] of Object.entries(brokenFiles)) {
     const broken = Buffer.concat([Buffer.from(start), randomBytes(100_000)])
     t.match(await failure(video.upload(contentOf(broken))), {
       code: 'platform-rejected',
-      message: 'peertube could not make a video of the file',
+      message: 'PeerTube could not process the file. Check the file and upload another.',
     })
     t.equal(double.calls('upload'), 2, 'the last chunk is sent once')
     t.equal(double.leftovers(), 0)
@@ -221,7 +221,7 @@ scenario(
 /** What an instance, or a proxy in front of it, says when a session is opened or a chunk is sent. */
 const refusals = [
   { status: 413, code: 'quota_reached', message: /quota of the peertube account/ },
-  { status: 413, code: 'max_file_size_reached', message: /larger than the peertube instance accepts/ },
+  { status: 413, code: 'max_file_size_reached', message: /larger than the PeerTube instance accepts/ },
   { status: 413, code: 'something_new', message: /proxy in front of peertube.*PEERTUBE_CHUNK_SIZE/ },
   { status: 413, body: '<html>413 Request Entity Too Large</html>', message: /proxy in front of peertube/ },
   { status: 413, body: '', message: /proxy in front of peertube/ },
