@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import t, { type Test } from 'tap'
 import { startSandbox } from '../../sandbox/server.ts'
+import { type Engine, engines } from '../support/engines.ts'
 import { fakeMp4, form, startGateway, temporaryDirectory } from '../support/gateway.ts'
 import { clipsOf, mismatches, noMismatches, settled } from '../support/settled.ts'
 import { yieldingStore } from '../support/yielding-store.ts'
@@ -10,93 +11,106 @@ import { yieldingStore } from '../support/yielding-store.ts'
 t.jobs = 2
 const count = 20
 
-async function setUp(t: Test) {
+async function setUp(t: Test, engine: Engine) {
   const sandbox = await startSandbox({ knobs: { discard: true, processing_delay_ms: 5 } })
   t.teardown(() => sandbox.close())
-  const file = `${await temporaryDirectory(t)}/gateway.db`
+  const database = await engine.create(t)
   const start = () =>
     startGateway(t, {
       sandbox,
       tools: { settles: [50, 100] },
-      env: { DATABASE_URL: `sqlite:${file}` },
+      env: { DATABASE_URL: database.url },
       wrapStore: yieldingStore,
     })
-  return { sandbox, file, gateways: [await start(), await start()] as const }
+  return { sandbox, database, gateways: [await start(), await start()] as const }
 }
 
-for (const same of [true, false]) {
-  t.test(`uploaded and deleted at once, by ${same ? 'one gateway' : 'two'}`, async (t) => {
-    const { sandbox, file, gateways } = await setUp(t)
-    const [one, two] = same ? [gateways[0], gateways[0]] : gateways
+for (const engine of engines) {
+  for (const same of [true, false]) {
+    t.test(
+      `uploaded and deleted at once, by ${same ? 'one gateway' : 'two'}, over ${engine.name}`,
+      { skip: engine.skip },
+      async (t) => {
+        const { sandbox, database, gateways } = await setUp(t, engine)
+        const [one, two] = same ? [gateways[0], gateways[0]] : gateways
+        await Promise.all(
+          Array.from({ length: count }, async () => {
+            const { id } = await one.create()
+            const [put, deletion] = await Promise.all([
+              one.put(id, fakeMp4(2_000)),
+              sleep(Math.random() * 40).then(() => two.call('DELETE', `/v1/videos/${id}`)),
+            ])
+            t.equal(deletion.status, 204)
+            if (put.status !== 204) t.match(put, { status: 410, body: { code: 'video-deleted' } })
+          }),
+        )
+        const rows = await settled(database)
+        t.ok(rows.every(({ stage }) => stage === 'deleted'))
+        t.strictSame(await clipsOf(sandbox), [], 'nothing is left on the platform')
+        t.equal(one.app.gateway.uploads.size + one.app.gateway.works.size, 0)
+      },
+    )
+  }
+
+  t.test(`two uploads at once: one is taken, over ${engine.name}`, { skip: engine.skip }, async (t) => {
+    const { sandbox, database, gateways } = await setUp(t, engine)
+    const taken = new Map<string, number>()
     await Promise.all(
       Array.from({ length: count }, async () => {
-        const { id } = await one.create()
-        const [put, deletion] = await Promise.all([
-          one.put(id, fakeMp4(2_000)),
-          sleep(Math.random() * 40).then(() => two.call('DELETE', `/v1/videos/${id}`)),
-        ])
-        t.equal(deletion.status, 204)
-        if (put.status !== 204) t.match(put, { status: 410, body: { code: 'video-deleted' } })
+        const { id } = await gateways[0].create()
+        const sizes = [2_000, 3_000]
+        const answers = await Promise.all(
+          sizes.map(async (size, index) => {
+            await sleep(Math.random() * 20)
+            return gateways[index]!.put(id, fakeMp4(size))
+          }),
+        )
+        t.strictSame(answers.map(({ status }) => status).sort(), [204, 409])
+        taken.set(id, sizes[answers[0]!.status === 204 ? 0 : 1]!)
       }),
     )
-    const rows = await settled(file)
-    t.ok(rows.every(({ stage }) => stage === 'deleted'))
-    t.strictSame(await clipsOf(sandbox), [], 'nothing is left on the platform')
-    t.equal(one.app.gateway.uploads.size + one.app.gateway.works.size, 0)
+    const rows = await settled(database)
+    for (const { id, stage, bytesReceived } of rows)
+      t.match({ stage, bytesReceived }, { stage: 'ready', bytesReceived: taken.get(id) })
+    t.strictSame(mismatches(rows, await clipsOf(sandbox)), noMismatches)
   })
-}
 
-t.test('two uploads at once: one is taken', async (t) => {
-  const { sandbox, file, gateways } = await setUp(t)
-  const taken = new Map<string, number>()
-  await Promise.all(
-    Array.from({ length: count }, async () => {
-      const { id } = await gateways[0].create()
-      const sizes = [2_000, 3_000]
-      const answers = await Promise.all(
-        sizes.map(async (size, index) => {
+  t.test(
+    `one creation with content, sent to both: one video, and both callers hear of it, over ${engine.name}`,
+    { skip: engine.skip },
+    async (t) => {
+      const { sandbox, database, gateways } = await setUp(t, engine)
+      const codes = new Set<string>()
+      const persist = async (gateway: (typeof gateways)[number], key: string) => {
+        for (let attempt = 0; attempt < 100; attempt++) {
+          const body = form({ title: key }, fakeMp4(2_000))
+          const answer = await gateway.call('POST', '/v1/videos', {
+            body,
+            headers: { 'idempotency-key': key },
+          })
+          if (answer.status === 201) return answer.body.id
+          codes.add(answer.body.code)
           await sleep(Math.random() * 20)
-          return gateways[index]!.put(id, fakeMp4(size))
+        }
+      }
+      // Some uploads fail, so that what they made is taken back.
+      sandbox.knobs.faults.push({ operation: 'ingest', times: 15, status: 400 })
+      await Promise.all(
+        Array.from({ length: count }, async (_, index) => {
+          const ids = await Promise.all(
+            gateways.map((gateway) => sleep(Math.random() * 60).then(() => persist(gateway, `key-${index}`))),
+          )
+          t.ok(ids[0])
+          t.equal(ids[0], ids[1])
         }),
       )
-      t.strictSame(answers.map(({ status }) => status).sort(), [204, 409])
-      taken.set(id, sizes[answers[0]!.status === 204 ? 0 : 1]!)
-    }),
+      t.strictSame([...codes].sort(), ['idempotency-key-in-progress', 'platform-rejected'])
+      const rows = (await settled(database)).filter(({ stage }) => stage !== 'deleted')
+      t.equal(rows.length, count)
+      t.strictSame(mismatches(rows, await clipsOf(sandbox)), noMismatches)
+    },
   )
-  const rows = await settled(file)
-  for (const { id, stage, bytesReceived } of rows)
-    t.match({ stage, bytesReceived }, { stage: 'ready', bytesReceived: taken.get(id) })
-  t.strictSame(mismatches(rows, await clipsOf(sandbox)), noMismatches)
-})
-
-t.test('one creation with content, sent to both: one video, and both callers hear of it', async (t) => {
-  const { sandbox, file, gateways } = await setUp(t)
-  const codes = new Set<string>()
-  const persist = async (gateway: (typeof gateways)[number], key: string) => {
-    for (let attempt = 0; attempt < 100; attempt++) {
-      const body = form({ title: key }, fakeMp4(2_000))
-      const answer = await gateway.call('POST', '/v1/videos', { body, headers: { 'idempotency-key': key } })
-      if (answer.status === 201) return answer.body.id
-      codes.add(answer.body.code)
-      await sleep(Math.random() * 20)
-    }
-  }
-  // Some uploads fail, so that what they made is taken back.
-  sandbox.knobs.faults.push({ operation: 'ingest', times: 15, status: 400 })
-  await Promise.all(
-    Array.from({ length: count }, async (_, index) => {
-      const ids = await Promise.all(
-        gateways.map((gateway) => sleep(Math.random() * 60).then(() => persist(gateway, `key-${index}`))),
-      )
-      t.ok(ids[0])
-      t.equal(ids[0], ids[1])
-    }),
-  )
-  t.strictSame([...codes].sort(), ['idempotency-key-in-progress', 'platform-rejected'])
-  const rows = (await settled(file)).filter(({ stage }) => stage !== 'deleted')
-  t.equal(rows.length, count)
-  t.strictSame(mismatches(rows, await clipsOf(sandbox)), noMismatches)
-})
+}
 
 /** A gateway whose store lets one kind of call wait, before its effect or after it, until it is let go. */
 async function slowGateway(t: Test, options: Parameters<typeof startGateway>[1] = {}) {

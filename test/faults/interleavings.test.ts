@@ -2,14 +2,8 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import t, { type Test } from 'tap'
 import type { FaultRule, Operation } from '../../sandbox/knobs.ts'
 import { startSandbox } from '../../sandbox/server.ts'
-import {
-  fakeMp4,
-  form,
-  startGateway,
-  type TestGateway,
-  type TestResponse,
-  temporaryDirectory,
-} from '../support/gateway.ts'
+import { type Engine, engines } from '../support/engines.ts'
+import { fakeMp4, form, startGateway, type TestGateway, type TestResponse } from '../support/gateway.ts'
 import { clipsOf, mismatches, noMismatches, settled } from '../support/settled.ts'
 import { type Failure, yieldingStore } from '../support/yielding-store.ts'
 
@@ -18,7 +12,7 @@ import { type Failure, yieldingStore } from '../support/yielding-store.ts'
  * answers are late, lost or wrong, and a store that is far away, and away at any call, before or after its effect. In
  * the end there is nothing on the platform that no row names, no row that names nothing, and no 204 for bytes that were not taken.
  */
-const rounds = Number(process.env.INTERLEAVINGS ?? 3)
+const rounds = Number(process.env.INTERLEAVINGS ?? 4)
 
 /** A generator that a seed repeats (mulberry32). */
 function randomOf(seed: number) {
@@ -53,12 +47,12 @@ const operations: Operation[] = ['create', 'list', 'get', 'ingest', 'media', 'po
 
 const html = { 'content-type': 'text/html' }
 
-async function setUp(t: Test, seed: number) {
+async function setUp(t: Test, engine: Engine, seed: number) {
   const random = randomOf(seed)
   const pick = <T>(choices: readonly T[]) => choices[Math.floor(random() * choices.length)] as T
   const sandbox = await startSandbox({ knobs: { discard: true, processing_delay_ms: 5 } })
   t.teardown(() => sandbox.close())
-  const file = `${await temporaryDirectory(t)}/gateway.db`
+  const database = await engine.create(t)
   const chaos = { on: true }
   const fails = () => (chaos.on && random() < 0.03 ? pick<Failure>(['before', 'after']) : undefined)
   const start = () =>
@@ -67,7 +61,7 @@ async function setUp(t: Test, seed: number) {
       sandbox,
       policy: structuredClone(policy),
       tools,
-      env: { ...env, DATABASE_URL: `sqlite:${file}` },
+      env: { ...env, DATABASE_URL: database.url },
     })
   const gateways = [await start(), await start()]
   const fault = (): FaultRule => ({
@@ -89,7 +83,7 @@ async function setUp(t: Test, seed: number) {
     if (chaos.on && sandbox.knobs.faults.length < 4) sandbox.knobs.faults.push(fault())
   }, 30)
   t.teardown(() => clearInterval(misfortune))
-  return { random, pick, sandbox, gateways, chaos, file }
+  return { random, pick, sandbox, gateways, chaos, database }
 }
 
 // Each seed has a platform and gateways of its own, and waits most of the time.
@@ -97,8 +91,10 @@ t.jobs = 3
 
 for (let round = 0; round < rounds; round++) {
   const seed = Number(process.env.SEED ?? Math.floor(Math.random() * 2 ** 31)) + round
-  t.test(`seed ${seed}`, { timeout: 120_000, buffered: true }, async (t) => {
-    const { random, pick, sandbox, gateways, chaos, file } = await setUp(t, seed)
+  const engine = engines[round % engines.length] as Engine
+  const options = { timeout: 120_000, buffered: true, skip: engine.skip }
+  t.test(`seed ${seed} over ${engine.name}`, options, async (t) => {
+    const { random, pick, sandbox, gateways, chaos, database } = await setUp(t, engine, seed)
     /** Bytes that were acknowledged, by video. */
     const taken = new Map<string, number>()
     const deleted = new Set<string>()
@@ -151,7 +147,7 @@ for (let round = 0; round < rounds; round++) {
     )
     chaos.on = false
     sandbox.knobs.faults = []
-    const rows = await settled(file)
+    const rows = await settled(database)
 
     const clips = await clipsOf(sandbox)
     t.strictSame(mismatches(rows, clips), noMismatches)

@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import t, { type Test } from 'tap'
 import { startSandbox } from '../../sandbox/server.ts'
+import { sqliteDatabase } from '../support/database.ts'
 import { fakeMp4, form, startGateway, type TestResponse, temporaryDirectory } from '../support/gateway.ts'
 import { clipsOf, mismatches, noMismatches, settled } from '../support/settled.ts'
 import { type Failure, yieldingStore } from '../support/yielding-store.ts'
@@ -119,7 +120,7 @@ for (const [name, live] of Object.entries(lives)) {
       set({ calls, failure, idle })
       const what = `${idle ? 'idle call' : 'call'} ${calls}, ${failure} its effect`
       const id = await live({ persist, gateway, key: { 'idempotency-key': `${++lives}` } })
-      const rows = await settled(file)
+      const rows = await settled(sqliteDatabase(file))
       const reached = !isSet()
       set(undefined)
       const clips = await clipsOf(sandbox)

@@ -1,28 +1,20 @@
-import { DatabaseSync } from 'node:sqlite'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Sandbox } from '../../sandbox/server.ts'
 import type { Video } from '../../src/publication/video.ts'
+import type { TestDatabase } from './database.ts'
 
-/** The rows of a database, once nothing is in the middle of something and nothing is to be looked for any more. */
-export async function settled(file: string): Promise<Video[]> {
-  const db = new DatabaseSync(file, { readOnly: true })
-  try {
-    for (const deadline = Date.now() + 60_000; ; await sleep(20)) {
-      const rows = db
-        .prepare('SELECT document FROM videos')
-        .all()
-        .map((row) => JSON.parse(row.document as string) as Video)
-      const moving = rows.filter(
-        ({ stage, undoAt }) =>
-          ['provisioning', 'uploading', 'processing', 'deleting'].includes(stage) ||
-          (undoAt !== null && undoAt < Date.now() && stage !== 'deleted'),
-      )
-      const expected = db.prepare('SELECT * FROM leftovers').all()
-      if (moving.length === 0 && expected.length === 0) return rows
-      if (Date.now() > deadline) throw new Error(`not settled: ${JSON.stringify({ moving, expected })}`)
-    }
-  } finally {
-    db.close()
+/** The rows of a database, once no row is in the middle of something and nothing is to be looked for. */
+export async function settled(database: TestDatabase): Promise<Video[]> {
+  for (const deadline = Date.now() + 60_000; ; await sleep(20)) {
+    const rows = await database.rows()
+    const moving = rows.filter(
+      ({ stage, undoAt }) =>
+        ['provisioning', 'uploading', 'processing', 'deleting'].includes(stage) ||
+        (undoAt !== null && undoAt < Date.now() && stage !== 'deleted'),
+    )
+    const expected = await database.leftovers()
+    if (moving.length === 0 && expected.length === 0) return rows
+    if (Date.now() > deadline) throw new Error(`not settled: ${JSON.stringify({ moving, expected })}`)
   }
 }
 
