@@ -24,6 +24,7 @@ export const problems = {
     title: 'The first request with this Idempotency-Key is under way',
   },
   'video-deleted': { status: 410, title: 'The video was deleted' },
+  'cursor-expired': { status: 410, title: 'The cursor is not of the events that are kept' },
   'length-required': { status: 411, title: 'The platform needs the length of the content beforehand' },
   'content-too-large': { status: 413, title: 'The content is too large' },
   'unsupported-media-type': { status: 415, title: 'The media type or the content is not supported' },
@@ -38,6 +39,7 @@ export const problems = {
   'issuer-unavailable': { status: 503, title: 'The issuer of the access token is unavailable' },
   'platform-unavailable': { status: 503, title: 'The video platform is out of reach' },
   'store-unavailable': { status: 503, title: 'The store is out of reach' },
+  'too-many-streams': { status: 503, title: 'This process has too many event streams' },
   'shutting-down': { status: 503, title: 'The gateway is shutting down' },
   'platform-timeout': { status: 504, title: 'The video platform did not answer in time' },
 } as const satisfies Record<string, { status: number; title: string }>
@@ -61,6 +63,10 @@ const advice: Partial<Record<ProblemCode, string>> = {
   'internal-error': 'The log of the gateway has the cause under the requestId.',
   'store-unavailable':
     'The gateway cannot use its database at the moment. Send the request again after the time in Retry-After. The gateway itself finishes or undoes what it may have begun.',
+  'cursor-expired':
+    'Events after this cursor were deleted, or it is of another database. List the videos to learn their state, then read events without a cursor.',
+  'too-many-streams':
+    'Connect again after the time in Retry-After: another process may have room. Or read the events as JSON pages.',
   'shutting-down':
     'This process ends and has not begun the request. Send it again after the time in Retry-After: another process responds.',
 }

@@ -18,11 +18,29 @@ export async function settled(file: string): Promise<Video[]> {
           (undoAt !== null && undoAt < Date.now() && stage !== 'deleted'),
       )
       const expected = db.prepare('SELECT * FROM leftovers').all()
-      if (moving.length === 0 && expected.length === 0) return rows
+      if (moving.length === 0 && expected.length === 0) {
+        expectEvents(db, rows)
+        return rows
+      }
       if (Date.now() > deadline) throw new Error(`not settled: ${JSON.stringify({ moving, expected })}`)
     }
   } finally {
     db.close()
+  }
+}
+
+/** Whatever was killed when: every change of stage has its event, and every event its change. */
+function expectEvents(db: DatabaseSync, rows: Video[]): void {
+  const select = db.prepare('SELECT type, video FROM video_events WHERE videoId = ? ORDER BY position')
+  for (const { id, stage, version } of rows) {
+    const events = select.all(id).map(({ type, video }) => ({ type, video: JSON.parse(video as string) }))
+    const [first, last] = [events[0], events.at(-1)]
+    const agrees =
+      stage === 'deleted'
+        ? !last || last.type === 'video.deleted'
+        : last?.video.stage === stage && last.video.version <= version
+    if (!agrees || (first && first.type !== 'video.created'))
+      throw new Error(`${id} is ${stage}, its events are ${events.map((event) => event.type)}`)
   }
 }
 
