@@ -16,6 +16,8 @@ import type { Adopt } from './config/reload.ts'
 import { version } from './config/version.ts'
 import { warningsOf } from './config/warnings.ts'
 import { GatewayError } from './errors.ts'
+import { createStreamPlaces, defaultStreamLimits, type StreamLimits } from './events/places.ts'
+import { createTail } from './events/tail.ts'
 import { checkBodies } from './http/bodies.ts'
 import { type ConnectionLimits, defaultLimits, keepWhileWaiting } from './http/connection-limits.ts'
 import { enforceBodyDeadline } from './http/connections.ts'
@@ -49,6 +51,7 @@ import type { VideoStore } from './publication/store.ts'
 import { startStrandedSweep, warnOfStrandedVideos } from './publication/stranded.ts'
 import { contentRoutes } from './routes/content.ts'
 import { registerDocs } from './routes/docs.ts'
+import { eventRoutes } from './routes/events.ts'
 import { hintRoutes } from './routes/hints.ts'
 import { registerHome } from './routes/home.ts'
 import { oauthRoutes } from './routes/oauth.ts'
@@ -91,6 +94,7 @@ export interface AppOptions {
   wrapStore?: (store: VideoStore) => VideoStore
   /** For tests that cannot wait. */
   connectionLimits?: Partial<ConnectionLimits>
+  streamLimits?: Partial<StreamLimits>
 }
 
 /** Builds the whole gateway, ready to listen. Everything is wired here, by plain arguments. */
@@ -144,6 +148,10 @@ export async function buildApp(config: Config, options: AppOptions = {}): Promis
     signal: abort.signal,
     changed: metrics.credentials,
   })
+  const tail = createTail(store, log)
+  const places = createStreamPlaces({ ...defaultStreamLimits, ...options.streamLimits })
+  /** Aborted to end the streams that are open now. */
+  let endStreams = new AbortController()
   const gateway: Gateway = {
     store,
     platforms: platforms.adapters,
@@ -155,7 +163,13 @@ export async function buildApp(config: Config, options: AppOptions = {}): Promis
     refreshes: createRefreshes(config.policy.pollConcurrency),
     troubles: new Map(),
     log,
-    observer: metrics,
+    observer: {
+      ...metrics,
+      stageChanged(change) {
+        metrics.stageChanged(change)
+        tail.wake()
+      },
+    },
     signal: abort.signal,
     cleanupSignal: endCleanup.signal,
     // What the poller does later is no part of the request that woke it.
@@ -204,7 +218,13 @@ export async function buildApp(config: Config, options: AppOptions = {}): Promis
   const routes = { gateway, present, requireScope }
   await server.register(videoRoutes, routes)
   await server.register(contentRoutes, routes)
-  await server.register(statusRoutes, routes)
+  await server.register(statusRoutes, { ...routes, tail, draining: drain.signal })
+  await server.register(eventRoutes, {
+    ...routes,
+    tail,
+    places,
+    streaming: () => AbortSignal.any([endStreams.signal, drain.signal]),
+  })
   await server.register(hintRoutes, { gateway })
   await server.register(oauthRoutes, { issuer, clients: config.oauthClients, publicUrl })
   await server.register(operationsRoutes, { metrics, notReady })
@@ -244,6 +264,7 @@ export async function buildApp(config: Config, options: AppOptions = {}): Promis
     external?.close()
     await platforms.close()
     storeWatch.stop()
+    await tail.stop()
     await store.close()
   })
 
@@ -266,9 +287,18 @@ export async function buildApp(config: Config, options: AppOptions = {}): Promis
     await server.close()
   }
 
+  /** Their readers connect again, with keys that are still valid. */
+  function restartStreams(): void {
+    endStreams.abort()
+    endStreams = new AbortController()
+  }
+
   // Who reads these lists finds in them what is configured now.
   const adopt: Adopt = {
-    apiKeys: ({ apiKeys }) => void config.apiKeys.splice(0, Number.POSITIVE_INFINITY, ...apiKeys),
+    apiKeys({ apiKeys }) {
+      config.apiKeys.splice(0, Number.POSITIVE_INFINITY, ...apiKeys)
+      restartStreams()
+    },
     oauthClients({ oauthClients }) {
       config.oauthClients.splice(0, Number.POSITIVE_INFINITY, ...oauthClients)
       refreshDocs()

@@ -24,6 +24,7 @@ export const problems = {
     title: 'The first request with this Idempotency-Key is still in progress',
   },
   'video-deleted': { status: 410, title: 'The video was deleted' },
+  'cursor-expired': { status: 410, title: 'The cursor has expired' },
   'length-required': { status: 411, title: 'The length of the content is required' },
   'content-too-large': { status: 413, title: 'The content is too large' },
   'unsupported-media-type': { status: 415, title: 'The media type or the content is not supported' },
@@ -41,6 +42,7 @@ export const problems = {
   'issuer-unavailable': { status: 503, title: 'The issuer of the access token is unavailable' },
   'platform-unavailable': { status: 503, title: 'The video platform is unavailable' },
   'store-unavailable': { status: 503, title: "The gateway's database is unavailable" },
+  'too-many-streams': { status: 503, title: 'This process has too many event streams' },
   'shutting-down': { status: 503, title: 'The gateway is shutting down' },
   'platform-timeout': { status: 504, title: 'The video platform did not respond in time' },
 } as const satisfies Record<string, { status: number; title: string }>
@@ -84,6 +86,10 @@ const advice: Record<ProblemCode, string> = {
   'platform-timeout': 'Retry later; retry a creation with the same Idempotency-Key.',
   'store-unavailable':
     'The gateway cannot use its database at the moment. Send the request again after the time in Retry-After. The gateway completes or undoes on its own what it may have begun.',
+  'cursor-expired':
+    'Events after this cursor were deleted, or it belongs to another database. List the videos to learn their state, then read events without a cursor.',
+  'too-many-streams':
+    'Connect again after the time in Retry-After: another process may have room. Or read the events as JSON pages.',
   'shutting-down':
     'This process is ending and has not begun the request. Send it again on a new connection after the time in Retry-After.',
 }

@@ -9,6 +9,8 @@ import type {
   GetThumbnailData,
   GetThumbnailResponse,
   GetVideoData,
+  ListEventsData,
+  ListEventsResponse,
   ListVideosData,
   ListVideosResponse,
   PutContentData,
@@ -97,6 +99,14 @@ export class VideoGateway {
   /** Newest first; `nextCursor` of a page is the `cursor` of the next. */
   async list(query: ListVideosData['query'] = {}, { signal }: CallOptions = {}): Promise<ListVideosResponse> {
     return this.#http.json<ListVideosData, ListVideosResponse>('GET', '/v1/videos', { query, signal })
+  }
+
+  /** What happened, oldest first; `nextCursor` of a page is the `after` of the next, now or later. */
+  async listEvents(
+    query: ListEventsData['query'] = {},
+    { signal }: CallOptions = {},
+  ): Promise<ListEventsResponse> {
+    return this.#http.json<ListEventsData, ListEventsResponse>('GET', '/v1/events', { query, signal })
   }
 
   /** Launch URL, size and duration, once the video is ready. */

@@ -76,8 +76,9 @@ export async function createTokenIssuer(options: TokenIssuerOptions): Promise<To
           clockTolerance,
         })
         .catch((error: unknown) => Promise.reject(invalidToken(error)))
-      const { client_id: name, scope } = verified.payload
-      return { kind: 'oauth-client', name, scopes: new Set(knownScopes(String(scope).split(' '))) }
+      const { client_id: name, scope, exp = 0 } = verified.payload
+      const scopes = new Set(knownScopes(String(scope).split(' ')))
+      return { kind: 'oauth-client', name, scopes, expiresAt: exp * 1000 }
     },
 
     jwks: () => ({ keys: keys.map((key) => key.publicJwk) }),

@@ -11,6 +11,8 @@ export interface Principal {
   /** Of an external principal: the issuer, and the claim that the name comes from. */
   origin?: string
   scopes: ReadonlySet<Scope>
+  /** Of an access token: when it expires, in ms since the epoch. */
+  expiresAt?: number
 }
 
 /**

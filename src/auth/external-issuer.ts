@@ -69,5 +69,6 @@ function principalOf(claims: jose.JWTPayload, rules: ClaimRules, issuer: string)
     name: claims[claim] as string,
     origin: `${new URL(issuer).href} ${claim}`,
     scopes: scopesOf(claims, rules),
+    expiresAt: (claims.exp ?? 0) * 1000,
   }
 }

@@ -12,6 +12,8 @@ export interface RequestDrain {
   /** From now on requests that change something are rejected, and every response closes its connection. */
   start(): void
   started(): boolean
+  /** Aborted by `start`. */
+  signal: AbortSignal
   /** Resolves when all requests that are in progress now have ended, after `ms` at the latest, or when `cut` fires. */
   wait(ms: number, cut?: AbortSignal): Promise<void>
   /** Fails the requests whose body is still being read. */
@@ -25,7 +27,7 @@ export interface RequestDrain {
 export function drainRequests(server: FastifyInstance): RequestDrain {
   const inProgress = new Set<Promise<unknown>>()
   const requests = new Set<FastifyRequest>()
-  let started = false
+  const started = new AbortController()
 
   function track(ended: Promise<unknown>): void {
     const entry = ended.then(remove, remove)
@@ -36,7 +38,7 @@ export function drainRequests(server: FastifyInstance): RequestDrain {
   }
 
   server.addHook('onRequest', (request, reply, done) => {
-    if (started && !safeMethods.includes(request.method))
+    if (started.signal.aborted && !safeMethods.includes(request.method))
       return done(new GatewayError('shutting-down', undefined, { retryAfter }))
     requests.add(request)
     track(
@@ -59,15 +61,14 @@ export function drainRequests(server: FastifyInstance): RequestDrain {
     }
   })
   server.addHook('onSend', (_request, reply, payload, done) => {
-    if (started) reply.header('connection', 'close')
+    if (started.signal.aborted) reply.header('connection', 'close')
     done(null, payload)
   })
 
   return {
-    start() {
-      started = true
-    },
-    started: () => started,
+    start: () => started.abort(),
+    started: () => started.signal.aborted,
+    signal: started.signal,
     async wait(ms, cut) {
       const timeout = new AbortController()
       const signal = cut ? AbortSignal.any([cut, timeout.signal]) : timeout.signal

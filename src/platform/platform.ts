@@ -48,10 +48,12 @@ export interface Call {
 
 /**
  * `awaiting-upload` also stands for content that the platform received only in part.
+ * `progress` of the processing is 0 to 1, where the platform tells.
  * `message` has at most 500 characters, none of them a control character.
  */
 export type ProcessingStatus =
-  | { state: 'awaiting-upload' | 'processing' | 'ready' }
+  | { state: 'awaiting-upload' | 'ready' }
+  | { state: 'processing'; progress?: number }
   | { state: 'failed'; message: string }
 
 /** Metadata with a URL that the platform may sign for a limited time. */

@@ -22,6 +22,8 @@ export const maxPollRetryAfterMs = 600_000
 /** What a check leaves for the next one. */
 interface Outcome {
   evidence?: Evidence
+  /** Of the processing; undefined where the platform said nothing. */
+  progress?: number | null | undefined
   /** Why the platform could not be asked, or did not do what it was asked for. */
   failure?: unknown
 }
@@ -74,7 +76,7 @@ async function runStage(gateway: Gateway, video: Video, hold: Hold): Promise<Out
 
 /** Asks for the state of a video in processing; collects its metadata before it turns `ready`. */
 async function checkProcessing(gateway: Gateway, video: Video, hold: Hold): Promise<Outcome> {
-  const { finding, metadata } = await examine(gateway, video, hold)
+  const { finding, metadata, progress } = await examine(gateway, video, hold)
   const now = gateway.store.now()
   const before = video.evidence ?? noEvidence(video.stageSince)
   const { evidence, verdict } = judge(finding, before, now, gateway.policy.patience)
@@ -87,11 +89,12 @@ async function checkProcessing(gateway: Gateway, video: Video, hold: Hold): Prom
     const changes = (now: number) => ({ error: verdict.error, checkedAt: now })
     await storeResult(gateway, () => advance(gateway, hold, 'processing-failed', changes))
   }
-  return { evidence, ...(finding.says === 'nothing' && { failure: finding.error }) }
+  return { evidence, progress, ...(finding.says === 'nothing' && { failure: finding.error }) }
 }
 
 interface Examination {
   finding: Finding
+  progress?: number | null | undefined
   /** There when the video is ready. */
   metadata?: { info: VideoInfo; thumbnail: Thumbnail }
 }
@@ -105,7 +108,8 @@ async function examine(gateway: Gateway, video: Video, hold: Hold): Promise<Exam
     const status = await platform.status(video.slot, call)
     if (status.state === 'failed') return { finding: { says: 'failed', message: status.message } }
     if (status.state === 'awaiting-upload') return { finding: { says: 'content-lost' } }
-    if (status.state === 'processing') return { finding: { says: 'processing' } }
+    if (status.state === 'processing')
+      return { finding: { says: 'processing' }, progress: status.progress ?? null }
     ready = true
     const { slot } = (await gateway.store.find(video.id)) ?? video
     const info = await platform.info(slot, call)
@@ -123,7 +127,11 @@ async function examine(gateway: Gateway, video: Video, hold: Hold): Promise<Exam
 }
 
 /** Plans the next check of a row that is still held. */
-async function reschedule(gateway: Gateway, video: Video, { evidence, failure }: Outcome): Promise<void> {
+async function reschedule(
+  gateway: Gateway,
+  video: Video,
+  { evidence, progress, failure }: Outcome,
+): Promise<void> {
   const retryAfter = failure instanceof GatewayError ? failure.retryAfter : undefined
   // While the circuit is open nobody was asked.
   const asked = !(failure instanceof CircuitOpenError)
@@ -140,7 +148,8 @@ async function reschedule(gateway: Gateway, video: Video, { evidence, failure }:
     wakeIn = hinted ? pause : undefined
     const nextCheckAt = current.stage === 'awaiting-upload' ? undoCheckAt(current, now) : now + pause
     const checkedAt = asked ? now : video.checkedAt
-    return { ...current, checks, checkedAt, nextCheckAt, evidence: evidence ?? current.evidence }
+    const news = { evidence: evidence ?? current.evidence, ...(progress !== undefined && { progress }) }
+    return { ...current, checks, checkedAt, nextCheckAt, ...news }
   })
   if (wakeIn !== undefined) gateway.wakePoller(video.platform, wakeIn)
 }

@@ -29,6 +29,8 @@ export interface Policy {
   /** How long a reader waits for that, and how long the platform is not asked again after it. */
   metadataWait: number
   recheck: RecheckPolicy
+  /** Age at which events are deleted. */
+  eventRetention: number
   /** How long the row of a deleted video is kept. */
   deletedRetention: number
 }

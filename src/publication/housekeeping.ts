@@ -11,7 +11,7 @@ const batchSize = 200
 const pauseMs = 20
 
 /**
- * Deletes old idempotency keys and the rows of videos that were deleted long ago, at startup and then every hour, in
+ * Deletes old idempotency keys, old events and the rows of videos that were deleted long ago, at startup and then every hour, in
  * small batches. Every process does: the store gives each row to one of them.
  * @returns a function that stops it
  */
@@ -24,6 +24,7 @@ export function startHousekeeping({ store, policy, log }: Gateway): () => void {
     running = true
     await expire('idempotency keys', () => store.expireKeys(keyLifetimeMs, batchSize))
     await expire('deleted videos', () => store.expireDeleted(policy.deletedRetention, batchSize))
+    await expire('events', () => store.expireEvents(policy.eventRetention, batchSize))
     running = false
   }
 

@@ -47,7 +47,7 @@ const details: Partial<Record<Stage, string>> = {
 
 /**
  * Applies a transition, purely: returns the changed video and leaves the given one alone.
- * What belonged to the old stage (next check, count of checks, evidence) is reset unless `changes` sets it.
+ * What belonged to the old stage (next check, count of checks, evidence, progress) is reset unless `changes` sets it.
  * @throws GatewayError when the table does not allow it
  */
 export function transition(
@@ -66,6 +66,7 @@ export function transition(
     nextCheckAt: null,
     checks: 0,
     evidence: null,
+    progress: null,
     ...changes,
     stage: to,
     stageSince: now,

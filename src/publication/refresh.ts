@@ -5,6 +5,7 @@ import { CircuitOpenError, type Thumbnail, type VideoInfo, VideoMissingError } f
 import { callFor } from './call.ts'
 import { type Gateway, platformOf, requireVideo } from './gateway.ts'
 import { type Hold, holding } from './hold.ts'
+import { shownMetadata } from './metadata.ts'
 import { createPlaces, type Places } from './places.ts'
 import { storeResult } from './store-retry.ts'
 import { reportFailure, reportSuccess } from './trouble.ts'
@@ -141,16 +142,6 @@ async function save(gateway: Gateway, video: Video, info: VideoInfo, thumbnail: 
   if (changed && after)
     gateway.log.info({ video: id, platform: after.platform }, 'metadata of a ready video changed')
   return changed ? 'changed' : 'unchanged'
-}
-
-/** What the API shows of the metadata. */
-export function shownMetadata({ info, thumbnail }: Video) {
-  const shown = <T extends { validUntil?: number }>(metadata: T | null) => {
-    if (!metadata) return null
-    const { validUntil: _, ...others } = metadata
-    return others
-  }
-  return { info: shown(info), thumbnail: shown(thumbnail) }
 }
 
 /** Keeps readers from asking again at once. That a video is missing is for the poller to find out. */

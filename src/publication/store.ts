@@ -1,4 +1,5 @@
 import { GatewayError } from '../errors.ts'
+import type { EventType, VideoEvent } from './events.ts'
 import type { Stage, Status, Video } from './video.ts'
 
 /**
@@ -44,6 +45,23 @@ export interface Connections {
   waiting: number
   /** Largest number of connections: `DATABASE_POOL`. */
   limit: number
+}
+
+/** Events in the order of their positions. */
+export interface EventQuery {
+  /** The position after which they begin; 0 is the beginning. */
+  after: number
+  /** The last position that may be returned, as `eventRange` gave it. */
+  upTo: number
+  video?: string | undefined
+  type?: EventType | undefined
+  limit: number
+}
+
+/** The positions of the events that the store has; both are 0 while there are none. */
+export interface EventRange {
+  first: number
+  last: number
 }
 
 /** The number of videos of one platform in one stage. */
@@ -132,6 +150,7 @@ export interface VideoStore {
 
   /**
    * Compare-and-set: reads the row, applies `change` and writes the result, again if somebody else was faster.
+   * The event that the change means to the back office (`events.ts`) is written with it, in the same transaction.
    * `change` must be pure; what it throws passes through and nothing is written, nor when it returns its argument. Its
    * `now` is the time by the store's clock, in ms since the epoch.
    * @returns the video as stored, or undefined when there is no such row
@@ -140,7 +159,7 @@ export interface VideoStore {
 
   /**
    * As `update`, without waiting for the disk: loss of power may undo it, a crash of the process does not.
-   * For what only says when to look again. A flush to disk takes milliseconds, and every look makes a plan.
+   * A change that means an event waits for the disk all the same. For what only says when to look again. A flush to disk takes milliseconds, and every look makes a plan.
    */
   plan(id: string, change: Change): Promise<Video | undefined>
 
@@ -176,6 +195,20 @@ export interface VideoStore {
    * @returns the number of deleted rows
    */
   expireDeleted(age: number, limit: number): Promise<number>
+
+  /**
+   * Returns which events there are. Every event of a change that was made before the call is among them, and none is ever
+   * added at or before `last`: whoever has read up to there misses nothing by going on after it.
+   */
+  eventRange(): Promise<EventRange>
+  /** The cost depends on the limit, not on the number of events. */
+  events(query: EventQuery): Promise<VideoEvent[]>
+  /**
+   * Deletes up to `limit` events that are more than `age` ms old, the oldest first, except the last one of all: it keeps
+   * the positions growing. Does not wait for the disk, as `plan`.
+   * @returns the number of deleted events
+   */
+  expireEvents(age: number, limit: number): Promise<number>
 
   /** The connections of now; undefined for a store that needs none. */
   connections(): Connections | undefined

@@ -53,6 +53,8 @@ export interface Video {
    * video, and once the caller can be told that the content has arrived.
    */
   undoAt: number | null
+  /** Of the processing, 0 to 1; null where the platform does not tell, missing in rows that are older than this field. */
+  progress?: number | null
   info: VideoInfo | null
   thumbnail: Thumbnail | null
   /**
@@ -102,6 +104,7 @@ export function newVideo(input: VideoInput, platform: string, claim: number, now
     mayArrive: null,
     epoch: firstEpoch,
     undoAt: null,
+    progress: null,
     info: null,
     thumbnail: null,
     fetchedAt: null,

@@ -7,7 +7,7 @@ import { shareFiles } from '../http/shared-responses.ts'
 import { foldErrors } from './docs-page/fold-errors.ts'
 import { type Document, documentOptions } from './document.ts'
 import { type DocumentView, viewOf } from './document-view.ts'
-import { ProblemDocument, VideoResource } from './schemas.ts'
+import { ProblemDocument, VideoEvent, VideoResource } from './schemas.ts'
 
 const file = (name: string) => readFileSync(new URL(`docs-page/${name}`, import.meta.url), 'utf8')
 
@@ -18,6 +18,7 @@ const file = (name: string) => readFileSync(new URL(`docs-page/${name}`, import.
  */
 export async function registerDocs(app: FastifyInstance, view: DocumentView): Promise<() => void> {
   app.addSchema(VideoResource)
+  app.addSchema(VideoEvent)
   app.addSchema(ProblemDocument)
   await app.register(swagger, documentOptions)
 

@@ -1,11 +1,13 @@
+import type { ShownVideo } from '../publication/events.ts'
 import type { Gateway } from '../publication/gateway.ts'
+import { shownMetadata } from '../publication/metadata.ts'
 import { statusOf, type Video } from '../publication/video.ts'
 
 /** How videos look from outside. */
 export interface Presenter {
   /** Where the video is: a path, below that of the public URL (RFC 9110 §10.2.2 takes either). */
   path(id: string): string
-  video(video: Video): object
+  video(video: ShownVideo): object
   status(video: Video): object
 }
 
@@ -13,7 +15,7 @@ export interface Presenter {
 export function createPresenter(gateway: Gateway, publicUrl: () => string): Presenter {
   const url = (id: string) => `${publicUrl()}/v1/videos/${id}`
 
-  function common(video: Video) {
+  function common(video: ShownVideo) {
     // The row knows what the last renewal of the lease wrote, and so much is known of an upload in another process. The
     // upload itself, if it runs here, knows better.
     const live = video.stage === 'uploading' ? gateway.uploads.get(video.id)?.content.received() : undefined
@@ -21,6 +23,7 @@ export function createPresenter(gateway: Gateway, publicUrl: () => string): Pres
       id: video.id,
       status: statusOf(video.stage),
       stage: video.stage,
+      progress: video.progress ?? null,
       error: video.error,
       upload: {
         url: `${url(video.id)}/content`,
@@ -38,6 +41,8 @@ export function createPresenter(gateway: Gateway, publicUrl: () => string): Pres
       description: video.description,
       reference: video.reference,
       platform: { name: video.platform, videoId: video.slot.videoId },
+      ...shownMetadata(video),
+      version: video.version,
       createdAt: iso(video.createdAt),
       updatedAt: iso(video.updatedAt),
     }),

@@ -1,4 +1,5 @@
 import { FormatRegistry, type TSchema, Type } from '@sinclair/typebox'
+import { eventTypes } from '../publication/events.ts'
 
 const nullable = <T extends TSchema>(schema: T) => Type.Union([schema, Type.Null()])
 const time = (description: string) => Type.String({ format: 'date-time', description })
@@ -92,79 +93,12 @@ const Upload = Type.Object({
   bytesTotal: nullable(Type.Integer({ description: 'Size in bytes; null while unknown.' })),
 })
 
-export const VideoResource = Type.Object(
-  {
-    id: Type.String({ format: 'uuid', description: 'The gateway’s id of the video (UUIDv7).' }),
-    title: Type.String(),
-    description: nullable(Type.String()),
-    reference: nullable(Type.String()),
-    platform: Type.Object({
-      name: Type.String(),
-      videoId: nullable(
-        Type.String({ description: 'Id on the platform; null until the platform assigns one.' }),
-      ),
-    }),
-    status: Status,
-    stage: Stage,
-    error: Failure,
-    upload: Upload,
-    createdAt: time('Time of the creation.'),
-    updatedAt: time('Time of the last change.'),
-  },
-  {
-    $id: 'Video',
-    examples: [
-      {
-        id,
-        title: 'Evening news',
-        description: 'Of the day',
-        reference: 'cms-4711',
-        platform: { name: 'sandbox', videoId: 'clip_9f2c' },
-        status: 'pending',
-        stage: 'awaiting-upload',
-        error: null,
-        upload: { url: `${exampleOrigin}/v1/videos/${id}/content`, bytesReceived: 0, bytesTotal: null },
-        createdAt: '2026-11-24T08:00:00.000Z',
-        updatedAt: '2026-11-24T08:00:00.000Z',
-      },
-    ],
-  },
-)
-
-export const VideoPage = Type.Object({
-  items: Type.Array(Type.Ref('Video')),
-  nextCursor: nullable(
-    Type.String({ description: 'Pass it as `cursor` to get the next page; null on the last page.' }),
-  ),
-})
-
-export const VideoStatus = Type.Object(
-  {
-    id: Type.String({ format: 'uuid' }),
-    status: Status,
-    stage: Stage,
-    error: Failure,
-    upload: Upload,
-    checkedAt: nullable(time('Time of the last check on the platform.')),
-    nextCheckAt: nullable(time('Time of the next check on the platform.')),
-  },
-  {
-    examples: [
-      {
-        id,
-        status: 'pending',
-        stage: 'processing',
-        error: null,
-        upload: {
-          url: `${exampleOrigin}/v1/videos/${id}/content`,
-          bytesReceived: 1048576,
-          bytesTotal: 1048576,
-        },
-        checkedAt: '2026-11-24T08:00:02.000Z',
-        nextCheckAt: '2026-11-24T08:00:05.000Z',
-      },
-    ],
-  },
+const Progress = nullable(
+  Type.Number({
+    minimum: 0,
+    maximum: 1,
+    description: 'Share of the processing that is done, where the platform tells; else null.',
+  }),
 )
 
 export const VideoInfoResource = Type.Object(
@@ -198,6 +132,113 @@ export const ThumbnailResource = Type.Object(
   {
     examples: [
       { url: 'https://video.example/9f2c/poster.jpg', mimeType: 'image/jpeg', width: 640, height: 360 },
+    ],
+  },
+)
+
+export const VideoResource = Type.Object(
+  {
+    id: Type.String({ format: 'uuid', description: 'The gateway’s id of the video (UUIDv7).' }),
+    title: Type.String(),
+    description: nullable(Type.String()),
+    reference: nullable(Type.String()),
+    platform: Type.Object({
+      name: Type.String(),
+      videoId: nullable(
+        Type.String({ description: 'Id on the platform; null until the platform assigns one.' }),
+      ),
+    }),
+    status: Status,
+    stage: Stage,
+    progress: Progress,
+    error: Failure,
+    upload: Upload,
+    info: nullable(VideoInfoResource),
+    thumbnail: nullable(ThumbnailResource),
+    version: Type.Integer({
+      description: 'Grows with every change: of two states of a video, the newer one has the greater number.',
+    }),
+    createdAt: time('Time of the creation.'),
+    updatedAt: time('Time of the last change.'),
+  },
+  {
+    $id: 'Video',
+    examples: [
+      {
+        id,
+        title: 'Evening news',
+        description: 'Of the day',
+        reference: 'cms-4711',
+        platform: { name: 'sandbox', videoId: 'clip_9f2c' },
+        status: 'pending',
+        stage: 'awaiting-upload',
+        progress: null,
+        error: null,
+        upload: { url: `${exampleOrigin}/v1/videos/${id}/content`, bytesReceived: 0, bytesTotal: null },
+        info: null,
+        thumbnail: null,
+        version: 2,
+        createdAt: '2026-11-24T08:00:00.000Z',
+        updatedAt: '2026-11-24T08:00:00.000Z',
+      },
+    ],
+  },
+)
+
+export const VideoPage = Type.Object({
+  items: Type.Array(Type.Ref('Video')),
+  nextCursor: nullable(
+    Type.String({ description: 'Pass it as `cursor` to get the next page; null on the last page.' }),
+  ),
+})
+
+export const VideoEvent = Type.Object(
+  {
+    id: Type.String({ description: 'Id of the event. The same one if it comes again.' }),
+    type: Type.Union(
+      eventTypes.map((type) => Type.Literal(type)),
+      { description: 'What happened; `video.updated` is any other change.' },
+    ),
+    timestamp: time('Time of the change.'),
+    data: Type.Ref('Video'),
+  },
+  { $id: 'Event' },
+)
+
+export const EventPage = Type.Object({
+  items: Type.Array(Type.Ref('Event')),
+  nextCursor: Type.String({
+    description: 'Pass it as `after` to read on, also when the page was empty: later events come after it.',
+  }),
+})
+
+export const VideoStatus = Type.Object(
+  {
+    id: Type.String({ format: 'uuid' }),
+    status: Status,
+    stage: Stage,
+    progress: Progress,
+    error: Failure,
+    upload: Upload,
+    checkedAt: nullable(time('Time of the last check on the platform.')),
+    nextCheckAt: nullable(time('Time of the next check on the platform.')),
+  },
+  {
+    examples: [
+      {
+        id,
+        status: 'pending',
+        stage: 'processing',
+        progress: 0.4,
+        error: null,
+        upload: {
+          url: `${exampleOrigin}/v1/videos/${id}/content`,
+          bytesReceived: 1048576,
+          bytesTotal: 1048576,
+        },
+        checkedAt: '2026-11-24T08:00:02.000Z',
+        nextCheckAt: '2026-11-24T08:00:05.000Z',
+      },
     ],
   },
 )

@@ -1,8 +1,15 @@
+import type { ServerResponse } from 'node:http'
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
+import { Type } from '@sinclair/typebox'
 import { GatewayError } from '../errors.ts'
+import type { Tail } from '../events/tail.ts'
+import { waitForStage } from '../events/wait.ts'
+import { departureOf } from '../http/departure.ts'
+import { waitPreference } from '../http/preferences.ts'
 import { backoffDelay } from '../publication/backoff.ts'
 import { type Gateway, requireVideo } from '../publication/gateway.ts'
-import { freshVideo, shownMetadata } from '../publication/refresh.ts'
+import { shownMetadata } from '../publication/metadata.ts'
+import { freshVideo } from '../publication/refresh.ts'
 import type { Stage, Video } from '../publication/video.ts'
 import type { RouteOptions } from './options.ts'
 import { json, responses, securedBy } from './responses.ts'
@@ -13,10 +20,16 @@ const urlsChange =
 
 const common = { security: securedBy('videos:read'), params: IdParams }
 
+export interface StatusOptions extends RouteOptions {
+  tail: Tail
+  /** Ends all waits when it is aborted. */
+  draining: AbortSignal
+}
+
 /** What becomes of a video: its status, from the store alone; then its metadata, which the platform may change. */
-export const statusRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (
+export const statusRoutes: FastifyPluginAsyncTypebox<StatusOptions> = async (
   app,
-  { gateway, present, requireScope },
+  { gateway, present, requireScope, tail, draining },
 ) => {
   const onRequest = requireScope('videos:read')
 
@@ -29,8 +42,16 @@ export const statusRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (
         operationId: 'getStatus',
         summary: 'Retrieve the status of a video',
         description:
-          'Returns the processing status. While it is `pending`, wait `Retry-After` seconds before the next request.',
+          'Returns the processing status. While it is `pending`, wait `Retry-After` seconds before the next request, or send `Prefer: wait=N`: the response is then held back until stage or status changes, for at most N seconds.',
         tags: ['Status'],
+        headers: Type.Object({
+          prefer: Type.Optional(
+            Type.String({
+              maxLength: 1_000,
+              description: '`wait=N` with N up to 60 seconds (RFC 7240). Other preferences are ignored.',
+            }),
+          ),
+        }),
         response: responses(
           {
             200: {
@@ -41,6 +62,10 @@ export const statusRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (
                   description:
                     'Seconds to wait before the next request; present while the status is `pending`.',
                 },
+                'preference-applied': {
+                  type: 'string',
+                  description: '`wait=N` where the gateway honored it, with the N that it used.',
+                },
               },
               content: { 'application/json': { schema: VideoStatus } },
             },
@@ -50,7 +75,12 @@ export const statusRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (
         ),
       },
     },
-    async ({ params }, reply) => {
+    async ({ params, headers }, reply) => {
+      const wait = waitPreference(headers.prefer)
+      if (wait !== undefined) {
+        reply.header('preference-applied', `wait=${wait}`)
+        await waitForNews(params.id, wait * 1000, reply.raw)
+      }
       const video = await requireVideo(gateway, params.id)
       if (video.stage !== 'ready' && video.stage !== 'failed') {
         reply.header('retry-after', String(Math.max(1, Math.ceil(waitFor(gateway, video) / 1000))))
@@ -58,6 +88,14 @@ export const statusRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (
       return present.status(video)
     },
   )
+
+  async function waitForNews(id: string, ms: number, raw: ServerResponse): Promise<void> {
+    const look = async () => {
+      const video = await requireVideo(gateway, id)
+      return video.stage === 'ready' || video.stage === 'failed' ? undefined : video
+    }
+    await waitForStage(tail, look, ms, AbortSignal.any([draining, departureOf(raw)]))
+  }
 
   app.get(
     '/v1/videos/:id/info',

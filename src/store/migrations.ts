@@ -75,6 +75,17 @@ const migrations = [
    ) WITHOUT ROWID;
    CREATE INDEX leftovers_due ON leftovers (searchAt);`,
   "CREATE INDEX videos_deleted ON videos (document ->> 'updatedAt') WHERE stage = 'deleted';",
+  // Without AUTOINCREMENT the position of an event that was deleted would be used again.
+  `CREATE TABLE video_events (
+     position INTEGER PRIMARY KEY AUTOINCREMENT,
+     id TEXT NOT NULL,
+     videoId TEXT NOT NULL,
+     type TEXT NOT NULL,
+     createdAt INTEGER NOT NULL,
+     video TEXT NOT NULL
+   );
+   CREATE INDEX video_events_by_video ON video_events (videoId, position);
+   CREATE INDEX video_events_by_type ON video_events (type, position);`,
 ]
 
 /** The version of a database that is up to date. */

@@ -1,9 +1,12 @@
 import { existsSync, mkdirSync } from 'node:fs'
 import { dirname } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
+import { v7 as uuidv7 } from 'uuid'
+import { eventOf, type NewEvent } from '../publication/events.ts'
 import type {
   Along,
   Change,
+  EventRange,
   IdempotencyClaim,
   IdempotencyRecord,
   Inserted,
@@ -12,6 +15,7 @@ import type {
   VideoStore,
 } from '../publication/store.ts'
 import type { Video } from '../publication/video.ts'
+import { createEventList } from './events.ts'
 import { watchFiles } from './file.ts'
 import { createList } from './list.ts'
 import { createLock, isBusy, pause } from './lock.ts'
@@ -80,6 +84,7 @@ function createStore(db: DatabaseSync, expectFiles: () => void): VideoStore {
   const find = (id: string) => parse(statements.find.get(id))
   const counts = () => statements.counts.all() as unknown as VideoCount[]
   const list = createList(db, counts)
+  const events = createEventList(db)
   /** Every write passes here. */
   const write = <T>(work: () => T): Promise<T> =>
     lock.write(() => {
@@ -119,15 +124,19 @@ function createStore(db: DatabaseSync, expectFiles: () => void): VideoStore {
       const changed = change(current, now())
       if (changed === current) return current
       const next = { ...changed, version: current.version + 1 }
+      const event = eventOf(current, next)
       const set = () => statements.update.run(JSON.stringify(next), id, current.version).changes > 0
-      const setAll = () => (along ? transaction(() => set() && writeAlong(id, along)) : set())
-      if (await write(() => way(setAll))) return next
+      const setAll = () =>
+        along || event ? transaction(() => set() && writeAlong(id, along ?? {}, event)) : set()
+      // A reader may have an event by the time that the power fails.
+      if (await write(event ? setAll : () => way(setAll))) return next
     }
   }
-  const writeAlong = (id: string, { leftover, freesKey }: Along): true => {
+  const writeAlong = (id: string, { leftover, freesKey }: Along, event?: NewEvent): true => {
     if (leftover?.searchIn === null) statements.settleLeftover.run(id, leftover.epoch)
     else if (leftover) statements.planLeftover.run(0, now() + leftover.searchIn, id, leftover.epoch)
     if (freesKey) statements.releaseKey.run(id)
+    if (event) statements.insertEvent.run(uuidv7(), id, event.type, now(), JSON.stringify(event.video))
     return true
   }
   const add = (video: Video, claim?: IdempotencyClaim): Inserted => {
@@ -196,6 +205,12 @@ function createStore(db: DatabaseSync, expectFiles: () => void): VideoStore {
       expireDeleted: async (age, limit) =>
         Number(
           (await write(() => withoutFsync(() => statements.expireDeleted.run(now() - age, limit)))).changes,
+        ),
+      eventRange: async () => ({ ...(statements.eventRange.get() as unknown as EventRange) }),
+      events: async (query) => events(query),
+      expireEvents: async (age, limit) =>
+        Number(
+          (await write(() => withoutFsync(() => statements.expireEvents.run(now() - age, limit)))).changes,
         ),
       async ping() {
         expectFiles()

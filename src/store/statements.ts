@@ -51,6 +51,18 @@ export function prepareStatements(db: DatabaseSync) {
        RETURNING videoId, epoch, looks, createdAt`,
     ),
     planLeftover: db.prepare('UPDATE leftovers SET looks = ?, searchAt = ? WHERE videoId = ? AND epoch = ?'),
+    insertEvent: db.prepare(
+      'INSERT INTO video_events (id, videoId, type, createdAt, video) VALUES (?, ?, ?, ?, ?)',
+    ),
+    eventRange: db.prepare(
+      `SELECT coalesce((SELECT min(position) FROM video_events), 0) AS first,
+         coalesce((SELECT max(position) FROM video_events), 0) AS last`,
+    ),
+    expireEvents: db.prepare(
+      `DELETE FROM video_events WHERE position IN
+         (SELECT position FROM video_events WHERE position > 0 ORDER BY position LIMIT ?2)
+       AND createdAt < ?1 AND position < (SELECT max(position) FROM video_events)`,
+    ),
     ping: db.prepare('SELECT min(id) FROM videos'),
     probe: db.prepare('REPLACE INTO probe VALUES (1, zeroblob(?))'),
   }

@@ -249,6 +249,7 @@ t.test('every operation on videos has its method', async (t) => {
     deleteVideo: 'remove',
     putContent: 'upload',
     postContent: 'upload',
+    listEvents: 'listEvents',
     getStatus: 'status',
     getInfo: 'info',
     getThumbnail: 'thumbnail',

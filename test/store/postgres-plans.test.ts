@@ -1,6 +1,7 @@
 import t from 'tap'
 import type { Stage, Video } from '../../src/publication/video.ts'
 import { openStore } from '../../src/store/open.ts'
+import { eventStatement } from '../../src/store/postgres/events.ts'
 import { listStatement } from '../../src/store/postgres/list.ts'
 import { type Statement, statementsFor } from '../../src/store/postgres/statements.ts'
 import { type PostgresServer, schemaOf, sharedPostgres } from '../support/postgres.ts'
@@ -55,8 +56,15 @@ t.test('no statement reads more rows than it returns, whatever the number of vid
   await server.query(
     `INSERT INTO ${schema}.leftovers SELECT n, 1, 0, n, n FROM generate_series(1, 20000) AS n`,
   )
+  await server.query(
+    `INSERT INTO ${schema}.video_events (position, id, video_id, type, created_at, video)
+     SELECT n, n, n % 5000, CASE WHEN n % 100 = 0 THEN 'video.ready' ELSE 'video.updated' END, n, '{}'
+     FROM generate_series(1, 20000) AS n`,
+  )
   while ((await server.query(statementsFor(schema).foldCounts.text, [5000])).rows[0].folded > 0);
-  await server.query(`VACUUM ANALYZE ${schema}.videos, ${schema}.idempotency_keys, ${schema}.leftovers`)
+  await server.query(
+    `VACUUM ANALYZE ${schema}.videos, ${schema}.idempotency_keys, ${schema}.leftovers, ${schema}.video_events`,
+  )
   await server.query(`VACUUM ANALYZE ${schema}.video_count_changes, ${schema}.video_counts`)
 
   const id = '01900000-0000-7000-8000-000000000100'
@@ -68,7 +76,10 @@ t.test('no statement reads more rows than it returns, whatever the number of vid
     ['current', s.current, [id]],
     ['update', s.update, row],
     ['plan', s.plan, row],
-    ['update along', s.updateAlong, [...row, 1, null, true]],
+    ['update along', s.updateAlong, [...row, 1, null, true, 'e', 'video.ready', '{}']],
+    ['range of events', s.eventRange, []],
+    ['place events', s.placeEvents, [500]],
+    ['expire events', s.expireEvents, [0, 200]],
     ['claim', s.claimDue, ['mux', 40_000, 50_000, 10 ** 15, 10]],
     ['claim what is planned too far ahead', s.claimDue, ['mux', 0, 50_000, 30_000 - now, 10]],
     ['claim ready', s.claimReady, ['mux', 1_000_000_500, 2_000_000_000, 10 ** 15, 10]],
@@ -85,6 +96,12 @@ t.test('no statement reads more rows than it returns, whatever the number of vid
     ['plan leftover', s.planLeftover, ['78', 1, 1, 5]],
     ['ping', s.ping, []],
   ]
+  for (const video of [undefined, '77'])
+    for (const type of [undefined, 'video.ready'] as const) {
+      const asked = { after: 10_000, upTo: 20_000, video, type, limit: 100 }
+      const { statement, values } = eventStatement(schema, asked)
+      cases.push([`events ${JSON.stringify(asked)}`, statement, values])
+    }
   for (const query of queries('01900000-0000-7000-8000-000000030000', id)) {
     const { statement, values } = listStatement(schema, query)
     cases.push([`list ${JSON.stringify(query)}`, statement, values])
@@ -96,7 +113,7 @@ t.test('no statement reads more rows than it returns, whatever the number of vid
     const costly = [...nodesOf(plan)].filter(
       (node) =>
         (node['Node Type'] === 'Seq Scan' &&
-          /^(videos|idempotency_keys|leftovers)$/.test(node['Relation Name'] ?? '')) ||
+          /^(videos|idempotency_keys|leftovers|video_events)$/.test(node['Relation Name'] ?? '')) ||
         (node['Actual Rows'] + (node['Rows Removed by Filter'] ?? 0)) * node['Actual Loops'] > most,
     )
     if (costly.length > 0) t.strictSame(costly, [], `${name}\n${text}`)

@@ -10,13 +10,20 @@ export interface TestDatabase {
   rows(): Promise<Video[]>
   /** What is still to be looked for on a platform. */
   leftovers(): Promise<unknown[]>
+  /** The events of a video, in their order. */
+  events(videoId: string): Promise<VideoEvent[]>
+}
+
+interface VideoEvent {
+  type: string
+  video: Video
 }
 
 export function sqliteDatabase(file: string): TestDatabase {
-  function select<T>(sql: string): T[] {
+  function select<T>(sql: string, ...values: string[]): T[] {
     const db = new DatabaseSync(file, { readOnly: true })
     try {
-      return db.prepare(sql).all() as T[]
+      return db.prepare(sql).all(...values) as T[]
     } finally {
       db.close()
     }
@@ -26,6 +33,11 @@ export function sqliteDatabase(file: string): TestDatabase {
     rows: async () =>
       select<{ document: string }>('SELECT document FROM videos').map(({ document }) => JSON.parse(document)),
     leftovers: async () => select('SELECT * FROM leftovers'),
+    events: async (id) =>
+      select<{ type: string; video: string }>(
+        'SELECT type, video FROM video_events WHERE videoId = ? ORDER BY position',
+        id,
+      ).map(({ type, video }) => ({ type, video: JSON.parse(video) })),
   }
 }
 
@@ -45,5 +57,9 @@ export function postgresDatabase(
       return rows.map(({ document, ...columns }) => ({ ...document, ...columns }))
     },
     leftovers: async () => (await query(`SELECT * FROM ${schema}.leftovers`)).rows,
+    async events(id) {
+      const sql = `SELECT type, video FROM ${schema}.video_events WHERE video_id = $1 ORDER BY position, written`
+      return (await query(sql, [id])).rows.map(({ type, video }) => ({ type, video: JSON.parse(video) }))
+    },
   }
 }

@@ -13,8 +13,25 @@ export async function settled(database: TestDatabase): Promise<Video[]> {
         (undoAt !== null && undoAt < Date.now() && stage !== 'deleted'),
     )
     const expected = await database.leftovers()
-    if (moving.length === 0 && expected.length === 0) return rows
+    if (moving.length === 0 && expected.length === 0) {
+      await expectEvents(database, rows)
+      return rows
+    }
     if (Date.now() > deadline) throw new Error(`not settled: ${JSON.stringify({ moving, expected })}`)
+  }
+}
+
+/** Whatever was killed when: every change of stage has its event, and every event its change. */
+async function expectEvents(database: TestDatabase, rows: Video[]): Promise<void> {
+  for (const { id, stage, version } of rows) {
+    const events = await database.events(id)
+    const [first, last] = [events[0], events.at(-1)]
+    const agrees =
+      stage === 'deleted'
+        ? !last || last.type === 'video.deleted'
+        : last?.video.stage === stage && last.video.version <= version
+    if (!agrees || (first && first.type !== 'video.created'))
+      throw new Error(`${id} is ${stage}, its events are ${events.map((event) => event.type)}`)
   }
 }
 

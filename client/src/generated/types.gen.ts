@@ -24,6 +24,7 @@ export type Video = {
      * Detailed step behind `status`, for progress displays.
      */
     stage: 'awaiting-upload' | 'uploading' | 'processing' | 'ready' | 'failed';
+    progress: number | null;
     error: {
         code: string;
         message: string;
@@ -39,6 +40,38 @@ export type Video = {
         bytesReceived: number;
         bytesTotal: number | null;
     };
+    info: {
+        launchUrl: string;
+        mimeType: 'video/mp4' | 'application/vnd.apple.mpegurl';
+        /**
+         * Pixels.
+         */
+        width: number;
+        /**
+         * Pixels.
+         */
+        height: number;
+        /**
+         * Seconds.
+         */
+        duration: number;
+    } | null;
+    thumbnail: {
+        url: string;
+        mimeType: 'image/jpeg' | 'image/png';
+        /**
+         * Pixels.
+         */
+        width: number;
+        /**
+         * Pixels.
+         */
+        height: number;
+    } | null;
+    /**
+     * Grows with every change: of two states of a video, the newer one has the greater number.
+     */
+    version: number;
     /**
      * Time of the creation.
      */
@@ -47,6 +80,22 @@ export type Video = {
      * Time of the last change.
      */
     updatedAt: string;
+};
+
+export type Event = {
+    /**
+     * Id of the event. The same one if it comes again.
+     */
+    id: string;
+    /**
+     * What happened; `video.updated` is any other change.
+     */
+    type: 'video.created' | 'video.uploaded' | 'video.upload-failed' | 'video.ready' | 'video.failed' | 'video.updated' | 'video.deleted';
+    /**
+     * Time of the change.
+     */
+    timestamp: string;
+    data: Video;
 };
 
 export type Problem = {
@@ -690,6 +739,12 @@ export type PutContentResponse = PutContentResponses[keyof PutContentResponses];
 
 export type GetStatusData = {
     body?: never;
+    headers?: {
+        /**
+         * `wait=N` with N up to 60 seconds (RFC 7240). Other preferences are ignored.
+         */
+        prefer?: string;
+    };
     path: {
         /**
          * The gateway’s id of the video.
@@ -755,6 +810,7 @@ export type GetStatusResponses = {
          * Detailed step behind `status`, for progress displays.
          */
         stage: 'awaiting-upload' | 'uploading' | 'processing' | 'ready' | 'failed';
+        progress: number | null;
         error: {
             code: string;
             message: string;
@@ -934,6 +990,88 @@ export type GetThumbnailResponses = {
 };
 
 export type GetThumbnailResponse = GetThumbnailResponses[keyof GetThumbnailResponses];
+
+export type ListEventsData = {
+    body?: never;
+    headers?: {
+        /**
+         * Cursor of the last event that was received. Takes precedence over `after`.
+         */
+        'last-event-id'?: string;
+    };
+    path?: never;
+    query?: {
+        /**
+         * Cursor after which the events begin: `nextCursor` of a page, or the `id` of an event in a stream. A page without it begins with the oldest event, a stream with the next one.
+         */
+        after?: string;
+        /**
+         * Only events of the video with this id.
+         */
+        video?: string;
+        /**
+         * Only events of this type.
+         */
+        type?: 'video.created' | 'video.uploaded' | 'video.upload-failed' | 'video.ready' | 'video.failed' | 'video.updated' | 'video.deleted';
+        /**
+         * Events per page. Not for streams.
+         */
+        limit?: number;
+    };
+    url: '/v1/events';
+};
+
+export type ListEventsErrors = {
+    /**
+     * `invalid-request`
+     */
+    400: Problem;
+    /**
+     * `unauthorized`
+     */
+    401: Problem;
+    /**
+     * `insufficient-scope`
+     */
+    403: Problem;
+    /**
+     * `request-timeout`
+     */
+    408: Problem;
+    /**
+     * `cursor-expired`
+     */
+    410: Problem;
+    /**
+     * `too-many-requests`
+     */
+    429: Problem;
+    /**
+     * `internal-error`
+     */
+    500: Problem;
+    /**
+     * `store-unavailable`, `issuer-unavailable`, `too-many-streams`, `shutting-down`
+     */
+    503: Problem;
+};
+
+export type ListEventsError = ListEventsErrors[keyof ListEventsErrors];
+
+export type ListEventsResponses = {
+    /**
+     * A page of events, or a stream of them
+     */
+    200: {
+        items: Array<Event>;
+        /**
+         * Pass it as `after` to read on, also when the page was empty: later events come after it.
+         */
+        nextCursor: string;
+    };
+};
+
+export type ListEventsResponse = ListEventsResponses[keyof ListEventsResponses];
 
 export type ReceivePlatformWebhookData = {
     /**

@@ -7,6 +7,7 @@ import {
   nullish,
   Pixels,
   pathSegment,
+  processing,
   requireSame,
   Seconds,
   Url,
@@ -101,6 +102,8 @@ const State = Type.Object({
   readyToStream: Type.Optional(Type.Boolean()),
   status: Type.Object({
     state: Word,
+    /** Such as `"39.5"`. */
+    pctComplete: Type.Optional(Type.Unknown()),
     errorReasonCode: nullish(Type.String()),
     errorReasonText: nullish(Type.String()),
   }),
@@ -235,7 +238,7 @@ function createCloudflareStream(variables: Variables, tools: PlatformTools): Vid
         case 'queued':
         case 'inprogress':
         case 'live-inprogress':
-          return { state: 'processing' }
+          return processing(status.pctComplete)
         case 'ready':
           return { state: readyToStream ? 'ready' : 'processing' }
         case 'error':

@@ -102,6 +102,16 @@ export function failedBecause(reason: string | null | undefined): ProcessingStat
   return { state: 'failed', message: message || 'The platform reported no reason.' }
 }
 
+/**
+ * The status of a video in processing.
+ * @param percent how much of it is done, as a number or its digits; anything else is ignored
+ */
+export function processing(percent: unknown): ProcessingStatus {
+  const given = typeof percent === 'number' || (typeof percent === 'string' && percent.trim() !== '')
+  const value = given ? Number(percent) : Number.NaN
+  return { state: 'processing', ...(value >= 0 && value <= 100 && { progress: Math.round(value) / 100 }) }
+}
+
 /** Returns what an unknown state means: `processing`. Each one is logged once, and only the first hundred are. */
 export function unknownStates(platform: string, log: Log) {
   const seen = new Set<string | number>()

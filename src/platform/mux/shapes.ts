@@ -1,6 +1,6 @@
 import { type Static, Type } from '@sinclair/typebox'
 import { GatewayError } from '../../errors.ts'
-import { failedBecause, fits, Id, nullish, Pixels, Seconds, Word } from '../http/border.ts'
+import { failedBecause, fits, Id, nullish, Pixels, processing, Seconds, Word } from '../http/border.ts'
 import type { ProcessingStatus, Thumbnail, VideoInfo } from '../platform.ts'
 
 const Text = nullish(Type.String())
@@ -26,6 +26,8 @@ export const Asset = Type.Object({
   upload_id: nullish(Id),
   status: Word,
   duration: Measure,
+  /** In percent; −1 where Mux does not tell. */
+  progress: Type.Optional(Type.Object({ progress: Type.Unknown() })),
   errors: Type.Optional(Type.Object({ type: Text, messages: Type.Optional(Type.Array(Type.String())) })),
   playback_ids: Type.Optional(Type.Array(Type.Object({ id: Id, policy: Word }))),
   tracks: Type.Optional(Type.Array(Type.Object({ type: Word, max_width: Measure, max_height: Measure }))),
@@ -58,10 +60,10 @@ export function statusOfUpload({ status, error }: Upload, sent: boolean): Proces
 }
 
 /** What an asset's status means; undefined for a word that is new. */
-export function statusOfAsset({ status, errors, tracks }: Asset): ProcessingStatus | undefined {
+export function statusOfAsset({ status, errors, tracks, progress }: Asset): ProcessingStatus | undefined {
   switch (status) {
     case 'preparing':
-      return { state: 'processing' }
+      return processing(progress?.progress)
     case 'ready':
       // An mp4 may hold sound alone: no size or thumbnail would ever come of it.
       if (tracks?.length && tracks.every(({ type }) => type !== 'video'))

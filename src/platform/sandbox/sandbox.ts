@@ -9,6 +9,7 @@ import {
   nullish,
   Pixels,
   pathSegment,
+  processing,
   requireSame,
   unknownStates,
   Word,
@@ -64,6 +65,8 @@ const Ingest = Type.Object({ clip_id: nullish(Id), ingest_url: Type.String(), st
 const ClipState = Type.Object({
   clip_id: nullish(Id),
   state: Word,
+  /** In percent. */
+  progress: Type.Optional(Type.Unknown()),
   failure: Type.Union([Type.Null(), Type.Object({ kind: Word, text: Type.String() })]),
 })
 const Media = Type.Object({
@@ -175,7 +178,7 @@ function createSandbox(variables: Variables, tools: PlatformTools): VideoPlatfor
           return failedBecause(clip.failure?.text)
         case 'queued':
         case 'transcoding':
-          return { state: 'processing' }
+          return processing(clip.progress)
         default:
           return unknownState(clip.state)
       }

@@ -37,6 +37,12 @@ export async function openPostgresSource(url: string): Promise<Side> {
       connection.schema,
       tables.map(({ name }) => name),
     )
+    // The target needs every event's position. Here the transaction is rolled back.
+    await client.query(
+      `UPDATE "${connection.schema}".video_events e SET position = nextval('"${connection.schema}".event_positions')
+       FROM (SELECT written FROM "${connection.schema}".video_events WHERE position IS NULL ORDER BY written FOR UPDATE) AS late
+       WHERE e.written = late.written`,
+    )
     return createSide(client, connection.schema)
   } catch (error) {
     await disconnect(client)
@@ -110,6 +116,10 @@ function createSide(client: Client, schema: string): Side {
       }
     },
     async commit() {
+      await client.query(
+        `SELECT setval('"${schema}".event_positions', position) FROM "${schema}".video_events
+         ORDER BY position DESC LIMIT 1`,
+      )
       await client.query(`
         DELETE FROM "${schema}".video_count_changes;
         DELETE FROM "${schema}".video_counts;

@@ -36,6 +36,18 @@ export const tables: readonly Table[] = [
     what: 'expected leftovers',
     columns: { videoId: 'text', epoch: 'bigint', looks: 'bigint', createdAt: 'bigint', searchAt: 'bigint' },
   },
+  {
+    name: 'video_events',
+    what: 'events',
+    columns: {
+      position: 'bigint',
+      id: 'text',
+      videoId: 'text',
+      type: 'text',
+      createdAt: 'bigint',
+      video: 'text',
+    },
+  },
 ]
 
 /** Rows per batch: a row takes up to 60 KiB. */

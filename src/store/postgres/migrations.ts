@@ -103,6 +103,20 @@ const migrations = [
    ALTER TABLE $schema.probe ALTER COLUMN filler SET STORAGE EXTERNAL;`,
   "CREATE INDEX videos_deleted ON $schema.videos (updated_at) WHERE stage = 'deleted';",
   'ALTER TABLE $schema.videos ADD COLUMN claimed_until bigint;',
+  `CREATE SEQUENCE $schema.event_positions;
+   CREATE TABLE $schema.video_events (
+     written bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+     position bigint UNIQUE,
+     id text COLLATE "C" NOT NULL,
+     video_id text COLLATE "C" NOT NULL,
+     type text COLLATE "C" NOT NULL,
+     created_at bigint NOT NULL,
+     video text NOT NULL
+   ) WITH (fillfactor = 90, autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_scale_factor = 0.01,
+     autovacuum_vacuum_cost_delay = 1);
+   CREATE INDEX video_events_to_place ON $schema.video_events (written) WHERE position IS NULL;
+   CREATE INDEX video_events_by_video ON $schema.video_events (video_id, position);
+   CREATE INDEX video_events_by_type ON $schema.video_events (type, position);`,
 ]
 
 /** The version of a schema that is up to date. */

@@ -1,3 +1,5 @@
+import { v7 as uuidv7 } from 'uuid'
+import { eventOf, type VideoEvent } from '../../publication/events.ts'
 import type {
   Along,
   Change,
@@ -12,6 +14,7 @@ import type { Video } from '../../publication/video.ts'
 import { createDatabaseClock, type DatabaseClock } from './clock.ts'
 import { readConnection } from './connection.ts'
 import { foldCounts } from './counts.ts'
+import { createEventRange, eventStatement } from './events.ts'
 import { listStatement, lookupKey } from './list.ts'
 import { type Database, openPool, prepareDatabase } from './pool.ts'
 import { valuesOf, videoOf } from './row.ts'
@@ -88,15 +91,20 @@ function createStore(
       // A document that stays as it is need not be written: a long one is stored apart from its row.
       if (values[1] === valuesOf(current)[1]) values[1] = null
       const { leftover, freesKey = false } = along ?? {}
-      const rows = along
-        ? await write(statements.updateAlong, [
-            ...values,
-            leftover?.epoch ?? null,
-            leftover?.searchIn ?? null,
-            freesKey,
-          ])
-        : await write(statements[name], values)
-      if (rows.length > 0) return { ...changed, version: current.version + 1 }
+      const next = { ...changed, version: current.version + 1 }
+      const event = eventOf(current, next)
+      const told = event ? [uuidv7(), event.type, JSON.stringify(event.video)] : [null, null, null]
+      const rows =
+        along || event
+          ? await write(statements.updateAlong, [
+              ...values,
+              leftover?.epoch ?? null,
+              leftover?.searchIn ?? null,
+              freesKey,
+              ...told,
+            ])
+          : await write(statements[name], values)
+      if (rows.length > 0) return next
     }
   }
 
@@ -163,6 +171,15 @@ function createStore(
     releaseKey: async (videoId) => void (await write(statements.releaseKey, [videoId])),
     expireKeys: async (...values) => (await write(statements.expireKeys, values)).length,
     expireDeleted: async (...values) => (await write(statements.expireDeleted, values)).length,
+
+    eventRange: createEventRange(database, statements),
+    async events(asked) {
+      const { statement, values } = eventStatement(schema, asked)
+      return (await query(statement, values)).map(
+        ({ video, ...event }) => ({ ...event, video: JSON.parse(video) }) as VideoEvent,
+      )
+    },
+    expireEvents: async (...values) => (await write(statements.expireEvents, values)).length,
 
     async ping() {
       await query(statements.ping)

@@ -37,14 +37,16 @@ const texts = {
   update: `${updateVideo()} RETURNING 1`,
   /** As `update`, without waiting for the disk. */
   plan: `${updateVideo()} ${withoutFsync} RETURNING 1`,
-  /** `$13` is the epoch of a leftover or NULL, `$14` the ms until its search or NULL, `$15` whether the key is freed. */
+  /** `$13` is the epoch of a leftover or NULL, `$14` the ms until its search or NULL, `$15` whether the key is freed, `$16` to `$18` an event or NULL. */
   updateAlong: `WITH changed AS (${updateVideo()} RETURNING id),
     settled AS (DELETE FROM $schema.leftovers l USING changed c
       WHERE l.video_id = c.id AND l.epoch = $13::bigint AND $14::bigint IS NULL),
     planned AS (UPDATE $schema.leftovers l SET looks = 0, search_at = ${clock} + $14::bigint FROM changed c
       WHERE l.video_id = c.id AND l.epoch = $13::bigint AND $14::bigint IS NOT NULL),
     freed AS (DELETE FROM $schema.idempotency_keys k USING changed c
-      WHERE k.video_id = c.id AND k.response IS NULL AND $15::boolean)
+      WHERE k.video_id = c.id AND k.response IS NULL AND $15::boolean),
+    told AS (INSERT INTO $schema.video_events (id, video_id, type, created_at, video)
+      SELECT $16::text, c.id, $17::text, ${clock}, $18::text FROM changed c WHERE $16::text IS NOT NULL)
     SELECT 1 FROM changed`,
 
   claimDue: claim("stage <> 'ready'", 'next_check_at'),
@@ -95,6 +97,26 @@ const texts = {
     RETURNING video_id AS "videoId", epoch, looks, created_at AS "createdAt"`,
   planLeftover: `UPDATE $schema.leftovers SET looks = $3, search_at = ${clock} + $4::bigint
     WHERE video_id = $1 AND epoch = $2`,
+
+  eventRange: `SELECT coalesce((SELECT min(position) FROM $schema.video_events), 0)::bigint AS first,
+      coalesce((SELECT max(position) FROM $schema.video_events), 0)::bigint AS last,
+      EXISTS (SELECT FROM $schema.video_events WHERE position IS NULL)::int AS unplaced`,
+  /**
+   * Gives events that are committed their positions, in batches of at most `$1`. One process at a time: the lock is held
+   * until its positions are committed, so positions become visible in their order. Numbers that were drawn at the change
+   * would not: transactions commit in any order. A process that had to wait finds the position of a row that the other
+   * one has placed, and leaves it.
+   */
+  placeEvents: `WITH turn AS MATERIALIZED (SELECT 1 FROM pg_advisory_xact_lock(${0x7667_6576}, hashtext('$schema'))),
+    waiting AS MATERIALIZED (SELECT written FROM $schema.video_events
+      WHERE position IS NULL AND EXISTS (SELECT FROM turn) ORDER BY written LIMIT $1::bigint FOR UPDATE),
+    placed AS MATERIALIZED (SELECT written, nextval('$schema.event_positions') AS position FROM waiting)
+    UPDATE $schema.video_events e SET position = p.position FROM placed p
+    WHERE e.written = p.written AND e.position IS NULL RETURNING 1`,
+  expireEvents: `DELETE FROM $schema.video_events WHERE position = ANY (ARRAY(
+      SELECT position FROM $schema.video_events WHERE position IS NOT NULL ORDER BY position LIMIT $2))
+    AND created_at < (SELECT ${clock} - $1::bigint)
+    AND position < (SELECT max(position) FROM $schema.video_events) ${withoutFsync} RETURNING 1`,
 
   ping: `SELECT min(id), ${clock} AS now FROM $schema.videos`,
   /** A write of the size of the largest video. */

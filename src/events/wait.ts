@@ -1,0 +1,34 @@
+import type { ShownVideo } from '../publication/events.ts'
+import type { Tail } from './tail.ts'
+
+/**
+ * Waits until an event says that a video is in another stage than a reader has seen, for `ms` at most. It costs nothing
+ * in the store beyond the tail that all readers share.
+ * @param look returns the video as it is; undefined when there is nothing to wait for
+ * @param signal ends the wait
+ * @throws what `look` throws, and GatewayError `store-unavailable`
+ */
+export async function waitForStage(
+  tail: Tail,
+  look: () => Promise<ShownVideo | undefined>,
+  ms: number,
+  signal: AbortSignal,
+): Promise<void> {
+  const over = Promise.withResolvers<void>()
+  let seen: ShownVideo | undefined
+  // Before the look, so that a change after it is heard of.
+  const stopListening = await tail.listen((events) => {
+    for (const { type, video } of events)
+      if (video.id === seen?.id && video.version > seen.version)
+        if (type === 'video.deleted' || video.stage !== seen.stage) over.resolve()
+  })
+  const timer = setTimeout(over.resolve, ms)
+  signal.addEventListener('abort', () => over.resolve(), { once: true })
+  try {
+    seen = await look()
+    if (seen && !signal.aborted) await over.promise
+  } finally {
+    clearTimeout(timer)
+    stopListening()
+  }
+}
