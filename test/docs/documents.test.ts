@@ -77,7 +77,12 @@ t.test('links lead to files, and to headings in them', async (t) => {
     'docs/operations.md',
     'docs/runbook.md',
     'docs/metrics.md',
+    'docs/reliability.md',
+    'docs/performance.md',
+    'docs/dependencies.md',
+    'ARCHITECTURE.md',
     'CONTRIBUTING.md',
+    'SECURITY.md',
   ]) {
     for (const [, target = ''] of read(file).matchAll(/\]\((?!https?:)([^)]+)\)/g)) {
       const [path = '', heading] = target.split('#')
