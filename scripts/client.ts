@@ -1,4 +1,4 @@
-/** Writes client/src/generated from openapi/openapi.json; with `--check` it only reports whether they are up to date. */
+/** Writes client/src/generated from openapi/openapi.json; with `--check` it only checks whether they are up to date. */
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { registerHooks } from 'node:module'
 import { tmpdir } from 'node:os'

@@ -65,7 +65,10 @@ import { watchStore } from './store/watch.ts'
 export interface App {
   server: FastifyInstance
   gateway: Gateway
-  /** Logs what runs here (version, platforms, store) and what the configuration lacks, and begins to check the platforms' credentials. Returns at once. */
+  /**
+   * Logs version, platforms and database and the weaknesses of the configuration, and begins to check the platforms'
+   * credentials. Returns immediately.
+   */
   inspect(): void
   /** Takes over parts of a newer configuration while requests are served. */
   adopt: Adopt

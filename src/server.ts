@@ -5,15 +5,15 @@ import type { Config } from './config/config.ts'
 import { readEnvFile } from './config/env-file.ts'
 import type { reload as Reload } from './config/reload.ts'
 
-// Keeps the stripped and compiled modules for the next start; where the directory cannot be written, nothing is
-// kept. What is to profit from it is imported below this line.
+// Keeps the stripped and compiled modules for the next start; if the directory is not writable, nothing is
+// kept. Modules that should benefit are imported below this line.
 enableCompileCache(fileURLToPath(new URL('../node_modules/.cache/compile', import.meta.url)))
 
 const stopSignals = ['SIGTERM', 'SIGINT'] as const
 /** Ctrl+C reaches the process from the terminal and once more from npm. Milliseconds. */
 const sameSignalMs = 1_000
 
-/** What is given to the process wins over the file `.env`. */
+/** Variables of the process, which take precedence over the file `.env`. */
 const given = { ...process.env }
 /** Set by the embedded sandbox, if there is one. */
 let embedded: NodeJS.ProcessEnv = {}
@@ -65,17 +65,17 @@ async function start(): Promise<void> {
   if (key) say(`No API_KEYS are configured: this key works until the process ends: ${key}`)
 }
 
-/** Signals that mean something else than the end. In a terminal SIGHUP says that the terminal is gone. */
+/** Signals that `close-with-grace` must leave alone. In a terminal SIGHUP means that the terminal was closed. */
 function ownSignals(): ('SIGTERM' | 'SIGINT' | 'SIGHUP')[] {
   return process.stdin.isTTY ? [...stopSignals] : [...stopSignals, 'SIGHUP']
 }
 
-/** Reads the file `.env` again, takes over what may change, and logs what changed and what did not. */
+/** Reads the file `.env` again, applies the changes that it can, and logs which variables changed and which did not. */
 function createReload({ server: { log }, adopt }: App, reload: typeof Reload): () => void {
   let env = { ...process.env }
   return () => {
     try {
-      // An embedded sandbox is no variable of the file: what was set for it stays.
+      // The variables of an embedded sandbox are not in the file: they stay.
       const result = reload(env, { ...readEnvFile(), ...given, ...embedded }, adopt)
       env = result.env
       for (const { variables, reason } of result.rejected)
@@ -89,7 +89,7 @@ function createReload({ server: { log }, adopt }: App, reload: typeof Reload): (
   }
 }
 
-/** The first signal stops the process; a later one aborts what it still waits for. */
+/** The first signal stops the process; a later one aborts the requests that it still waits for. */
 function onStopSignal(stop: () => void, cut: () => void): void {
   let stoppedAt: number | undefined
   const onSignal = () => {
@@ -111,8 +111,8 @@ async function listen({ server }: App, { host, port }: Config): Promise<void> {
 }
 
 /**
- * Outside production a gateway without a platform gets the embedded sandbox. Its videos end with it, so the store does
- * too, unless one is configured.
+ * Starts the embedded sandbox for a gateway without a platform outside production. Its videos exist only as long as it
+ * runs, so the database is in memory too, unless one is configured.
  */
 async function ensurePlatform(say: (line: string) => void) {
   const { NODE_ENV, PLATFORM, PLATFORMS } = process.env
@@ -130,7 +130,7 @@ async function ensurePlatform(say: (line: string) => void) {
   return sandbox
 }
 
-/** Outside production a gateway that nobody could call gets a key for its lifetime. */
+/** Outside production, creates a key for the lifetime of a gateway that no client could call otherwise. */
 async function ensureCredentials(config: Config): Promise<string | undefined> {
   if (config.apiKeys.length || config.oauthClients.length || config.externalIssuer) return undefined
   const { allScopes, generateSecret, hashSecret } = await import('./auth/credentials.ts')

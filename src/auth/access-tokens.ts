@@ -9,7 +9,7 @@ export interface TokenIssuerOptions {
   issuerUrl: () => string
   /** Private JWK as JSON, ES256 or EdDSA, instead of a key that is derived. */
   signingKey?: string | undefined
-  /** The key derived from the first signs, those of the others still verify. Without any, a new one is made. */
+  /** The key of the first secret signs; keys of the others only verify. Without secrets a new key is made. */
   secrets?: readonly string[]
   lifetimeSeconds?: number
 }
@@ -18,7 +18,7 @@ export interface TokenIssuer {
   issuerUrl(): string
   readonly lifetimeSeconds: number
   sign(grant: { client: string; scopes: readonly Scope[] }): Promise<{ token: string; expiresIn: number }>
-  /** Throws GatewayError `unauthorized` for a token that is not ours, not valid now, or not an access token. */
+  /** @throws GatewayError `unauthorized` for a token of another issuer, an invalid one, or one of another kind */
   verify(token: string): Promise<Principal>
   jwks(): { keys: PublicJwk[] }
 }
@@ -39,7 +39,7 @@ export const clockTolerance = 5
 
 /**
  * Signs and verifies the gateway's own access tokens: JWTs of the profile of RFC 9068. They are verified
- * without a look-up, so every replica with the same signing key accepts them.
+ * without a database access, so every replica with the same signing key accepts them.
  * @throws Error when the signing key is not usable; the message does not repeat it
  */
 export async function createTokenIssuer(options: TokenIssuerOptions): Promise<TokenIssuer> {
@@ -84,13 +84,13 @@ export async function createTokenIssuer(options: TokenIssuerOptions): Promise<To
     jwks: () => ({ keys: keys.map((key) => key.publicJwk) }),
   }
 
-  /** A key id that is not known gets the first key, whose verification then fails. */
+  /** Returns the key with this id, or the first key, with which the verification then fails. */
   function keyOf({ kid }: jose.JWSHeaderParameters): jose.CryptoKey {
     return (keys.find((key) => key.publicJwk.kid === kid) ?? (keys[0] as LoadedKey)).publicKey
   }
 }
 
-/** Says that a token ran out, which its holder can mend; of every other flaw only that there is one. */
+/** Returns the error for a rejected token. It says whether the token has expired, and nothing about any other flaw. */
 export function invalidToken(cause: unknown): GatewayError {
   const expired = cause instanceof jose.errors.JWTExpired
   return new GatewayError(
@@ -109,7 +109,7 @@ interface LoadedKey {
   publicJwk: PublicJwk
 }
 
-/** The key that signs, then those that only verify. All of them have one algorithm. */
+/** Returns the signing key, then the keys that only verify. All have the same algorithm. */
 function privateKeys({ signingKey, secrets = [] }: TokenIssuerOptions): jose.JWK[] {
   if (signingKey !== undefined) return [parseKey(signingKey)]
   return (secrets.length > 0 ? secrets : [generateGatewaySecret()]).map(deriveSigningKey)
@@ -127,14 +127,14 @@ async function loadKey(jwk: jose.JWK): Promise<LoadedKey> {
     await jose.compactVerify(probe, publicKey)
     return { alg, privateKey, publicKey, publicJwk }
   } catch {
-    // No cause: what a crypto library says about a private key has no place in a log.
+    // No cause: a crypto library's message about a private key must not reach a log.
     throw new Error('the signing key is not usable: its private and public parts do not match')
   }
 }
 
 /**
- * @returns the text, if it is a private JWK of one of the two algorithms; whether its parts fit together shows at start
- * @throws Error that says what it should be, and does not repeat it
+ * @returns the text, if it is a private JWK of one of the two algorithms. Whether its parts match is checked at startup
+ * @throws Error that describes the expected form and does not repeat the text
  */
 export function requireSigningKey(text: string): string {
   parseKey(text)
@@ -164,7 +164,7 @@ function algorithmOf({ kty, crv }: jose.JWK): 'ES256' | 'EdDSA' | undefined {
   return undefined
 }
 
-/** The members that make the key. Others, such as `key_ops: ["sign"]`, would be wrong on the public half. */
+/** Returns the members that make the key. Others, such as `key_ops: ["sign"]`, would be wrong on the public half. */
 function keyMembers({ kty, crv, x, y, d }: jose.JWK): jose.JWK {
   return Object.fromEntries(Object.entries({ kty, crv, x, y, d }).filter(([, value]) => value !== undefined))
 }

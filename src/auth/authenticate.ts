@@ -38,7 +38,7 @@ export function createAuthenticator({ apiKeys, issuer, external }: Authenticator
   }
 }
 
-/** RFC 6750 §2.1. The header is the only way in: tokens in the query or the body end up in logs. */
+/** Reads the token from the header (RFC 6750 §2.1) only: tokens in queries or bodies end up in logs. */
 function bearerToken(authorization: string | undefined): string {
   if (!usesBearer(authorization)) throw new GatewayError('unauthorized')
   const token = /^bearer +([\w\-.~+/]+=*)$/i.exec(authorization)?.[1]
@@ -55,7 +55,7 @@ export function usesBearer(authorization: string | undefined): authorization is 
   return /^bearer(?: |$)/i.test(authorization ?? '')
 }
 
-/** Only says who is to verify the token; the verifier then compares `iss` itself. */
+/** Returns the `iss` of a token, only to choose its verifier, which then compares `iss` itself. */
 function unverifiedIssuer(token: string): string {
   try {
     return String(jose.decodeJwt(token).iss)

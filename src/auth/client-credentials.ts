@@ -2,7 +2,7 @@ import OAuth2Server from '@node-oauth/oauth2-server'
 import type { TokenIssuer } from './access-tokens.ts'
 import { type Credential, findByName, knownScopes, type Scope } from './credentials.ts'
 
-/** Body of a successful answer, RFC 6749 §5.1. */
+/** Body of a successful response, RFC 6749 §5.1. */
 export interface TokenResponse {
   access_token: string
   token_type: 'Bearer'
@@ -74,7 +74,7 @@ function createModel(issuer: TokenIssuer, clients: Credential[]): OAuth2Server.C
       const { token } = await issuer.sign({ client: client.id, scopes: scopes as Scope[] })
       return token
     },
-    // Tokens verify by their signature: there is nothing to keep, and nothing to look up.
+    // Tokens verify by their signature: nothing has to be stored or looked up.
     saveToken: async (token, client, user) => ({ ...token, client, user }),
     getAccessToken: async () => undefined,
   }
@@ -82,7 +82,7 @@ function createModel(issuer: TokenIssuer, clients: Credential[]): OAuth2Server.C
 
 type ClientPair = Pick<TokenRequest, 'client_id' | 'client_secret'>
 
-/** RFC 6749 §2.3: by HTTP Basic or in the form, not by both. A client_id that merely repeats Basic's is fine. */
+/** Reads the client from HTTP Basic or the form, not both (RFC 6749 §2.3). A client_id that repeats Basic's is fine. */
 function clientOf(authorization: string | undefined, form: TokenRequest): ClientPair {
   if (authorization === undefined)
     return { client_id: form.client_id, client_secret: form.client_secret } as ClientPair

@@ -1,10 +1,10 @@
 import { hash, randomBytes, timingSafeEqual } from 'node:crypto'
 
-/** What a caller may do, in the order in which scopes are listed everywhere. */
+/** Permissions of a client, in the order in which scopes are listed everywhere. */
 export const allScopes = ['videos:read', 'videos:write', 'videos:delete'] as const
 export type Scope = (typeof allScopes)[number]
 
-/** The caller, once the token has been verified. Names are unique within a kind and origin only. */
+/** A client whose token has been verified. Names are unique only within a kind and origin. */
 export interface Principal {
   kind: 'api-key' | 'oauth-client' | 'external'
   name: string
@@ -25,7 +25,7 @@ export function principalKey({ kind, name, origin }: Principal): string {
   return origin === undefined ? `${kind} ${name}` : `${kind} ${origin} ${name}`
 }
 
-/** An API key or an OAuth client as configured. Only the SHA-256 of its secret is known to the gateway. */
+/** An API key or an OAuth client as configured. The gateway has only the SHA-256 of its secret. */
 export interface Credential {
   name: string
   secretHash: Buffer
@@ -33,9 +33,8 @@ export interface Credential {
 }
 
 /**
- * Reads `name:sha256hex[:scope+scope]`, comma-separated; white space around the parts is ignored. No scopes
- * named means all of them. Throws an Error that tells the entry by its position and its name; no message
- * repeats a hash.
+ * Reads `name:sha256hex[:scope+scope]`, comma-separated; white space around the parts is ignored. No scope list
+ * means all of them. Throws an Error that names the entry by its position and name; no message repeats a hash.
  */
 export function parseCredentials(text: string): Credential[] {
   if (text.trim() === '') return []
@@ -48,13 +47,13 @@ export function parseCredentials(text: string): Credential[] {
   return credentials
 }
 
-/** The credential with this secret. Takes as long for a hit as for a miss. */
+/** Finds the credential with this secret, in the same time for a hit and a miss. */
 export function findBySecret(credentials: Credential[], secret: string): Credential | undefined {
   const secretHash = hashSecret(secret)
   return findConstantTime(credentials, (credential) => sameHash(secretHash, credential.secretHash))
 }
 
-/** The credential with this name and secret. An unknown name and a wrong secret are told apart by nothing. */
+/** Finds the credential with this name and secret. An unknown name and a wrong secret cannot be told apart. */
 export function findByName(credentials: Credential[], name: string, secret: string): Credential | undefined {
   const nameHash = hashSecret(name)
   const secretHash = hashSecret(secret)
@@ -65,17 +64,17 @@ export function findByName(credentials: Credential[], name: string, secret: stri
   )
 }
 
-/** A new secret: the prefix, which lets secret scanners know it, and 256 random bits in base64url. */
+/** Returns a new secret: the prefix, by which secret scanners recognize it, and 256 random bits in base64url. */
 export function generateSecret(prefix: string): string {
   return prefix + randomBytes(32).toString('base64url')
 }
 
-/** Plain SHA-256: secrets of 256 random bits cannot be guessed, so a slow hash would only cost latency. */
+/** Returns the SHA-256: secrets of 256 random bits cannot be guessed, so a slow hash would only add latency. */
 export function hashSecret(secret: string): Buffer {
   return hash('sha256', secret, 'buffer')
 }
 
-/** Those of the given scopes that the gateway knows, each once and in its own order. */
+/** Returns the given scopes that the gateway knows, each once, in the order of `allScopes`. */
 export function knownScopes(names: readonly string[]): Scope[] {
   return allScopes.filter((scope) => names.includes(scope))
 }
@@ -105,7 +104,7 @@ function parseScopes(label: string, text: string | undefined): Scope[] {
   return scopes
 }
 
-/** Looks at every credential, so that the time taken does not tell which one matched, or whether one did. */
+/** Checks every credential, so that the time does not show which one matched, or whether one did. */
 function findConstantTime(
   credentials: Credential[],
   matches: (credential: Credential) => number,

@@ -10,7 +10,7 @@ import { clientClaims, kindFlaw } from './token-kind.ts'
 export interface ExternalIssuerOptions {
   /** Issuer identifier: https, or http on a loopback address. */
   issuerUrl: string
-  /** Accept http elsewhere too: whoever can change what is sent there can forge tokens. */
+  /** Accept http on other hosts too: anyone who can change that traffic can forge tokens. */
   allowHttp?: boolean
   claims: ClaimRules
   log: IssuerLog
@@ -21,18 +21,18 @@ export interface ExternalIssuerOptions {
 export interface ExternalIssuer {
   /** Whether a token with this `iss` is to be verified here. */
   issues(iss: string): boolean
-  /** Throws GatewayError `unauthorized` for a bad token, `issuer-unavailable` where only the issuer could tell. */
+  /** Throws GatewayError `unauthorized` for a bad token, `issuer-unavailable` if the required key cannot be fetched. */
   verify(token: string): Promise<Principal>
-  /** Asks the issuer nothing more. */
+  /** Stops all requests to the issuer. */
   close(): void
 }
 
-/** Signatures by a key pair only: with HS256 the public key would do as the secret (RFC 8725 §2.1). */
+/** Only asymmetric signatures: with HS256 the public key would serve as the secret (RFC 8725 §2.1). */
 const algorithms = 'RS256 RS384 RS512 PS256 PS384 PS512 ES256 ES384 ES512 EdDSA Ed25519'.split(' ')
 
 /**
- * Accepts access tokens of another authorization server. Its keys are fetched at the first token, so that the gateway
- * starts while the issuer is down.
+ * Accepts access tokens of another authorization server. It fetches the issuer's keys at the first token, so the
+ * gateway can start while the issuer is unavailable.
  */
 export function createExternalIssuer(options: ExternalIssuerOptions): ExternalIssuer {
   const { allowHttp = false, claims: rules, log, policy = issuerPolicy } = options

@@ -57,7 +57,8 @@ export function deriveSigningKey(secret: string): JWK {
 }
 
 /**
- * Derives the secret of a webhook endpoint, so that none is stored: `whsec_` and 32 bytes in base64 (Standard Webhooks).
+ * Derives the secret of a webhook endpoint, so that none is stored: `whsec_` and 32 bytes in base64 (Standard
+ * Webhooks).
  * @param secrets those of the gateway. While they are changed, receivers know the one that an earlier secret makes
  * @param endpoint its id
  * @param generations those whose secrets are valid, the current one first: a renewal adds one

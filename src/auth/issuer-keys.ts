@@ -14,9 +14,9 @@ export const issuerPolicy = {
   /** Keys older than `renewAfter` are fetched again in the background, a call waits from `maxAge` on. */
   renewAfter: 300_000,
   maxAge: 600_000,
-  /** Keys that could not be fetched again for so long are no longer used: they may have been revoked. */
+  /** Maximum age of keys that cannot be fetched again: after that they may have been revoked. */
   longestUse: 24 * 3_600_000,
-  /** Unknown key ids ask for the keys again at once, this many times in a row, then once in each `cooldown`. */
+  /** Number of immediate fetches in a row because of unknown key ids; after that, one per `cooldown`. */
   searches: 3,
   cooldown: 10_000,
   /** After the first failure; doubled after each further one. */
@@ -25,7 +25,7 @@ export const issuerPolicy = {
 }
 
 export interface IssuerKeys {
-  /** What is needed to verify one token. @throws GatewayError `issuer-unavailable` */
+  /** Returns the keys to verify one token with. @throws GatewayError `issuer-unavailable` */
   current(): Promise<TokenKeys>
   close(): void
 }
@@ -38,17 +38,17 @@ export interface TokenKeys {
 }
 
 /**
- * Keeps the public keys of an issuer. One question at a time is under way, shared by all calls that need its answer.
- * A failed one begins an outage: known keys serve on, nobody waits, calls that need another key fail at once, and the
- * question is repeated with growing pauses until the issuer answers. The log has one line for the beginning of an
- * outage and one for its end. A key that the issuer has just begun to use is accepted at once; tokens with made-up key
- * ids cannot cause more questions than the policy allows.
+ * Keeps the public keys of an issuer. At most one fetch is in progress, shared by all calls that wait for it.
+ * A failed fetch starts an outage: known keys stay in use, no call waits, calls that need another key fail immediately,
+ * and the fetch is retried with growing pauses until the issuer responds. The log has one line for the start of an
+ * outage and one for its end. A key that the issuer has just begun to use is accepted immediately; tokens with invented
+ * key ids cannot cause more fetches than the policy allows.
  */
 export function createIssuerKeys(address: IssuerAddress, log: IssuerLog, policy = issuerPolicy): IssuerKeys {
   const issuer = address.url.href
   let held: (IssuerMetadata & { at: number }) | undefined
   let asking: Promise<void> | undefined
-  /** When all searches that were begun would be paid for, one in each cooldown (the generic cell rate algorithm). */
+  /** Theoretical arrival time of the generic cell rate algorithm, with one search per cooldown. */
   let searchesPaidAt = 0
   let outage: { failures: number; retryAt: number; timer: NodeJS.Timeout } | undefined
   const closed = new AbortController()
@@ -84,7 +84,7 @@ export function createIssuerKeys(address: IssuerAddress, log: IssuerLog, policy 
 
   const ageOf = ({ at }: { at: number }) => performance.now() - at
 
-  /** The keys to use now, as fresh as they can be had. */
+  /** Returns the freshest keys that are available now. */
   async function freshest() {
     if (!outage) {
       if (!held || ageOf(held) > policy.maxAge) await ask()
@@ -101,7 +101,7 @@ export function createIssuerKeys(address: IssuerAddress, log: IssuerLog, policy 
     })
   }
 
-  /** Counts a search for an unknown key, unless there were too many. */
+  /** Counts a search for an unknown key. @returns false if there were too many */
   function maySearch(): boolean {
     const now = performance.now()
     if (searchesPaidAt > now + (policy.searches - 1) * policy.cooldown) return false
@@ -120,7 +120,7 @@ export function createIssuerKeys(address: IssuerAddress, log: IssuerLog, policy 
             return await known.keys(header, token)
           } catch (error) {
             if (!(error instanceof jose.errors.JWKSNoMatchingKey)) throw error
-            // The issuer may have a new key: there is no telling until it answers.
+            // The issuer may have a new key; only its response can show that.
             if (outage) throw unavailable()
             if (known.at >= calledAt) throw error
             if (!asking && !maySearch()) throw error
@@ -139,7 +139,7 @@ export function createIssuerKeys(address: IssuerAddress, log: IssuerLog, policy 
   }
 }
 
-/** The innermost message: fetch says no more than "fetch failed" itself. */
+/** Returns the innermost message: that of fetch itself is only "fetch failed". */
 function reasonOf(error: unknown): string {
   let innermost = error
   while (innermost instanceof Error && innermost.cause instanceof Error) innermost = innermost.cause

@@ -14,14 +14,14 @@ export interface IssuerAddress {
   allowHttp: boolean
 }
 
-/** Most bytes of an answer, after decompression. Published key sets have less than 50 KiB. */
+/** Maximum size of a response, after decompression. Published key sets have less than 50 KiB. */
 const maxResponseBytes = 512 * 1024
 
 /**
  * Fetches the metadata of an issuer (OpenID Connect Discovery, else RFC 8414) and then its keys. Redirects are not
  * followed.
- * @param signal ends the whole of it
- * @throws Error when the issuer is unavailable, or what it answers cannot be used
+ * @param signal aborts all requests
+ * @throws Error when the issuer is unavailable or its responses cannot be used
  */
 export async function fetchIssuerMetadata(
   address: IssuerAddress,
@@ -29,8 +29,8 @@ export async function fetchIssuerMetadata(
 ): Promise<IssuerMetadata> {
   const { issuer, jwks_uri } = await discover(address.url, signal)
   if (typeof issuer !== 'string') throw new Error('the metadata of the issuer has no issuer')
-  // OpenID Connect Discovery §4.3, RFC 8414 §3.3: they must be about this issuer. Only a slash may differ, since it is
-  // easily mistaken; tokens are then held against the issuer's own spelling.
+  // OpenID Connect Discovery §4.3, RFC 8414 §3.3: the metadata must be about this issuer. Only a trailing slash may
+  // differ, a common mistake; the `iss` of tokens is then compared with the issuer's own spelling.
   if (!isSameIssuer(issuer, address.url))
     throw new Error(`the metadata belongs to ${issuer}: set OAUTH_ISSUER to it if that is the right issuer`)
   if (typeof jwks_uri !== 'string') throw new Error('the metadata of the issuer has no jwks_uri')
@@ -47,7 +47,7 @@ export function isSameIssuer(text: string, url: URL): boolean {
   return URL.canParse(text) && bare(new URL(text)) === bare(url)
 }
 
-/** Whether the gateway fetches what it trusts from here: http can be changed on its way. */
+/** Whether the gateway may fetch trusted data from this URL: http can be changed in transit. */
 export function mayFetch(url: URL, { url: issuer, allowHttp }: IssuerAddress): boolean {
   if (url.protocol === 'https:') return true
   if (url.protocol !== 'http:') return false
@@ -67,7 +67,7 @@ async function discover({ origin, pathname }: URL, signal: AbortSignal): Promise
   })
 }
 
-/** Fetches a JSON object; its answer is complete, and not larger than the limit. */
+/** Fetches a JSON object. @throws Error for an incomplete response, or one that is larger than the limit */
 async function fetchJson(url: URL, signal: AbortSignal): Promise<Record<string, unknown>> {
   const headers = { accept: 'application/json' }
   const response = await fetch(url, { headers, signal, redirect: 'manual' })

@@ -1,11 +1,11 @@
 import type { JWTPayload } from 'jose'
 import { allScopes, knownScopes, type Scope } from './credentials.ts'
 
-/** Where an issuer writes what the gateway needs to know, and in which words. */
+/** The claims in which an issuer puts scopes and audience, and what its values mean. */
 export interface ClaimRules {
   /** Claims that hold scopes; a token has the scopes of all of them. Each is a name, or a path with dots. */
   scopeClaims: readonly string[]
-  /** What a value of these claims means, where it is not the name of a scope. */
+  /** Scopes granted by a value of these claims that is not itself the name of a scope. */
   scopeMap: ReadonlyMap<string, readonly Scope[]>
   /** The claim that must name one of the audiences. */
   audienceClaim: string

@@ -10,7 +10,7 @@ const accessTokens = ['bearer', 'access', 'access_token', 'at+jwt']
 /** Claims of ID tokens alone: OpenID Connect Core §2, §3.3.2.11. */
 const idTokenClaims = ['nonce', 'at_hash', 'c_hash']
 
-/** Who an access token was issued to, in the words of different issuers: RFC 9068, OpenID Connect, Entra ID, Okta. */
+/** Claims that name the client of a token: RFC 9068, OpenID Connect, Entra ID, Okta. */
 export const clientClaims = ['client_id', 'azp', 'appid', 'cid']
 
 /**

@@ -10,7 +10,7 @@ export interface IssuerConfig {
   claims: ClaimRules
 }
 
-/** The variables that say who may call, and the secret that the gateway's own tokens are signed with. */
+/** The variables for authenticating clients, and for the secret that signs the gateway's own tokens. */
 export const callerVariables = {
   GATEWAY_SECRET: Type.Transform(
     Type.String({
@@ -63,13 +63,13 @@ export const callerVariables = {
   OAUTH_ALLOW_HTTP: Type.Union([Type.Literal('true'), Type.Literal('false')], {
     default: 'false',
     description:
-      'accepts an `OAUTH_ISSUER` with http elsewhere than on a loopback address; only for networks in which nobody can change what the issuer sends',
+      'accepts an `OAUTH_ISSUER` with http elsewhere than on a loopback address; only for networks in which the issuer’s responses cannot be changed',
   }),
 }
 
 type Values = StaticDecode<TObject<typeof callerVariables>>
 
-/** Puts the variables of the external issuer together, and complains where they do not fit. */
+/** Combines the variables of the external issuer, and reports those that do not fit together. */
 export function externalIssuer(values: Values, errors: string[]): IssuerConfig | undefined {
   const { OAUTH_ISSUER: issuerUrl, OAUTH_AUDIENCE: audiences } = values
   if (issuerUrl && audiences.length === 0) errors.push('OAUTH_AUDIENCE: is required with OAUTH_ISSUER')

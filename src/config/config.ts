@@ -12,7 +12,7 @@ import type { Policy } from '../publication/gateway.ts'
 import { callerVariables, externalIssuer, type IssuerConfig } from './callers.ts'
 import { duration, formatMessages, retention, size } from './formats.ts'
 
-/** Every variable of the gateway itself; a platform's own stand in its adapter. The docs are made from this. */
+/** Every variable of the gateway itself; those of a platform are in its adapter. The docs are generated from this. */
 export const variables = Type.Object({
   HOST: Type.String({ default: '127.0.0.1', description: 'address to listen on; `0.0.0.0` in the image' }),
   PORT: Type.Integer({
@@ -109,13 +109,13 @@ export interface Config {
   databaseUrl: string
   /** The first is used, the others still verify. */
   secrets: string[]
-  /** Largest number of connections to PostgreSQL. */
+  /** Maximum number of connections to PostgreSQL. */
   databasePool: number
   apiKeys: Credential[]
   oauthClients: Credential[]
   oauthSigningKey: string | undefined
   externalIssuer: IssuerConfig | undefined
-  /** Requests a minute and client. */
+  /** Maximum requests per minute for each client. */
   rateLimit: number | undefined
   trustedProxies: string | undefined
   /** The first is the default; `variables` are checked against the definition's schema. */
@@ -128,7 +128,7 @@ export interface Config {
 
 /**
  * Reads the configuration from the environment.
- * @throws Error with one line that names every variable that is missing or wrong, and how; never its value
+ * @throws Error with one line that names every missing or invalid variable and what is wrong with it, never its value
  */
 export function loadConfig(env: NodeJS.ProcessEnv): Config {
   const errors: string[] = []
@@ -136,7 +136,7 @@ export function loadConfig(env: NodeJS.ProcessEnv): Config {
   const production = env.NODE_ENV === 'production'
   const issuer = externalIssuer(values, errors)
   const platforms = choosePlatforms(values, env, errors)
-  // Outside production `server.ts` makes up for both.
+  // Outside production `server.ts` supplies both.
   if (production && !values.PLATFORM && !values.PLATFORMS) errors.unshift('PLATFORM: is missing')
   if (production && ![env.API_KEYS, env.OAUTH_CLIENTS, env.OAUTH_ISSUER].some((text) => text?.trim()))
     errors.push('API_KEYS: is missing; set it, OAUTH_CLIENTS or OAUTH_ISSUER (npm run apikey makes a key)')
@@ -169,7 +169,7 @@ export function loadConfig(env: NodeJS.ProcessEnv): Config {
       pollConcurrency: values.POLL_CONCURRENCY,
       patience: {
         processing: values.PROCESSING_TIMEOUT,
-        // Longer than the longest pause between two checks, shorter than an outage worth the name.
+        // Longer than the longest pause between two checks, shorter than a serious outage.
         gap: 15 * 60_000,
         denial: { ms: 120_000, times: 3 },
         metadata: 3_600_000,
@@ -217,8 +217,8 @@ function choosePlatforms(values: Values, env: NodeJS.ProcessEnv, errors: string[
 }
 
 /**
- * Picks a schema's variables from the environment; an empty one counts as not set. What is missing or wrong is added
- * to the errors and left out.
+ * Picks a schema's variables from the environment; an empty one counts as not set. A missing or invalid variable
+ * is added to the errors and left out.
  */
 function read<T extends TObject>(schema: T, env: NodeJS.ProcessEnv, errors: string[]): StaticDecode<T> {
   const entries = Object.entries(schema.properties).flatMap(([name, property]) => {
@@ -240,7 +240,7 @@ function messageOf(error: unknown): string {
   throw error
 }
 
-/** `missing` in a schema says how to do without the variable. */
+/** Returns what is wrong with a variable. `missing` in its schema says how to do without it. */
 function validationMessage({ value, schema, message }: ValueError): string {
   if (value === undefined) return schema.missing ? `is missing (${schema.missing})` : 'is missing'
   if (schema.format) return formatMessages[schema.format] ?? message.toLowerCase()

@@ -3,7 +3,7 @@ import { parseEnv } from 'node:util'
 
 /**
  * Reads the file `.env` in the working directory; without one there are no variables.
- * @throws Error when it is there and cannot be read
+ * @throws Error when the file exists and cannot be read
  */
 export function readEnvFile(): NodeJS.Dict<string> {
   try {

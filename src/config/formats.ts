@@ -2,7 +2,7 @@ import { isIP } from 'node:net'
 import { FormatRegistry, Type } from '@sinclair/typebox'
 import ms from 'ms'
 
-/** What each format wants, in plain words. */
+/** The message for each format. */
 export const formatMessages: Record<string, string> = {
   url: 'expected a URL that begins with http:// or https://',
   base: 'expected a URL that begins with http:// or https://, without ? and #',
@@ -19,7 +19,7 @@ FormatRegistry.Set(
   (text) =>
     text === 'memory:' ||
     /^sqlite:./.test(text) ||
-    // Host and user may come from the environment, the database's name too: libpq has variables for all of them.
+    // Host, user and database may come from the environment: libpq has variables for all of them.
     (/^postgres(ql)?:\/\//.test(text) && URL.canParse(text)),
 )
 
@@ -30,7 +30,7 @@ export function duration(defaultValue: string, description: string) {
   return boundedDuration(defaultValue, description, 24)
 }
 
-/** A duration that no timer waits for. */
+/** A duration for which no timer is set, so it may be longer. */
 export function retention(defaultValue: string, description: string) {
   return boundedDuration(defaultValue, description, 3_650)
 }

@@ -1,6 +1,6 @@
 import { type Config, loadConfig, variables } from './config.ts'
 
-/** What takes over a changed configuration; each may throw, and then nothing has changed. */
+/** Functions that apply a changed configuration; each may throw, and then nothing has changed. */
 export interface Adopt {
   apiKeys(config: Config): void
   oauthClients(config: Config): void
@@ -8,26 +8,26 @@ export interface Adopt {
 }
 
 export interface Reload {
-  /** The environment that is in force now. */
+  /** The environment after the reload. */
   env: NodeJS.ProcessEnv
   changed: string[]
-  /** Variables that stay as they were, and why: one line that repeats no value. */
+  /** Variables that keep their values, and the reason: one line that contains no value. */
   rejected: { variables: string[]; reason: string }[]
-  /** Variables that are different and that only a restart takes over. */
+  /** Changed variables that take effect only after a restart. */
   needRestart: string[]
 }
 
-/** Variables that change together, or stay together: a new id does not go with an old secret. */
+/** Variables that change together or not at all: a new id does not work with an old secret. */
 interface Group {
   variables: string[]
   adopt(config: Config): void
 }
 
 /**
- * Takes over what may change while the process runs: API keys, OAuth clients and the variables of each configured
- * platform.
- * @param env in force now
- * @param next as it was read again
+ * Applies the changes that are possible while the process runs: to API keys, OAuth clients and the variables of each
+ * configured platform.
+ * @param env the current environment
+ * @param next the environment as read again
  */
 export function reload(env: NodeJS.ProcessEnv, next: NodeJS.ProcessEnv, adopt: Adopt): Reload {
   const differs = (name: string) => (env[name] || '') !== (next[name] || '')
@@ -42,7 +42,7 @@ export function reload(env: NodeJS.ProcessEnv, next: NodeJS.ProcessEnv, adopt: A
   let waiting = groups
     .map((group) => ({ ...group, variables: group.variables.filter(differs) }))
     .filter((group) => group.variables.length > 0)
-  // A group may depend on another one: the only API key can go once there is a client.
+  // A group may depend on another one: the only API key can be deleted once a client is configured.
   for (let before = Number.POSITIVE_INFINITY; waiting.length < before; ) {
     before = waiting.length
     result.rejected = []

@@ -4,10 +4,10 @@ import { GatewayError } from '../errors.ts'
 import { bodyErrorOf, failBody } from './parsing.ts'
 import { streamedTypes } from './validation.ts'
 
-/** How long the head of a request may take, and a body that is not content. Milliseconds. */
+/** Maximum time to receive the headers of a request, and a body that is not content. Milliseconds. */
 export const requestDeadline = 8_000
 
-/** Every value of a header field, where Node shows only the first. @param name in lower case */
+/** Returns every value of a header field, of which Node shows only the first. @param name in lower case */
 export function valuesOf({ rawHeaders }: IncomingMessage, name: string): string[] {
   const values: string[] = []
   for (let index = 0; index < rawHeaders.length; index += 2) {
@@ -20,14 +20,14 @@ export function valuesOf({ rawHeaders }: IncomingMessage, name: string): string[
 
 declare module 'fastify' {
   interface FastifyContextConfig {
-    /** Reads the body as a whole whatever its type, so the deadline holds for all of them. */
+    /** The route reads bodies of every type as a whole, so the deadline applies to all of them. */
     readsWholeBody?: boolean
   }
 }
 
 /**
- * A body that is read as a whole, such as JSON, has to be there soon, however its bytes drip. Content is not cut
- * here: it has its own rule for standing still.
+ * Enforces a deadline for a body that is read as a whole, such as JSON, even if its bytes keep arriving. Content has
+ * its own limit, the idle timeout.
  */
 export function enforceBodyDeadline(server: FastifyInstance): void {
   server.addHook('preParsing', ({ raw, headers, routeOptions }, reply, payload, done) => {
@@ -38,11 +38,11 @@ export function enforceBodyDeadline(server: FastifyInstance): void {
     if (headers['content-length'] === undefined && headers['transfer-encoding'] === undefined) return
     const type = headers['content-type']?.split(';', 1)[0]?.trim().toLowerCase() ?? ''
     if (streamedTypes.includes(type) && !routeOptions.config.readsWholeBody) return
-    // Whoever reads the body responds with this error.
+    // The reader of the body responds with this error.
     const timer = setTimeout(() => failBody(raw, requestTimeout()), requestDeadline).unref()
     const stop = () => clearTimeout(timer)
     raw.once('end', stop).once('close', stop)
-    // What a rejected request goes on sending is not a body any more.
+    // After the response, data of a rejected request is no longer a body.
     reply.raw.once('close', stop)
   })
 }

@@ -6,17 +6,17 @@ import { valuesOf } from './connections.ts'
 
 declare module 'fastify' {
   interface FastifyRequest {
-    /** Who calls; there on every route guarded by `requireScope`. */
+    /** The authenticated client; set on every route guarded by `requireScope`. */
     principal?: Principal
   }
 }
 
-/** Gives the `onRequest` hook of a route that needs the scope. */
+/** Returns the `onRequest` hook of a route that requires the scope. */
 export type RequireScope = (scope: Scope) => onRequestAsyncHookHandler
 
 /**
- * Makes `requireScope`. It runs before the body is read, sets `request.principal`, and answers a refusal by
- * a GatewayError together with the WWW-Authenticate header of RFC 6750 §3.
+ * Creates `requireScope`. Its hook runs before the body is read, sets `request.principal`, and rejects with a
+ * GatewayError and the WWW-Authenticate header of RFC 6750 §3.
  */
 export function createScopeGuard(authenticate: Authenticate): RequireScope {
   return (scope) => async (request, reply) => {
@@ -35,13 +35,13 @@ export function createScopeGuard(authenticate: Authenticate): RequireScope {
   }
 }
 
-/** Node keeps the first of several Authorization headers; joined, they are malformed and thus refused. */
+/** Joins several Authorization headers, of which Node keeps only the first: joined, they are malformed and rejected. */
 function authorizationOf({ raw }: FastifyRequest): string | undefined {
   const values = valuesOf(raw, 'authorization')
   return values.length > 0 ? values.join(', ') : undefined
 }
 
-/** RFC 6750 §3.1: a request without any bearer token is told no error code. */
+/** Adds the challenge: without an error code for a request without a bearer token (RFC 6750 §3.1). */
 function addChallenge(reply: FastifyReply, authorization: string | undefined, error: unknown): unknown {
   if (!(error instanceof GatewayError) || error.code !== 'unauthorized') return error
   challenge(

@@ -7,18 +7,18 @@ import type { RequireScope } from './guard.ts'
 const minute = 60_000
 
 /**
- * Route option of the token endpoint, a guard against guessing secrets: so many requests a minute from one address
- * (IPv6: one /64). A client needs one token a quarter of an hour.
+ * Route option of the token endpoint, against guessing of secrets: maximum requests per minute from one address
+ * (IPv6: one /64). A client needs one token per 15 minutes.
  */
 export const tokenRateLimit = { max: 30, timeWindow: minute }
 
 /**
- * Route option of the platforms' webhooks: so many requests a second from one address. Each platform sends from its own
- * addresses, so one that floods, or somebody who forges, takes nothing of the others.
+ * Route option of the platforms' webhooks: maximum requests per second from one address. Each platform sends from its
+ * own addresses, so a flood from one platform, or of forged requests, does not use up the limit of the others.
  */
 export const hintAttempts = { max: 100, timeWindow: 1_000 }
 
-/** Counting is in memory: each process has its own limits. To be registered before the routes. */
+/** Registers the rate limits, before the routes. They are counted in memory: each process has its own. */
 export async function registerLimits(server: FastifyInstance): Promise<void> {
   await server.register(rateLimit, {
     global: false,
@@ -35,8 +35,8 @@ export async function registerLimits(server: FastifyInstance): Promise<void> {
 }
 
 /**
- * Adds a limit per client, by its name, to the scope guard: it counts what the guard lets through, whatever the
- * route. The answers carry `RateLimit-Limit`, `-Remaining` and `-Reset`.
+ * Adds a limit per client, by its name, to the scope guard: it counts the requests that the guard accepts, on all
+ * routes together. The responses have `RateLimit-Limit`, `-Remaining` and `-Reset`.
  * @param perMinute undefined is no limit
  */
 export function limitClients(

@@ -4,7 +4,7 @@ import { harmlessPath, shortened } from '../observability/redaction.ts'
 import { announceIfEarly } from './early-responses.ts'
 import { firstPerPath } from './validation.ts'
 
-/** What Fastify's and its plugins' own statuses mean in our words; anything else of the 4xx is an invalid request. */
+/** The codes for statuses of Fastify and its plugins; any other 4xx is an invalid request. */
 const codesByStatus: Record<number, ProblemCode> = {
   404: 'not-found',
   405: 'method-not-allowed',
@@ -15,10 +15,10 @@ const codesByStatus: Record<number, ProblemCode> = {
   431: 'headers-too-large',
 }
 
-/** Characters of a text in a problem document. */
+/** Maximum length of a text in a problem document, in characters. */
 const maxMessageLength = 500
 
-/** What a 503 advises when nobody knows better, in seconds. */
+/** Default `Retry-After` of a 503, in seconds. */
 const defaultRetryAfter = 5
 
 /** Makes every error of the app problem+json (RFC 9457), and serves the pages that their `type` points to. */
@@ -37,7 +37,7 @@ export function registerProblems(app: FastifyInstance): void {
     const methods = app.supportedMethods.filter(
       (method) => app.hasRoute({ url: pathOf(request), method }) || matches(app, request, method),
     )
-    // A route that has the method, but not this file (those of Swagger UI), means the path.
+    // A route may have the method but not this file (those of Swagger UI): then the path does not exist.
     if (methods.length === 0 || methods.includes(request.method))
       return sendProblem(new GatewayError('not-found'), request, reply)
     reply.header('allow', methods.join(', '))
@@ -46,7 +46,7 @@ export function registerProblems(app: FastifyInstance): void {
   })
 
   app.addHook('onRequest', (request, _reply, done) => {
-    // The server as a whole (RFC 9112 §3.2.4), which the router takes for its root.
+    // `*` is the server as a whole (RFC 9112 §3.2.4), which the router takes for its root.
     if (request.url === '*') return done(new GatewayError('not-found'))
     const isApi = request.routeOptions.url?.startsWith('/v1/')
     done(isApi && pathOf(request).endsWith('/') ? slashAtEnd() : undefined)
@@ -67,7 +67,7 @@ function slashAtEnd(): GatewayError {
   return new GatewayError('not-found', 'No path of this API ends with a slash. Send the request without it.')
 }
 
-/** Answers a path that cannot be read; Fastify finds that out before any route or hook. */
+/** Responds to a path that cannot be decoded, which Fastify detects before any route or hook. */
 export function rejectMalformedPath(
   _error: FastifyError,
   request: FastifyRequest,
@@ -78,7 +78,7 @@ export function rejectMalformedPath(
   announceIfEarly(reply, () => sendProblem(problem, request, reply))
 }
 
-/** Answers with a problem document; `detail` must hold nothing that the caller should not see. */
+/** Responds with a problem document; `detail` must not contain anything that the client should not see. */
 export function sendProblem(
   problem: GatewayError,
   request: FastifyRequest,
@@ -94,7 +94,7 @@ export function sendProblem(
     .send({ ...problemDocument(problem), instance: harmlessPath(request.url), requestId: request.id })
 }
 
-/** The document of a problem that has no request yet. Whatever it repeats of the request is shortened. */
+/** Returns the document of a problem without a request. Texts that repeat the request are shortened. */
 export function problemDocument({ code, message, errors }: GatewayError): object {
   const { status, title } = problems[code]
   const short = errors?.map((error) => ({
@@ -105,7 +105,7 @@ export function problemDocument({ code, message, errors }: GatewayError): object
   return { type: `/problems/${code}`, title, status, detail, code, ...(short && { errors: short }) }
 }
 
-/** The cause for the log. What a caller did wrong has no stack worth keeping, and is not to fill the log. */
+/** Returns the cause for the log: without a stack for a client's mistake, so that it does not fill the log. */
 function causeOf({ code, cause }: GatewayError): object {
   if (cause === undefined) return {}
   if (problems[code].status >= 500) return { err: cause }
@@ -130,17 +130,17 @@ function toGatewayError(error: FastifyError | GatewayError, request: FastifyRequ
   return new GatewayError(codesByStatus[status] ?? 'invalid-request', undefined, { cause: error })
 }
 
-/** The name of a parameter, unless it could be a secret that somebody put into the URL without one. */
+/** Returns the name of a parameter, unless it could be a secret that was put into the URL without a name. */
 function harmlessName(name: string): string {
   return /^[a-z_-]{1,30}$/i.test(name) ? name : 'a parameter'
 }
 
-/** The limit of bodies that are read as a whole. Content has its own. */
+/** Returns the limit of bodies that are read as a whole. Content has its own limit. */
 function limitOf({ routeOptions }: FastifyRequest): string {
   return `The body of this call may have at most ${routeOptions.bodyLimit} bytes.`
 }
 
-/** What the call takes instead of the body that was sent, by its route's schema. */
+/** Returns what the call accepts instead of the body that was sent, according to its route's schema. */
 function typesOf({ routeOptions }: FastifyRequest): string {
   const { content = {} } = (routeOptions.schema?.body ?? {}) as { content?: object }
   const types = Object.keys(content)

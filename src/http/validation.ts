@@ -10,7 +10,7 @@ import { GatewayError } from '../errors.ts'
  */
 export const streamedTypes = ['multipart/form-data', 'video/mp4', 'application/octet-stream', '']
 
-/** Nobody mends more at once, and a body with thousands of wrong fields shall not cost more than one. */
+/** More do not help a client, and thousands of invalid fields must not cost more than a single one. */
 const maxErrors = 20
 
 /**

@@ -82,7 +82,7 @@ export interface Thumbnail extends Perishable {
   height: number
 }
 
-/** What somebody sent to the webhook of a platform: nothing in it is to be believed before its signature is verified. */
+/** A request to the webhook of a platform: it is not trusted before its signature is verified. */
 export interface Notification {
   /** The values of a header field, one per field line. @param name in lower case */
   header(name: string): string[]
@@ -90,11 +90,11 @@ export interface Notification {
   body: Buffer
 }
 
-/** How a platform tells that something may have happened to a video. */
+/** Reads the webhooks of a platform, which report that a video may have changed. */
 export interface HintReader {
-  /** The variable that holds the secret of the signature. */
+  /** The variable with the secret of the signature. */
   readonly variable: string
-  /** Whether it is set: without it nothing is accepted. */
+  /** Whether the variable is set: without it no webhook is accepted. */
   readonly configured: boolean
   /**
    * Verifies the signature over the raw body in constant time, and that it is not older than a few minutes.
@@ -112,9 +112,9 @@ export interface HintReader {
  */
 export interface VideoPlatform {
   readonly name: string
-  /** The account that the adapter works in, without secrets. Videos of another one are left alone. */
+  /** The account that the adapter uses, without secrets. The gateway does not touch videos of another account. */
   readonly account: string
-  /** When a creation whose answer was lost is looked for: the pauses after each search, in ms. */
+  /** Pauses between the searches for a creation whose response was lost, in ms. */
   readonly settles: readonly number[]
   /** True when `upload` requires `content.size`. */
   readonly lengthRequired: boolean
@@ -122,34 +122,34 @@ export interface VideoPlatform {
   /** Reads the platform's webhooks; absent where it has none. */
   readonly hints?: HintReader
 
-  /** Where a length is required: whether `content.maxSize` is enough, for content of about this size. Without this method, never. */
+  /** If a length is required: whether `content.maxSize` is enough, for content of about this size. By default it is not. */
   acceptsMaxSize?(maxSize: number): boolean
 
-  /** Creates the slot. A platform that makes its slot at the upload answers with two nulls. */
+  /** Creates the slot. An adapter whose platform creates it at the upload returns two nulls. */
   provision(draft: VideoDraft, call: Call): Promise<Slot>
 
-  /** Looks for every slot that bears the draft's id, where the platform's API can. */
+  /** Finds every slot with the draft's id, if the platform's API can. */
   find?(draft: VideoDraft, call: Call): Promise<Slot[]>
 
-  /** Whether both are the same slot; without it, the same `videoId` is. */
+  /** Whether both are the same slot; by default those with the same `videoId` are. */
   isSame?(one: Slot, other: Slot): boolean
 
   /**
-   * Streams the content into the slot and resolves when the platform has taken all of it.
-   * A slot whose earlier upload was cut takes this one. Destroys `content.stream` when it fails.
+   * Streams the content into the slot and resolves when the platform has accepted all of it.
+   * A slot whose earlier upload was interrupted accepts this one. Destroys `content.stream` when it fails.
    */
   upload(slot: Slot, draft: VideoDraft, content: Content, call: Call): Promise<void>
 
-  /** Where the platform stands with the video. */
+  /** Returns the state that the platform reports for the video. */
   status(slot: Slot, call: Call): Promise<ProcessingStatus>
 
-  /** Only called once `status` said ready, then again and again: URLs change. What counts is the current answer. */
+  /** Called only after `status` returned ready, then repeatedly: URLs change, and the latest response counts. */
   info(slot: Slot, call: Call): Promise<VideoInfo>
 
-  /** As `info`. */
+  /** Called like `info`. */
   thumbnail(slot: Slot, call: Call): Promise<Thumbnail>
 
-  /** Removes whatever the slot holds, an upload under way included. A slot with nothing in it is fine. */
+  /** Deletes the content of the slot, including an upload in progress. An empty slot is fine. */
   remove(slot: Slot, call: Call): Promise<void>
 
   /**
@@ -158,11 +158,11 @@ export interface VideoPlatform {
    */
   checkCredentials(signal: AbortSignal): Promise<void>
 
-  /** Gives the sockets back. */
+  /** Closes the sockets. */
   close(): Promise<void>
 }
 
-/** The platform does not know the video (any more). */
+/** The platform does not have the video, or no longer. */
 export class VideoMissingError extends GatewayError {
   constructor(platform: string) {
     super(
@@ -172,14 +172,14 @@ export class VideoMissingError extends GatewayError {
   }
 }
 
-/** For `catch`: a video, or a part of one, that the platform does not have is undefined. @throws every other failure */
+/** For `catch`: returns undefined if the platform does not have the video, or a part of it. @throws other errors */
 export function ignoreMissing(error: unknown): undefined {
   if (!(error instanceof VideoMissingError)) throw error
 }
 
 /**
- * Whether a failure says that the platform refused what was asked for, and so did nothing. After any other failure nobody
- * knows what it did: its answer was late, was lost, made no sense, or could not be stored here.
+ * Whether a failure means that the platform rejected the request and did nothing. After any other failure its effect is
+ * unknown: the response was late, was lost, was unexpected, or could not be stored here.
  */
 export function isRefusal(error: unknown): boolean {
   return error instanceof GatewayError && refusals.includes(error.code)

@@ -6,19 +6,19 @@ import type { IdempotencyRecord } from './store.ts'
 import { storeResult } from './store-retry.ts'
 import { firstEpoch, isDeleted, type Video } from './video.ts'
 
-/** Between two tries of a repetition whose first request is under way. Milliseconds. */
+/** Maximum `Retry-After` for a repeated request while the first one is in progress. Milliseconds. */
 const longestWait = 10_000
 
 /**
- * What a request led to that has not answered: it is under way, or its process died.
- * @returns its video, or undefined when there is none any more: then the key is free again
+ * Finds the video of a request without a stored response: the request is in progress, or its process died.
+ * @returns the video, or undefined if it no longer exists; the key can then be used again
  */
 export async function abandonedVideo(
   gateway: Gateway,
   record: IdempotencyRecord,
 ): Promise<Video | undefined> {
   let video = await gateway.store.find(record.videoId)
-  if (video && mayBeUnderWay(video)) {
+  if (video && mayBeInProgress(video)) {
     const taken = await takeExpired(gateway, video.id)
     if (!taken) throw keyInProgress(Math.max(1, secondsToWait(gateway, record, video)))
     await check(gateway, taken)
@@ -45,21 +45,22 @@ export function keyInProgress(retryAfter: number): GatewayError {
   return new GatewayError('idempotency-key-in-progress', undefined, { retryAfter })
 }
 
-/** Whether somebody may hold a creation that is not answered: whether one does is for its hold to tell. */
-function mayBeUnderWay({ stage, undoAt, epoch }: Video): boolean {
-  // Its creator is about to upload: nobody has taken hold of it since.
+/** Whether a creation without a stored response may still be in progress; its hold shows whether it is. */
+function mayBeInProgress({ stage, undoAt, epoch }: Video): boolean {
+  // Its creator is about to upload: no other work has taken hold of the row since.
   const provisioned = stage === 'awaiting-upload' && undoAt !== null && epoch === firstEpoch
   return stage === 'provisioning' || stage === 'uploading' || provisioned
 }
 
 /**
- * When a repetition is worth another try: after as long as the first request has taken so far, so soon for a quick one
- * and seldom for a long upload; at the latest when its claim ends, since then nobody works on it any more.
- * @returns 0 once the claim has ended
+ * Returns the delay before the next repetition, in seconds: as long as the first request has taken so far, so short
+ * after a quick one and long during a long upload, but at most until the claim expires, because the work has then
+ * stopped.
+ * @returns 0 once the claim has expired
  */
 function secondsToWait(gateway: Gateway, { createdAt }: IdempotencyRecord, { nextCheckAt }: Video): number {
   const now = gateway.store.now()
-  // A claim that ends later was made before the clock was set back.
+  // A claim that expires later was made before the clock was set back.
   const left = Math.min((nextCheckAt ?? 0) - now, gateway.policy.claim)
   if (left <= 0) return 0
   const elapsed = Math.min(Math.max(now - createdAt, 0), longestWait)

@@ -5,40 +5,39 @@ import { countStreamedBytes } from './buffer-collector.ts'
 import { createIdleTimer } from './idle-timer.ts'
 import { createMeter, incomplete, type Meter, type MeterOptions } from './meter.ts'
 
-/** Bytes that have to be there before a file can be judged: the first box's size and its type. */
+/** Bytes required to check the file type: size and type of the first box. */
 const headBytes = 8
-/** After so many bytes an upload lets the others, and every other request, have their turn. */
+/** Number of bytes after which an upload yields to other uploads and requests. */
 const turnBytes = 1024 * 1024
 
 export interface ContentOptions extends MeterOptions {
   /** See {@link Content}. */
   maxSize?: number | undefined
-  /** How long no byte may flow, in ms. */
+  /** Maximum time without data, in ms. */
   idleTimeout: number
-  /** Ends the upload from outside, with its reason. */
+  /** Aborts the upload, with its reason. */
   signal: AbortSignal
 }
 
-/** The content of an upload under way. It is complete once every byte and the end went on to the platform's side. */
+/** The content of an upload in progress. It is complete once every byte and the end were passed on to the platform. */
 export interface IncomingContent extends Content, Pick<Meter, 'received' | 'complete' | 'digest'> {
-  /** Fails the upload: the platform's side is cut, the caller's side only stops. */
+  /** Fails the upload: aborts the platform's side and only stops reading the client's. */
   fail(error: GatewayError): void
-  /** Aborted, with the GatewayError as its reason, when the upload failed on the caller's side. */
+  /** Aborted, with a GatewayError as its reason, when the upload failed on the client's side. */
   signal: AbortSignal
 }
 
 /**
- * Puts a guard between the caller's body and the platform: looks at the first bytes, then counts, checks length and
- * limit, and that bytes keep flowing. Resolves once the first bytes are seen. Backpressure passes through: nothing is
- * read that the platform did not ask for. When the platform's side destroys the stream, the source only stops: its
- * owner can still answer on its socket.
+ * Checks the client's body on its way to the platform: its first bytes, then size, limit and progress. Resolves once
+ * the first bytes have arrived. Backpressure is passed on: the gateway reads only data that the platform requests. When
+ * the platform's side destroys the stream, the source only stops, so that its owner can still respond on its socket.
  * @throws GatewayError of the contract's upload errors; later failures destroy the stream and abort `signal`
  */
 export async function openContent(source: Readable, options: ContentOptions): Promise<IncomingContent> {
   const meter = createMeter(options)
   const failed = new AbortController()
   const idle = createIdleTimer(options.idleTimeout, fail)
-  /** The platform asked for more than it got. */
+  /** Whether the platform has requested more data than it got. */
   let readRequested = false
   const turns = takeTurns(source, () => readRequested && !stream.destroyed)
 
@@ -59,9 +58,9 @@ export async function openContent(source: Readable, options: ContentOptions): Pr
       done(error)
     },
   })
-  // Whoever reads hears of the failure too; before that nobody does.
+  // A reader gets the error as well; before there is one, the event would be unhandled.
   stream.on('error', () => {})
-  // The last bytes may still wait for the platform. Once they are taken, who sends them watches the wait for the answer.
+  // The last bytes may still wait for the platform. Once it has read them, the adapter limits the wait for a response.
   stream.once('end', idle.stop)
   source.once('close', onBroken).once('error', onBroken)
   options.signal.addEventListener('abort', onAbort)
@@ -138,8 +137,8 @@ export async function openContent(source: Readable, options: ContentOptions): Pr
 }
 
 /**
- * Pauses the source when much has come of it in one turn of the event loop. A fast caller's socket is read many times in
- * a row, and so is the next one's: with 16 of them a small request waits for tens of megabytes to pass.
+ * Pauses the source when it has delivered much data in one turn of the event loop. Node reads the socket of a fast
+ * client many times in a row, then the next one's: with 16 of them a small request waits for tens of megabytes.
  */
 function takeTurns(source: Readable, isWanted: () => boolean) {
   let bytes = 0
@@ -163,7 +162,8 @@ function takeTurns(source: Readable, isWanted: () => boolean) {
 }
 
 /**
- * Waits for the first bytes of the source, and puts them back. An mp4 starts with an `ftyp` box (ISO/IEC 14496-12 §4.3).
+ * Waits for the first bytes of the source, and puts them back. An MP4 starts with an `ftyp` box (ISO/IEC 14496-12
+ * §4.3).
  * @throws GatewayError when it does not, or the reason of the signal
  */
 async function checkFileType(source: Readable, signal: AbortSignal): Promise<void> {

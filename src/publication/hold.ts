@@ -5,13 +5,14 @@ import { isDeleted, type Video } from './video.ts'
 
 /**
  * The right to work on a video. Work on a row begins by taking hold of it: the row's epoch grows by one, and
- * `nextCheckAt` is the time at which the hold expires. Every write of that work carries the epoch, and the store rejects
- * it once the row has a newer one, so nothing that is late can harm. A call to a platform ends when its hold does.
+ * `nextCheckAt` is the time at which the hold expires. Every write of that work carries the epoch, and the store
+ * rejects it once the row has a newer one, so a late write does no harm. A call to a platform is aborted when its hold
+ * ends.
  */
 export interface Hold {
   id: string
   epoch: number
-  /** Aborted when the hold expires or the process gives up; its reason is what the caller gets. */
+  /** Aborted when the hold expires or the process stops; the caller gets its reason. */
   signal: AbortSignal
 }
 
@@ -21,16 +22,16 @@ const workShare = 0.9
 /** Work on a video in this process. */
 export interface Work {
   video: string
-  /** That of its hold. */
+  /** Epoch of its hold. */
   epoch: number
   end: AbortController
 }
 
 /**
- * Works under the hold that the row's epoch stands for, until the claim expires, the video is deleted or the process
- * stops. The work is over then even if an adapter ignores the signal: a late result is dropped, so that a platform that
- * hangs occupies no place for longer.
- * @param stopped aborted when the process gives up work of this kind
+ * Runs work under the hold of the row's epoch, until the claim expires, the video is deleted or the process stops. The
+ * call then ends even if an adapter ignores the signal: a late result is dropped, so that a platform that hangs does
+ * not block other work.
+ * @param stopped aborted when the process stops work of this kind
  * @throws what the work throws, or the reason for its end
  */
 export async function holding<T>(
@@ -55,14 +56,14 @@ export async function holding<T>(
   }
 }
 
-/** Registers work on a video, so that its deletion can end it; whoever registers it takes it off again. */
+/** Registers work on a video, so that its deletion can end it. The caller must delete it from `gateway.works`. */
 export function beginWork(gateway: Gateway, { id: video, epoch }: Pick<Video, 'id' | 'epoch'>): Work {
   const work = { video, epoch, end: new AbortController() }
   gateway.works.add(work)
   return work
 }
 
-/** Ends the work on a video that was deleted, but for what began after that: another deletion. */
+/** Ends the work on a deleted video, except work that began later: another deletion. */
 export function endWork(gateway: Gateway, deleted: Pick<Video, 'id' | 'epoch'>): void {
   for (const { video, epoch, end } of gateway.works)
     if (video === deleted.id && epoch < deleted.epoch) end.abort(new GatewayError('video-deleted'))
@@ -72,7 +73,7 @@ function tooLong(ms: number): GatewayError {
   return new GatewayError('platform-timeout', `The platform did not respond within ${ms / 1000} s.`)
 }
 
-/** Takes hold of a row whose holder is gone. @returns the row, or undefined while somebody works on it */
+/** Takes hold of a row whose hold has expired. @returns the row, or undefined while the hold is valid */
 export async function takeExpired(gateway: Gateway, id: string): Promise<Video | undefined> {
   let taken = false
   const take = (current: Video, now: number) => {
@@ -83,12 +84,12 @@ export async function takeExpired(gateway: Gateway, id: string): Promise<Video |
   return taken ? video : undefined
 }
 
-/** Whether the row is still in the hands of this hold. */
+/** Whether the row still belongs to this hold. */
 export function isHeld({ epoch }: Pick<Hold, 'epoch'>, current: Video | undefined): current is Video {
   return current?.epoch === epoch
 }
 
-/** What the caller hears whose work another one took over. */
+/** Returns the error for a caller whose hold was lost to other work. */
 export function holdLost(video: Video | undefined): GatewayError {
   return new GatewayError(!video || isDeleted(video) ? 'video-deleted' : 'upload-in-progress')
 }

@@ -1,17 +1,17 @@
 import { GatewayError } from '../errors.ts'
 
-/** Fails an upload in which no byte moves, and says whose turn it was. */
+/** Fails an upload without progress, with an error that names the side that was expected to act. */
 export interface IdleTimer {
-  /** It is this side's turn from now on, and the time begins anew. */
+  /** Waits for this side from now on, and restarts the timeout. */
   waitFor(side: 'caller' | 'platform'): void
-  /** Nothing more comes of the caller: unless nobody's turn is watched, it is the platform's. */
+  /** The client has sent everything: waits for the platform, unless the timer is on hold. */
   expectPlatform(): void
-  /** Nobody's turn is watched until the next `waitFor`. */
+  /** Suspends the timer until the next `waitFor`. */
   hold(): void
   stop(): void
 }
 
-/** Watches from now on; the caller's turn is first. */
+/** Starts the timer; it waits for the client first. */
 export function createIdleTimer(ms: number, fail: (error: GatewayError) => void): IdleTimer {
   let side: 'caller' | 'platform' | undefined = 'caller'
   const timer = setTimeout(() => {

@@ -51,9 +51,9 @@ export function noEvidence(now: number): Evidence {
 }
 
 /**
- * Decides, purely, what a finding means in the light of the earlier ones. Only an answer can time the processing out, and
- * only the time in which the platform answered counts; a platform that denies the video has to do so repeatedly, for a
- * replica or a proxy may not know better for a moment; one that says nothing at all has a patience of its own.
+ * Decides, purely, what a finding means in the light of the earlier ones. Only an answer can time the processing out,
+ * and only the time in which the platform answered counts; a platform that denies the video has to do so repeatedly,
+ * for a replica or a proxy may not know better for a moment; one that says nothing at all has a patience of its own.
  */
 export function judge(
   finding: Finding,

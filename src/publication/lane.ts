@@ -7,53 +7,53 @@ import type { Video } from './video.ts'
 
 /** The poller's work on one platform. */
 export interface Lane {
-  /** A row is due in so many ms, which may be earlier than the next look. */
+  /** Reports that a row becomes due in this number of ms, possibly before the next planned search. */
   wake(ms: number): void
   circuit(state: CircuitState): void
   /** Claims no more rows and waits for the checks in progress. */
   stop(): Promise<void>
 }
 
-/** Longest sleep, for rows that another process planned; also after a failure of the store. In ms. */
+/** Longest sleep, because another process may schedule rows; also the pause after a database failure. In ms. */
 const longestSleep = 1_000
-/** Shortest sleep, in ms: what becomes due meanwhile is claimed in one transaction. */
+/** Shortest sleep, in ms: rows that become due in the meantime are claimed in one transaction. */
 const shortestSleep = 20
-/** Part of the places that ready videos may take. */
+/** Share of the concurrent checks that ready videos may use. */
 const readyShare = 0.25
-/** Part of the places that have to be free before more is claimed at once. */
+/** Share of the concurrent checks that must be free before the lane claims more. */
 const refillShare = 0.25
 /** Until a check ends or the circuit changes. */
 const untilWoken = Number.POSITIVE_INFINITY
 
 /**
- * Checks the videos of one platform. There is no queue beside the store: rows that are due are claimed there, at most
- * `pollConcurrency` at a time, and in between the lane sleeps until the next one is due. Places that are left over go
- * to ready videos, a few per second. While the platform's circuit is open nothing is claimed.
+ * Checks the videos of one platform. The due rows in the database are the only queue: the lane claims them, at most
+ * `pollConcurrency` at a time, and sleeps until the next one is due. It uses spare capacity to check ready videos, a
+ * few per second. While the platform's circuit is open it claims nothing.
  */
 export function startLane(gateway: Gateway, platform: string): Lane {
   const { store, leases } = gateway
   const { pollConcurrency, claim, backoff, recheck } = gateway.policy
-  // No check is planned further ahead than this; one that is was planned before the clock was set back.
+  // No check is scheduled further ahead than this; a row beyond it was scheduled before the clock was set back.
   const longestDelay = Math.max(backoff.initial, backoff.max * (1 + backoff.jitter))
   const horizon = Math.max(claim, longestDelay, maxPollRetryAfterMs) + 10_000
   const readyHorizon = Math.max(claim, recheck.interval * 1.2) + 10_000
   const readyPlaces = Math.max(1, Math.floor(pollConcurrency * readyShare))
   const running = new Set<Promise<void>>()
   let readyRunning = 0
-  /** Next time for ready videos, on the monotonic clock. */
+  /** Earliest time of the next claim of ready videos, on the monotonic clock. */
   let readyAt = 0
   let circuit: CircuitState = 'closed'
   const alarm = createAlarm()
-  /** Since when the store has failed every look, on the monotonic clock. */
+  /** Start of the current database outage, on the monotonic clock. */
   let awaySince: number | undefined
-  /** More rows may be due than there were places. */
+  /** Whether more rows may be due than could be claimed. */
   let saturated = false
 
   async function run(): Promise<void> {
     while (await alarm.rings()) alarm.setIn(await checkDueVideos())
   }
 
-  /** Claims what is due and starts its checks; one look at a time. @returns ms until the next look */
+  /** Claims due rows and starts their checks; never runs concurrently. @returns ms until the next call */
   async function checkDueVideos(): Promise<number> {
     // The circuit wakes the lane when a trial may go through.
     if (circuit === 'open') return untilWoken
@@ -66,7 +66,7 @@ export function startLane(gateway: Gateway, platform: string): Lane {
     const begun = performance.now()
     try {
       if (awaySince !== undefined) {
-        // Leases that expired meanwhile are claimed once their holders had time to renew them.
+        // Leases that expired during the outage are claimed once their holders have had time to renew them.
         await store.claimDue({ ...query, limit: 0 })
         leases.storeWasHeld(performance.now() - awaySince)
         awaySince = undefined
@@ -80,7 +80,7 @@ export function startLane(gateway: Gateway, platform: string): Lane {
         start(video)
       }
       saturated = due.length === free
-      // Checks may have ended while these were claimed.
+      // Checks may have ended during the claim.
       if (saturated) return circuit === 'closed' && canRefill() ? 0 : untilWoken
       await checkReadyVideos(free - due.length)
       return clamp((await store.nextDueIn(platform)) ?? longestSleep)
@@ -108,14 +108,14 @@ export function startLane(gateway: Gateway, platform: string): Lane {
       running.delete(run)
       readyRunning -= ready
       if (!saturated) return
-      // A trial that decided nothing is not repeated at once.
+      // A trial without a result is not repeated immediately.
       if (circuit === 'half-open') alarm.setIn(longestSleep)
       else if (canRefill()) alarm.setIn(0)
     })
     running.add(run)
   }
 
-  /** A claim is one transaction however many rows it takes, so places are refilled by the quarter. */
+  /** A claim of any number of rows is one transaction, so the lane waits until it can claim several. */
   function canRefill(): boolean {
     return pollConcurrency - running.size >= pollConcurrency * refillShare
   }

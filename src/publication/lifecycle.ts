@@ -2,16 +2,16 @@ import { GatewayError, type ProblemCode } from '../errors.ts'
 import type { Stage, Video } from './video.ts'
 
 /**
- * The whole life of a video: what may happen, from where, and where it leads. What `takes` begins new work: it takes
- * hold of the row, and whatever went on before can write no more.
+ * The lifecycle of a video: each transition with the stages that allow it and the resulting stage. A transition with
+ * `takes` begins new work: it takes hold of the row, and earlier work can no longer write to it.
  */
 export const transitions = {
-  /** The platform gave a slot. */
+  /** The platform returned a slot. */
   provisioned: { from: ['provisioning'], to: 'awaiting-upload' },
-  /** The platform refused; nothing is there. */
+  /** The platform rejected the slot; it created nothing. */
   'provisioning-rejected': { from: ['provisioning'], to: 'deleted' },
   'upload-started': { from: ['awaiting-upload'], to: 'uploading', takes: true },
-  /** The upload failed or died; the slot takes another one. */
+  /** The upload failed or its process died; the slot accepts another upload. */
   'upload-interrupted': { from: ['uploading'], to: 'awaiting-upload' },
   'upload-completed': { from: ['uploading'], to: 'processing' },
   processed: { from: ['processing'], to: 'ready' },
@@ -28,7 +28,7 @@ export const transitions = {
 
 export type TransitionName = keyof typeof transitions
 
-/** What a caller hears who asks for a transition that the stage does not allow. */
+/** The error for a transition that the stage does not allow. */
 const errorByStage: Record<Stage, ProblemCode> = {
   provisioning: 'video-not-found',
   'awaiting-upload': 'video-not-ready',
@@ -40,14 +40,14 @@ const errorByStage: Record<Stage, ProblemCode> = {
   deleted: 'video-deleted',
 }
 
-/** Where the code alone would mislead: a video may have failed before it had any content. */
+/** Details for codes that would mislead: a video may have failed before it had any content. */
 const details: Partial<Record<Stage, string>> = {
   failed: 'The video failed and accepts no content. Delete it and create a new one.',
 }
 
 /**
- * Applies a transition, purely: returns the changed video and leaves the given one alone.
- * What belonged to the old stage (next check, count of checks, evidence, progress) is reset unless `changes` sets it.
+ * Applies a transition as a pure function: returns the changed video and does not modify the given one.
+ * Values of the old stage (next check, number of checks, evidence) are reset unless `changes` sets them.
  * @throws GatewayError when the table does not allow it
  */
 export function transition(

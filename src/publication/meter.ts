@@ -7,31 +7,32 @@ export interface MeterOptions {
   /** A lower bound in bytes, where the size is not known exactly. */
   minSize?: number | undefined
   maxBytes: number
-  /** What it means that the bytes are more or fewer than `size`; `incomplete-upload` if not given. */
+  /** Makes the error for more or fewer bytes than `size`; `incomplete-upload` by default. */
   onSizeMismatch?: ((detail: string) => GatewayError) | undefined
-  /** Whether to tell the SHA-256 of the bytes in the end. */
+  /** Whether to compute the SHA-256 of the bytes. */
   computeDigest?: boolean | undefined
 }
 
-/** Counts content that passes by, and lets no byte pass that proves the announced size wrong. */
+/** Counts streamed content, and withholds any byte that contradicts the announced size. */
 export interface Meter {
   /**
-   * @returns the bytes that may go on: all of the chunk, or none when it fills the announced size. It is kept back until
-   *   the end proves that nothing follows: a platform that has every announced byte takes the file for complete.
+   * @returns the bytes to pass on: the whole chunk, or none when it completes the announced size. That chunk is
+   *   withheld until the end shows that nothing follows: a platform with every announced byte considers the file
+   *   complete.
    * @throws GatewayError when the bytes are too many
    */
   take(chunk: Buffer): Buffer | undefined
-  /** @returns the bytes that were kept back. @throws GatewayError when the bytes are too few */
+  /** @returns the withheld bytes. @throws GatewayError when the bytes are too few */
   end(): Buffer | undefined
   /** Bytes seen so far. */
   received(): number
-  /** Whether the end came, and in the right place. */
+  /** Whether the content ended, at its announced size. */
   complete(): boolean
-  /** SHA-256 of all bytes in base64url, once complete; undefined when it was not asked for. */
+  /** SHA-256 of all bytes in base64url, once complete; undefined if it was not requested. */
   digest(): string | undefined
 }
 
-/** @throws GatewayError when the announced size alone rules the content out */
+/** @throws GatewayError when the announced size is zero or above the limit */
 export function createMeter(options: MeterOptions): Meter {
   const { size, minSize = 0, maxBytes, onSizeMismatch = incomplete, computeDigest } = options
   if ((size ?? minSize) > maxBytes) throw tooLarge(maxBytes)
@@ -66,7 +67,7 @@ export function createMeter(options: MeterOptions): Meter {
   }
 }
 
-/** What it means that the body ended before the file did. */
+/** Returns the error for a body that ended before the file did. */
 export function incomplete(detail: string, cause?: unknown): GatewayError {
   return new GatewayError('incomplete-upload', detail, { cause })
 }

@@ -7,8 +7,9 @@ import { storeResult } from './store-retry.ts'
 import type { Video } from './video.ts'
 
 /**
- * Checks a ready video: whether the platform still has it, and under which URLs. It fails only after several checks in a
- * row that missed it, minutes apart: one 404 may be a page of a proxy while the platform is being deployed. Never throws.
+ * Checks a ready video: whether the platform still has it, and under which URLs. It fails only after several checks in
+ * a row that missed it, minutes apart: one 404 may be a page of a proxy while the platform is being deployed. Never
+ * throws.
  */
 export async function recheck(gateway: Gateway, video: Video): Promise<void> {
   // A reader has it asked for at this moment. If that fails, this claim ends and the check is made then.

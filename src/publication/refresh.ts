@@ -42,8 +42,8 @@ export function createRefreshes(limit: number): Refreshes {
 }
 
 /**
- * The video as a reader of its metadata gets it. If the metadata is old or about to expire, the platform is asked first,
- * once for all readers. Where it does not answer in time, or fails, the stored metadata is returned.
+ * The video as a reader of its metadata gets it. If the metadata is old or about to expire, the platform is asked
+ * first, once for all readers. Where it does not answer in time, or fails, the stored metadata is returned.
  * @throws GatewayError when there is no such video, or no more
  */
 export async function freshVideo(gateway: Gateway, id: string): Promise<Video> {

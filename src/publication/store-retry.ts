@@ -3,21 +3,21 @@ import { GatewayError } from '../errors.ts'
 import type { Gateway } from './gateway.ts'
 import { StoreBusyError } from './store.ts'
 
-/** How long callers wait while another process holds the store without writing, and in total. In ms. */
+/** Maximum wait of a caller while another process holds the database without writing, and in total. In ms. */
 const heldPatienceMs = 2_000
 const callerPatienceMs = 10_000
-/** How long a result waits to be stored, in ms: nothing has to be asked again as long as it is not given up. */
+/** Time to retry storing a result, in ms. Once it is stored, the platform need not be asked again. */
 const resultPatienceMs = 30_000
-/** The same for a store that fails, in ms: a full disk or a lost file seldom mends itself. */
+/** The same for a database that fails, in ms: a full disk or a lost file rarely recovers on its own. */
 const failurePatienceMs = 3_000
 /** Delay before the first retry, doubled for each further one up to the last, in ms. */
 const firstDelayMs = 5
 const longestDelayMs = 50
 
 /**
- * Runs work on the store that a caller asked for. While another process holds the store, tries again without blocking
- * the event loop; once it has been held for two seconds, further calls fail at their first attempt. Where other
- * processes write all the time, it waits for its turn, up to ten seconds.
+ * Runs work on the database for a waiting caller. While another process holds the database, it retries without blocking
+ * the event loop; once the database has been held for two seconds, further calls fail at their first attempt. While
+ * other processes write all the time, it retries for up to ten seconds.
  * @throws StoreBusyError
  */
 export function askStore<T>(gateway: Gateway, work: () => Promise<T>): Promise<T> {
@@ -28,10 +28,10 @@ export function askStore<T>(gateway: Gateway, work: () => Promise<T>): Promise<T
 }
 
 /**
- * As `askStore`, for what has already happened on a platform: it is worth a longer wait, also while the store fails.
- * If it is not stored, the lease or claim of the row expires and the poller asks the platform.
- * @throws GatewayError `store-unavailable` after 30 seconds, or 3 where the store fails; and when the process gives up
- * what is still under way
+ * Same as `askStore`, for the result of a platform call: it is worth a longer wait, even while the database fails.
+ * If the result is not stored, the lease or claim of the row expires and the poller asks the platform.
+ * @throws GatewayError `store-unavailable` after 30 seconds, or after 3 if the database fails, or when the process
+ * aborts the work in progress
  */
 export function storeResult<T>(gateway: Gateway, work: () => Promise<T>): Promise<T> {
   const begun = performance.now()

@@ -3,32 +3,32 @@ import type { CircuitState, PlatformTools } from '../tools.ts'
 import { isPlatformResponse, isUnavailable } from './failures.ts'
 
 export interface CircuitCall {
-  /** A call that its caller cuts by this signal counts for nothing, neither as an answer nor as a failure. */
+  /** A call that its caller aborts by this signal is not counted, neither as a response nor as a failure. */
   signal: AbortSignal
-  /** Whether it may try the platform for the others: not if it carries content, for that takes as long as it takes. */
+  /** Whether it can be the trial call: not if it sends content, because its duration has no bound. */
   canBeTrial: boolean
 }
 
-/** Runs work through the circuit. @throws CircuitOpenError instead, while the platform is given a rest */
+/** Runs work through the circuit. @throws CircuitOpenError without running it, while calls are paused */
 export type Circuit = <T>(work: () => Promise<T>, circuitCall: CircuitCall) => Promise<T>
 
 /**
  * The circuit breaker of one platform.
  *
- * - Closed, it lets every call pass. It opens after `failures` calls that failed since the platform last answered.
- * - Open, it refuses every call for `halfOpenAfter` ms.
- * - Half-open, the next short call tries the platform, and until that is decided other short calls are refused, so that
- *   none waits for another. An answer closes the circuit, a failure opens it again, and so does a trial that decided
- *   nothing: it was cut, never left the gateway, or its answer comes by drops. Calls that carry content pass beside the
- *   trial, and decide only where there is none.
+ * - Closed: it lets every call through. It opens after `failures` failed calls since the platform's last response.
+ * - Open: it rejects every call for `halfOpenAfter` ms.
+ * - Half-open: the next short call is the trial. Until it ends, other short calls are rejected, so that no call waits
+ *   for another. A response closes the circuit. A failure reopens it, and so does a trial without a result: one that
+ *   was aborted, never left the gateway, or whose response drips. Calls that send content are let through next to the
+ *   trial; their results count only while there is no trial.
  */
 export function createCircuit(name: string, { circuit, timeouts, log, observer }: PlatformTools): Circuit {
   let state: CircuitState = 'closed'
-  /** Since the platform last answered. */
+  /** Failed calls since the platform's last response. */
   let failures = 0
-  /** On the monotonic clock, in ms. */
+  /** End of the pause on the monotonic clock, in ms. */
   let openUntil = 0
-  /** Stands for the call that tries the platform. */
+  /** Identifies the trial call. */
   let trial: symbol | undefined
 
   function enter(next: CircuitState) {

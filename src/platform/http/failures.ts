@@ -3,33 +3,33 @@ import { GatewayError } from '../../errors.ts'
 import { VideoMissingError } from '../platform.ts'
 
 /**
- * The longest delay, in seconds, that a platform may ask for. A longer one counts as this: a mistaken `Retry-After` of
- * a day, or a date in 2100, must not keep the gateway from a platform that is well a moment later. This and
- * {@link maxTokenRetryAfter} are the only caps on what enters; users of the value have shorter patience of their own.
+ * Maximum delay, in seconds, that a platform can request. A longer one is reduced to this: a mistaken `Retry-After` of
+ * a day, or a date in 2100, must not keep the gateway away from a platform that has recovered long before. This and
+ * {@link maxTokenRetryAfter} are the only caps on the received value; its users have shorter limits of their own.
  */
 export const maxRetryAfter = 600
 
 /**
- * The same for a token endpoint, in seconds. Without a token no call of the platform goes out, so a mistaken delay there
- * costs the whole platform; a single token request per minute harms nobody.
+ * The same for a token endpoint, in seconds. Without a token the gateway cannot call the platform, so a mistaken delay
+ * would block the whole platform; one token request per minute does no harm.
  */
 export const maxTokenRetryAfter = 60
 
-/** The platform answered 401: other credentials may do. */
+/** The platform returned 401: new credentials may work. */
 export class CredentialsRejectedError extends GatewayError {}
 
-/** The gateway had no socket, port or memory for the call: it never reached the platform, whose fault it is not. */
+/** The gateway had no socket, port or memory for the call, which never reached the platform. Not a platform failure. */
 export class OutOfResourcesError extends GatewayError {}
 
-/** What the system says then (errno(3)): per process, system-wide, of the network, of ephemeral ports. */
+/** Error codes of the system (errno(3)) for this: per process, system-wide, network memory, ephemeral ports. */
 const shortages = ['EMFILE', 'ENFILE', 'ENOBUFS', 'ENOMEM', 'EADDRNOTAVAIL']
-/** Seconds, in which some uploads or calls have ended. */
+/** Seconds after which some uploads or calls should have ended. */
 const shortageRetryAfter = 5
 
 /**
- * What a platform's HTTP status means to our caller. Says nothing of the body: that is the vendor's text.
- * @param resetHeader the platform's own header for what `Retry-After` says of a 429, in lower case
- * @returns the error to throw; `retryAfter` in seconds when the platform gave one
+ * Returns the error for a platform's HTTP status. It does not contain the body, which is the vendor's text.
+ * @param resetHeader the platform's own equivalent of `Retry-After` for a 429, in lower case
+ * @returns the error to throw; `retryAfter` in seconds if the platform sent one
  */
 export function errorForStatus(
   platform: string,
@@ -42,7 +42,7 @@ export function errorForStatus(
   const detail = `${platform} returned ${status}`
   if (status === 401) return new CredentialsRejectedError('platform-unauthorized', detail)
   if (status === 403) return new GatewayError('platform-unauthorized', detail)
-  // A proxy on the way wants credentials (RFC 9110 §15.5.8). The client can do nothing about it, and nothing was done.
+  // A proxy in between requires credentials (RFC 9110 §15.5.8). The platform did nothing, and the client cannot help.
   if (status === 407)
     return new GatewayError(
       'platform-unauthorized',
@@ -62,12 +62,12 @@ export function errorForStatus(
   return new GatewayError('platform-protocol-error', detail)
 }
 
-/** Every vendor's API says in JSON that something is missing; a proxy, or a page during a deployment, does not. */
+/** Whether a 404 is from the API: every vendor's API sends JSON, unlike a proxy or a page during a deployment. */
 function isApiResponse({ 'content-type': type }: Record<string, string | string[] | undefined>): boolean {
   return type === undefined || /\bjson\b/i.test(String(type))
 }
 
-/** Turns whatever a call threw (sockets, DNS, timeouts, undici's own) into an error of ours. */
+/** Converts any exception of a call (sockets, DNS, timeouts, undici) to a GatewayError. */
 export function errorForException(platform: string, error: unknown): GatewayError {
   if (error instanceof GatewayError) return error
   const cause = error instanceof Error ? error : new Error(String(error))
@@ -85,9 +85,9 @@ export function errorForException(platform: string, error: unknown): GatewayErro
 }
 
 /**
- * The same for what a call threw before the headers of its response were there. If the parser rejects them, undici
+ * The same for an exception before the headers of the response had arrived. If the parser rejects them, undici
  * reports a wrong length (both lengths, several of them), a failed assertion (status 000), or a bad upgrade (101).
- * Later on, a wrong length says that the connection was cut.
+ * After the headers, a wrong length means that the connection was interrupted.
  */
 export function errorForHeaders(platform: string, error: unknown): GatewayError {
   const rejected =
@@ -101,42 +101,42 @@ function malformedResponse(platform: string, cause: Error): GatewayError {
   return new GatewayError('platform-protocol-error', `${platform} returned malformed HTTP`, { cause })
 }
 
-/** A host with several addresses fails with one error each; one that the platform is to blame for is enough. */
+/** A host with several addresses fails with one error each: a shortage only if every one of them is. */
 function isShortage(error: Error): boolean {
   if (error instanceof AggregateError) return error.errors.length > 0 && error.errors.every(isShortage)
   return 'code' in error && shortages.includes(String(error.code))
 }
 
-/** True for failures that say the platform is down: they open its circuit. */
+/** Whether a failure means that the platform is unavailable: such failures open its circuit. */
 export function isUnavailable(error: unknown): boolean {
-  return saysDown(error) && !(error instanceof OutOfResourcesError)
+  return meansUnavailable(error) && !(error instanceof OutOfResourcesError)
 }
 
-/** True for failures that the platform answered with: it is there. */
+/** Whether a failure is a response of the platform, which is therefore available. */
 export function isPlatformResponse(error: unknown): boolean {
-  return error instanceof GatewayError && error.code.startsWith('platform-') && !saysDown(error)
+  return error instanceof GatewayError && error.code.startsWith('platform-') && !meansUnavailable(error)
 }
 
-/** True for failures that may be gone a moment later. */
+/** Whether a failure is transient. */
 export function isTransient(error: unknown): boolean {
-  return saysDown(error) || isThrottled(error)
+  return meansUnavailable(error) || isThrottled(error)
 }
 
-function saysDown(error: unknown): boolean {
+function meansUnavailable(error: unknown): boolean {
   return (
     error instanceof GatewayError &&
     (error.code === 'platform-unavailable' || error.code === 'platform-timeout')
   )
 }
 
-/** True when the platform counted the request and did nothing else with it (429, RFC 6585 §4). */
+/** Whether the platform only counted the request and did not perform it (429, RFC 6585 §4). */
 export function isThrottled(error: unknown): boolean {
   return error instanceof GatewayError && error.code === 'platform-throttled'
 }
 
 /**
- * `Retry-After` in seconds, from either of its forms (RFC 9110 §10.2.3), at most {@link maxRetryAfter}. Vendors also
- * send fractions. What is neither a number nor a date, and a field that comes twice, counts as absent.
+ * Returns `Retry-After` in seconds, from either of its forms (RFC 9110 §10.2.3), at most {@link maxRetryAfter}. Vendors
+ * also send fractions. A value that is neither a number nor a date, or a repeated field, counts as absent.
  */
 export function retryAfterOf(headers: Record<string, string | string[] | undefined>): number | undefined {
   const value = headers['retry-after']

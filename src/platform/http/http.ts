@@ -15,7 +15,7 @@ import { publicUrl, trustedUrl } from './upload-url.ts'
 export interface Authorization {
   /** @returns the value of the `Authorization` header */
   header(): Promise<string>
-  /** The platform answered 401 to this header: the next one has to be new. @returns false when there is no other yet */
+  /** Reports a 401 for this header: the next one must be new. @returns false if there is no other yet */
   invalidate(header: string): boolean
 }
 
@@ -25,11 +25,11 @@ export interface PlatformHttp {
    * @throws GatewayError with a `platform-…` code, VideoMissingError for 404 and 410
    */
   send(request: PlatformRequest): Promise<PlatformResponse>
-  /** Sends a request and validates the JSON answer; what does not fit is a `platform-protocol-error`. */
+  /** Sends a request and validates the JSON response. @throws `platform-protocol-error` if it does not match */
   json<T extends TSchema>(schema: T, request: PlatformRequest): Promise<Static<T>>
-  /** A URL that the platform gave, if it may be used: see {@link trustedUrl}. */
+  /** Returns a URL from the platform, if the gateway may call it: see {@link trustedUrl}. */
   uploadUrl(url: string): string
-  /** A URL that the platform gave, if clients may get it: see {@link publicUrl}. */
+  /** Returns a URL from the platform, if clients may get it: see {@link publicUrl}. */
   publicUrl(url: string): string
   close(): Promise<void>
 }
@@ -38,19 +38,19 @@ export interface PlatformHttpOptions {
   name: string
   baseUrl: string
   authorization: Authorization
-  /** Hosts beside the base origin that uploads may go to and images come from; `*.example.com` is any host below. */
+  /** Hosts, in addition to the base origin, for uploads and images; `*.example.com` is any host below. */
   uploadHosts?: readonly string[]
-  /** The platform's own header for what `Retry-After` says of a 429, in lower case. */
+  /** The platform's own equivalent of `Retry-After` for a 429, in lower case. */
   resetHeader?: string
   tools: PlatformTools
 }
 
-/** A longer `Retry-After` is left to the client, or the poller. */
+/** Longest `Retry-After` that a call waits for; a longer one is passed on to the client or the poller. */
 const maxCallRetryAfterMs = 5_000
 
 /**
- * The one way adapters speak HTTP: pools, deadlines, retries, circuit breaker, and the mapping of failures. Token
- * requests and images go through it as well.
+ * The HTTP client of all adapters: pools, deadlines, retries, circuit breaker and error mapping. Token requests and
+ * images go through it as well.
  */
 export function createPlatformHttp(options: PlatformHttpOptions): PlatformHttp {
   const { name, authorization, tools } = options
@@ -61,7 +61,7 @@ export function createPlatformHttp(options: PlatformHttpOptions): PlatformHttp {
   async function send(asked: PlatformRequest): Promise<PlatformResponse> {
     const request = { ...asked, url: apiUrl(options.baseUrl, asked.url).href }
     const { limit, canBeTrial, repeatable } = policies[kindOf(request)]
-    // The circuit has to tell a call that its caller cut from one that the platform let run into the deadline.
+    // The circuit must distinguish a call that its caller aborted from one that exceeded the deadline.
     const circuitCall = { signal: asked.signal, canBeTrial }
     if (!repeatable) return sendOnce(request, circuitCall)
     return withDeadline(name, tools.timeouts[limit], asked.signal, (signal) =>
@@ -69,7 +69,7 @@ export function createPlatformHttp(options: PlatformHttpOptions): PlatformHttp {
     )
   }
 
-  /** A request whose body, if it has any, is in memory: repeated if that does no harm, as after a 429 for any method. */
+  /** Sends a request with its body, if any, in memory: retries it if that is safe, after a 429 for any method. */
   async function sendCall(request: PlatformRequest, circuitCall: CircuitCall): Promise<PlatformResponse> {
     const repeatable = request.idempotent ?? ['GET', 'HEAD', 'DELETE'].includes(request.method)
     for (let attempt = 1; ; attempt++) {
@@ -85,7 +85,7 @@ export function createPlatformHttp(options: PlatformHttpOptions): PlatformHttp {
     }
   }
 
-  /** Sends a call, and once more with new credentials when the platform says 401. */
+  /** Sends a call, and once more with new credentials if the platform returns 401. */
   async function sendAuthorized(
     request: PlatformRequest,
     circuitCall: CircuitCall,
@@ -100,28 +100,28 @@ export function createPlatformHttp(options: PlatformHttpOptions): PlatformHttp {
     }
   }
 
-  /** Sends a stream: what was read of it is gone. */
+  /** Sends a stream once: data that was read from it cannot be sent again. */
   async function sendOnce(request: PlatformRequest, circuitCall: CircuitCall): Promise<PlatformResponse> {
     const header = await withDeadline(name, tools.timeouts.whole, request.signal, () => headerFor(request))
     try {
       return await circuit(() => exchange.send(request, header), circuitCall)
     } catch (error) {
-      // At least the next one shall have other credentials.
+      // At least the next call must use new credentials.
       dropRejected(header, error)
       throw error
     }
   }
 
   /**
-   * None for another origin, or where the URL is authority enough. It is got outside of the circuit: a login may use
-   * this same HTTP, and must not be refused because of the trial that waits for it.
+   * Returns the header, or none for another origin or a URL that carries its own authority. It is obtained outside the
+   * circuit: a login may use this client too, and must not be rejected because of the trial that waits for it.
    */
   async function headerFor(request: PlatformRequest): Promise<string | undefined> {
     const ours = new URL(request.url).origin === base.origin
     return ours && request.authorized !== false ? authorization.header() : undefined
   }
 
-  /** Drops credentials that were refused. @returns whether there are others */
+  /** Drops rejected credentials. @returns whether there are others */
   function dropRejected(header: string | undefined, error: unknown): boolean {
     const rejected = header !== undefined && error instanceof CredentialsRejectedError
     return rejected && authorization.invalidate(header)
@@ -142,8 +142,8 @@ export function createPlatformHttp(options: PlatformHttpOptions): PlatformHttp {
 }
 
 /**
- * Where a path of an API is: below its base URL, and below the path of that, with a leading slash or without. What is
- * absolute stays as it is. URLs that a platform gives are another matter, see {@link PlatformHttp.uploadUrl}.
+ * Returns the URL of an API path: below the base URL and its path, with or without a leading slash. An absolute URL is
+ * not changed. For URLs that a platform returns see {@link PlatformHttp.uploadUrl}.
  */
 export function apiUrl(baseUrl: string, path: string): URL {
   return new URL(path.replace(/^\/+/, ''), baseUrl.endsWith('/') ? baseUrl : `${baseUrl}/`)
@@ -167,7 +167,7 @@ export function parseJson<T extends TSchema>(platform: string, schema: T, body: 
   )
 }
 
-/** Milliseconds before the next attempt: what the platform asked for, else 200, 400, 800 … */
+/** Returns the delay before the next attempt, in ms: as the platform requested, else 200, 400, 800 … */
 function retryDelay(error: unknown, attempt: number): number {
   const asked = error instanceof GatewayError ? error.retryAfter : undefined
   return asked === undefined ? 100 * 2 ** attempt : asked * 1000

@@ -5,17 +5,18 @@ import { fits, Pixels } from './border.ts'
 import { isTransient } from './failures.ts'
 import type { PlatformHttp } from './http.ts'
 
-/** The size of an image stands near its start: in front of it there is little more than a profile and EXIF. */
+/** The size of an image is near its start: only a profile and EXIF precede it. */
 const headBytes = 256 * 1024
 
 const mimeTypes: Record<string, Thumbnail['mimeType']> = { jpg: 'image/jpeg', png: 'image/png' }
 
 /**
- * Measures an image that a platform links to and does not state the size of, from its first bytes. It is asked for
- * where uploads may go too (https on one of the platform's hosts, or its base origin), without our token, and
- * redirects are not followed.
+ * Measures an image by its first bytes, for platforms that link to an image without its size. The same hosts are
+ * allowed as for uploads (https on one of the platform's hosts, or its base origin). The request has no token and
+ * follows no redirects.
  * @param url absolute, or relative to the platform's base URL
- * @throws `platform-protocol-error` for a foreign host, an image that is not there (yet), and what is no JPEG or PNG
+ * @throws `platform-protocol-error` for a foreign host, an image that does not exist (yet), or one that is neither JPEG
+ *   nor PNG
  */
 export async function measureImage(
   platform: string,
@@ -34,7 +35,7 @@ export async function measureImage(
       signal,
     })
     .catch((error) => {
-      // That the image is missing does not say that the video is.
+      // A missing image does not mean that the video is missing.
       if (signal.aborted || isTransient(error)) throw error
       throw new GatewayError(
         'platform-protocol-error',

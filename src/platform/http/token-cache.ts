@@ -6,48 +6,48 @@ import { withDeadline } from './deadline.ts'
 import { errorForException, maxTokenRetryAfter, OutOfResourcesError } from './failures.ts'
 import type { Authorization } from './http.ts'
 
-/** A token as a platform gave it; `expiresIn` in seconds, undefined when it did not say. */
+/** A token as a platform issued it; `expiresIn` in seconds, undefined if the response has none. */
 export interface Token {
   accessToken: string
   expiresIn: number | undefined
   refreshToken?: string | undefined
 }
 
-/** Gets a new token before the signal aborts; `previous` is there for grants that can refresh. */
+/** Gets a new token before the signal aborts; grants that can refresh use `previous`. */
 export type Grant = (previous: Token | undefined, signal: AbortSignal) => Promise<Token>
 
 /**
- * How long a token is used, whatever the platform states: an `expires_in` of 0 must not cost a token request per call,
- * and an absurd or missing one must not keep a token for ever. Milliseconds.
+ * Bounds of the time for which a token is used. An `expires_in` of 0 must not cause a token request per call, and a
+ * huge or missing one must not keep a token forever. Milliseconds.
  */
 const minLifetimeMs = 2_000
 const maxLifetimeMs = 86_400_000
-/** A token is renewed when a tenth of its life, and at most a minute, is left. Milliseconds, as all below. */
+/** A token is renewed when a tenth of its lifetime, but at most a minute, is left. Milliseconds, as all below. */
 const renewalShare = 0.1
 const renewalAtMost = 60_000
-/** After an early renewal failed; the old token is still good. */
+/** Pause after a failed early renewal; the old token is still valid. */
 const renewalRetryMs = 5_000
 const minPauseMs = 1_000
 const maxPauseMs = 30_000
-/** So many refused tokens in a row are replaced at once: they may have been revoked, one after the other. */
+/** Number of rejected tokens in a row that are replaced immediately: each of them may have been revoked. */
 const immediateReplacements = 3
 
-/** After the first time 1 s, then 2 s, 4 s, 8 s …; none before. */
+/** Returns the pause after this number of failures: none before the first, then 1 s, 2 s, 4 s, 8 s … */
 const pauseAfter = (times: number) => (times < 1 ? 0 : Math.min(minPauseMs * 2 ** (times - 1), maxPauseMs))
 
 /**
- * Keeps one platform's token: one request in flight however many callers ask, renewed in the background shortly
- * before it expires, dropped when the platform refuses it. Whatever goes wrong, requests are paced (token endpoints
- * limit them): after a failed one callers get its error at once, with `retryAfter`, until the next is due; and where
- * new tokens are refused too, the newest stays for a while. Its life is measured: a system clock that is set neither
- * prolongs it nor ends it.
+ * Keeps one platform's token. At most one token request is in flight for all callers. The token is renewed in the
+ * background shortly before it expires, and dropped when the platform rejects it. Token endpoints limit requests, so
+ * the cache backs off: after a failed request callers immediately get its error, with `retryAfter`, until the next
+ * request is due; if the platform rejects new tokens too, the newest one is kept for a while. Lifetimes use the
+ * monotonic clock, so changes of the wall clock have no effect.
  */
 export function createTokenCache(platform: string, grant: Grant, tools: PlatformTools): Authorization {
   let held: { token: Token; expiresAt: number; renewAt: number } | undefined
   let inFlight: Promise<Token> | undefined
-  /** What the last request failed with, and when the next may begin. */
+  /** Error of the last request, and the time of the next one. */
   let failed: { error: GatewayError; consecutive: number; until: number } | undefined
-  /** How many tokens were dropped in a row, and when the next may be. */
+  /** Number of tokens dropped in a row, and the earliest time of the next drop. */
   let dropped = { consecutive: 0, until: Number.NEGATIVE_INFINITY }
 
   async function request(): Promise<Token> {
@@ -96,7 +96,7 @@ export function createTokenCache(platform: string, grant: Grant, tools: Platform
       const due = !good || now >= good.renewAt
       if (due && !(failed && now < failed.until)) inFlight ??= request()
       if (good) {
-        // Nobody waits for an early renewal, so nobody hears of its failure.
+        // No caller waits for an early renewal, so its failure must not be unhandled.
         inFlight?.catch(() => {})
         return bearer(good.token)
       }
@@ -107,15 +107,15 @@ export function createTokenCache(platform: string, grant: Grant, tools: Platform
     },
 
     invalidate(header) {
-      // Another caller may have dropped or renewed it already: only the token in use is dropped.
+      // Another caller may already have dropped or renewed the token: only the one in use is dropped.
       if (!held || header !== bearer(held.token) || held.expiresAt === 0) return true
       const now = performance.now()
       if (now < dropped.until) return false
       const consecutive = now > dropped.until + maxPauseMs ? 1 : dropped.consecutive + 1
       dropped = { consecutive, until: now + pauseAfter(consecutive + 1 - immediateReplacements) }
-      // An early renewal that failed had time; this one has none, unless the platform asked for it.
+      // The pause after a failed early renewal does not apply now, unless the platform requested it.
       if (failed?.consecutive === 0 && failed.error.retryAfter === undefined) failed = undefined
-      // Its refresh token stays.
+      // The refresh token stays valid.
       held = { ...held, expiresAt: 0, renewAt: 0 }
       return true
     },
@@ -131,7 +131,7 @@ export function fixedAuthorization(header: string): Authorization {
   return { header: async () => header, invalidate: () => false }
 }
 
-/** How long a token is used, in ms. */
+/** Returns the time for which a token is used, in ms. */
 function lifetimeOf({ expiresIn = Number.POSITIVE_INFINITY }: Token): number {
   return Math.min(Math.max(expiresIn * 1000, minLifetimeMs), maxLifetimeMs)
 }
@@ -144,16 +144,16 @@ function checkToken(platform: string, { accessToken }: Token): void {
     )
 }
 
-/** What a failed token request means; nothing of the response's text is kept, for it may hold secrets. */
+/** Returns the error for a failed token request, without any text of the response, which may contain secrets. */
 function grantFailure(platform: string, error: unknown): GatewayError {
   const failure = errorForException(platform, error)
-  // That there is no token endpoint says nothing of the video that the token was for.
+  // A missing token endpoint says nothing about the video.
   if (failure instanceof VideoMissingError)
     return new GatewayError(
       'platform-protocol-error',
       `${platform} has no token endpoint at the configured URL`,
     )
-  // A refused token request concerns the gateway's credentials (RFC 6749 §5.2), not what the client sent.
+  // A rejected token request concerns the gateway's credentials (RFC 6749 §5.2), not what the client sent.
   if (failure.code === 'platform-rejected') {
     const detail = `${platform} rejected the gateway's credentials`
     return new GatewayError('platform-unauthorized', detail, { cause: failure })

@@ -2,10 +2,10 @@ import { GatewayError } from '../../errors.ts'
 import { isPublicUrl, isUrlText } from './border.ts'
 
 /**
- * A URL that a platform gave (absolute, or relative to its base), if we may send anything there: the base's own
- * origin, or https on one of `hosts` (`*.example.com` stands for any host below). So nobody who can forge an answer
- * makes us reach into the private network. A base on loopback is a double: another port there is fine, as uploads go
- * to another origin at the vendor.
+ * Returns a URL from a platform (absolute, or relative to its base), if the gateway may send requests to it: on the
+ * base's own origin, or with https on one of `hosts` (`*.example.com` is any host below). So a forged response cannot
+ * make the gateway call the private network. A base on loopback is a test double: other ports there are allowed,
+ * because uploads go to another origin at the vendor.
  * @throws GatewayError `platform-protocol-error`
  */
 export function trustedUrl(platform: string, text: string, base: URL, hosts: readonly string[]): string {
@@ -20,8 +20,8 @@ export function trustedUrl(platform: string, text: string, base: URL, hosts: rea
 }
 
 /**
- * A URL of a platform as clients may get it: absolute, without credentials, and https unless the platform's own base
- * URL is http.
+ * Returns a URL from a platform, if clients may get it: absolute, without credentials, and https unless the platform's
+ * own base URL is http.
  * @throws GatewayError `platform-protocol-error`
  */
 export function publicUrl(platform: string, text: string, base: URL): string {

@@ -76,7 +76,7 @@ interface Handle {
 
 /** Hosts of signed upload URLs: a Google Cloud Storage bucket, or `direct-uploads.REGION.production.mux.com`. */
 const uploadHosts = ['storage.googleapis.com', '*.mux.com']
-/** Chunks of content whose size is not known, in bytes: a multiple of 256 KiB, of which each upload holds one in memory. */
+/** Chunk size for content of unknown size, in bytes: a multiple of 256 KiB. Each upload holds one chunk in memory. */
 const chunkSize = 8 * 2 ** 20
 /** Life of an upload URL in seconds: the longest there is. One that was not used in time is made anew. */
 const uploadTimeout = 604_800

@@ -24,8 +24,8 @@ import { resumableUpload, type Session, uploadBusy } from './upload.ts'
 const name = 'peertube'
 
 /**
- * Adapter of PeerTube (https://docs.joinpeertube.org/api-rest-reference.html), tried with 6.3, 7.0 and 8.2. PeerTube wants the
- * size before the slot exists and names the video after the upload: until then the slot is an upload session.
+ * Adapter of PeerTube (https://docs.joinpeertube.org/api-rest-reference.html), tried with 6.3, 7.0 and 8.2. PeerTube
+ * wants the size before the slot exists and names the video after the upload: until then the slot is an upload session.
  */
 export const peertube = {
   name,

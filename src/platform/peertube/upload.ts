@@ -103,8 +103,8 @@ export function resumableUpload(
 
   /**
    * Sends the content. The session may have been opened with an upper bound of its size: node-uploadx accepts a smaller
-   * total with a later chunk (`updateSize` in packages/core/src/storages/file.ts), and from then on rejects a larger one.
-   * So the session is kept with the exact size before the last chunk states it.
+   * total with a later chunk (`updateSize` in packages/core/src/storages/file.ts), and from then on rejects a larger
+   * one. So the session is kept with the exact size before the last chunk states it.
    * @returns the video's id
    */
   async function transfer(opened: Session, content: Content, { chunkSize, signal, keep }: Transfer) {

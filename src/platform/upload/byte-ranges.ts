@@ -7,8 +7,9 @@ import { type ChunkedUpload, uploadInChunks } from './chunked-upload.ts'
 /**
  * Sends content to a session of Google's resumable upload
  * (https://cloud.google.com/storage/docs/performing-resumable-uploads#chunked-upload), which accepts content of unknown
- * size: a chunk goes as `Content-Range: bytes FIRST-LAST/*`, and only the last one states the total. Every chunk but the
- * last must be a multiple of 256 KiB. The URL is used without the platform's credentials: it carries its own authority.
+ * size: a chunk goes as `Content-Range: bytes FIRST-LAST/*`, and only the last one states the total. Every chunk but
+ * the last must be a multiple of 256 KiB. The URL is used without the platform's credentials: it carries its own
+ * authority.
  * @param name the platform, for messages
  */
 export async function uploadByteRanges(
@@ -22,7 +23,7 @@ export async function uploadByteRanges(
   /** The size, once the last chunk shows it. */
   let total: number | undefined
 
-  /** @returns the offset up to which the session has the content; its end is only reached when the upload is complete */
+  /** @returns the offset that the session has reached; the end of the content only when the upload is complete */
   async function put(range: string, bytes: Uint8Array): Promise<number> {
     const answer = await http.send({
       operation: 'upload',
@@ -45,7 +46,7 @@ export async function uploadByteRanges(
     throw new GatewayError('platform-unavailable', `${name} has every byte but does not complete the upload`)
   }
 
-  /** @throws GatewayError when there are bytes to come, and the session is complete */
+  /** @throws GatewayError when the session is complete before the last byte was sent */
   function endOf(size: number | undefined): number {
     if (size !== undefined) return size
     throw new GatewayError('platform-protocol-error', `${name} completed an upload before its last byte`)
@@ -61,7 +62,7 @@ export async function uploadByteRanges(
   })
 }
 
-/** The offset behind what has arrived: `Range: bytes=0-99` is 100, no Range is 0. */
+/** Returns the offset after the received bytes: `Range: bytes=0-99` is 100, no Range is 0. */
 function offsetOf(name: string, { headers }: PlatformResponse): number {
   if (headers.range === undefined) return 0
   const last = /^bytes=0-(\d+)$/.exec(String(headers.range))?.[1]

@@ -3,7 +3,7 @@ import { GatewayError } from '../../errors.ts'
 import { isTransient } from '../http/failures.ts'
 import type { Content } from '../platform.ts'
 
-/** A piece of the content: the bytes from `start` up to, without, `end`. */
+/** A chunk of the content: the bytes from `start` up to, but not including, `end`. */
 export interface Chunk {
   bytes: Uint8Array
   start: number
@@ -13,40 +13,41 @@ export interface Chunk {
 }
 
 export interface ChunkedUpload {
-  /** Exact size of every chunk but the last, in bytes. Unless `where` says otherwise, they lie side by side. */
+  /** Exact size of every chunk but the last, in bytes. Chunks are adjacent unless `currentOffset` differs. */
   chunkSize: number
   signal: AbortSignal
-  /** Sends what is given. @returns the offset at which the platform stands then: `chunk.end` when it took all */
+  /** Sends a chunk. @returns the offset that the platform has reached: `chunk.end` if it accepted all of it */
   send(chunk: Chunk): Promise<number>
   /**
-   * Asked after a failure: the offset at which the platform stands. Without it a chunk is sent again as a whole,
-   * which is right where the platform takes a chunk twice.
+   * Returns the offset that the platform has reached; called after a failure. Without this function a failed chunk is
+   * sent again as a whole, for platforms that accept a chunk twice.
    */
   currentOffset?(): Promise<number>
-  /** How often the platform is tried without getting any further. */
+  /** Maximum number of attempts without progress. */
   attempts?: number
   /** Delay before the second attempt in ms; it doubles with each further one. */
   firstDelay?: number
 }
 
-/** How long a platform is tried by default; see {@link ChunkedUpload}. */
+/** Default attempts and delay; see {@link ChunkedUpload}. */
 export const defaultRetryPolicy = { attempts: 6, firstDelay: 500 }
 
-/** A platform that asks for more patience fails the upload: the caller can plan a longer wait. */
+/** Longest `Retry-After` that an upload waits for; a longer one fails the upload, and the client can wait longer. */
 const maxChunkRetryAfterMs = 30_000
 
 /**
- * Uploads the content piece by piece, with one chunk in memory. What fails for a passing reason (connection lost, 408,
- * 429, 5xx) is tried again after a back-off, from where the platform says it stands: at the chunk's start, at its end
- * when only the answer was lost, or inside of it; then the next chunk begins there and is of full size again, for a
- * platform may refuse a short one in the middle. Empty content sends nothing. Destroys `content.stream` when it fails.
- * @throws the failure of the last attempt, the reason of `signal`, `platform-protocol-error` for an offset that cannot
- *   be, `incomplete-upload` when the stream does not hold `content.size` bytes
+ * Uploads the content in chunks, with one chunk in memory. A chunk that fails for a transient reason (connection lost,
+ * 408, 429, 5xx) is retried with backoff, from the offset that the platform reports: the chunk's start, its end if only
+ * the response was lost, or inside the chunk. In the last case the next chunk begins there and has the full size again,
+ * because a platform may reject a short chunk in the middle. Empty content sends nothing. Destroys `content.stream`
+ * when it fails.
+ * @throws the failure of the last attempt, the reason of `signal`, `platform-protocol-error` for an impossible offset,
+ *   `incomplete-upload` when the stream does not contain `content.size` bytes
  */
 export async function uploadInChunks(content: Content, upload: ChunkedUpload): Promise<void> {
   const { stream } = content
   const { signal } = upload
-  // Waiting for the source has to end with the signal, too.
+  // The signal must also end a wait for the source.
   const stop = () => void stream.destroy()
   signal.addEventListener('abort', stop, { once: true })
   try {
@@ -69,14 +70,14 @@ export async function uploadInChunks(content: Content, upload: ChunkedUpload): P
 interface Cutter {
   /** @returns undefined when there is nothing left. @throws GatewayError `incomplete-upload` for a wrong size */
   next(): Promise<Chunk | undefined>
-  /** The next chunk begins here, inside or at the end of the last one. */
+  /** Sets the start of the next chunk, inside or at the end of the last one. */
   backTo(offset: number): void
 }
 
-/** Cuts a stream into chunks. Copies each byte once, and reads one piece ahead, which tells the chunk that is the last. */
+/** Splits a stream into chunks. Copies each byte once, and reads ahead to recognize the last chunk. */
 function cut({ stream, size }: Content, chunkSize: number): Cutter {
   const source: AsyncIterator<Buffer> = stream[Symbol.asyncIterator]()
-  /** What was read and is in no chunk yet. */
+  /** Data that was read and is not part of a chunk yet. */
   let piece = Buffer.alloc(0)
   let ended = false
   let chunk: Chunk | undefined
@@ -86,7 +87,7 @@ function cut({ stream, size }: Content, chunkSize: number): Cutter {
     async next() {
       const again = chunk?.bytes.subarray(start - chunk.start) ?? new Uint8Array()
       if (ended && again.length === 0) return undefined
-      // Never the memory of the chunk before: a lost connection may still hold on to it.
+      // Never reuse the memory of the previous chunk: a lost connection may still reference it.
       const bytes = Buffer.allocUnsafe(Math.min(chunkSize, (size ?? Number.POSITIVE_INFINITY) - start))
       bytes.set(again)
       let filled = again.length
@@ -112,7 +113,7 @@ function cut({ stream, size }: Content, chunkSize: number): Cutter {
   }
 }
 
-/** Gets the platform further than the chunk's start. @returns where it stands then */
+/** Sends a chunk until the platform is beyond its start. @returns the offset that the platform has reached */
 function sendChunk(chunk: Chunk, upload: ChunkedUpload): Promise<number> {
   return repeat(upload, isTransient, async (attempt) => {
     if (attempt > 1 && upload.currentOffset) {
@@ -126,7 +127,7 @@ function sendChunk(chunk: Chunk, upload: ChunkedUpload): Promise<number> {
 }
 
 /**
- * Repeats a step of an upload, with a growing delay, while it fails for a reason that `transient` accepts.
+ * Retries a step of an upload, with a growing delay, while it fails for a reason that `transient` accepts.
  * @throws the failure of the last attempt, or the reason of `signal`
  */
 export async function repeat<T>(
@@ -146,7 +147,7 @@ export async function repeat<T>(
       signal.throwIfAborted()
       const delay = delayBefore(++attempt, firstDelay, error)
       if (!transient(error) || attempt > attempts || delay > maxChunkRetryAfterMs) throw error
-      // It only rejects when the signal aborts, and then the signal's reason counts.
+      // Rejects only when the signal aborts; then its reason is thrown.
       await sleep(delay, undefined, { signal }).catch(() => signal.throwIfAborted())
     }
   }
@@ -157,7 +158,7 @@ function checkOffset(chunk: Chunk, offset: number): number {
   throw new GatewayError('platform-protocol-error', 'the platform reported an impossible offset')
 }
 
-/** Doubles from the second attempt on, with jitter between a half and the whole; never less than was asked for. */
+/** Returns a delay that doubles with each attempt, with jitter of up to half; at least as the platform requested. */
 function delayBefore(attempt: number, firstDelay: number, error: unknown): number {
   const asked = error instanceof GatewayError ? (error.retryAfter ?? 0) * 1000 : 0
   return Math.max(asked, firstDelay * 2 ** (attempt - 2) * (0.5 + Math.random() / 2))

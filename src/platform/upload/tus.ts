@@ -7,28 +7,28 @@ import { type ChunkedUpload, uploadInChunks } from './chunked-upload.ts'
 type Headers = PlatformResponse['headers']
 
 export interface TusCreation {
-  /** Where uploads are created, absolute or relative to the platform's base URL. */
+  /** URL for creating uploads, absolute or relative to the platform's base URL. */
   url: string
   /** In bytes. */
   size: number
   /** Keys in ASCII without space and comma; the values may be anything. */
   metadata: Record<string, string>
-  /** What the platform wants beside the protocol's own. */
+  /** Headers that the platform requires in addition to those of the protocol. */
   headers?: Record<string, string>
   signal: AbortSignal
 }
 
 const version = { 'tus-resumable': '1.0.0' }
-/** Answers that pass: the offset is another one, the upload is locked. Servers give them to HEAD as well as to PATCH. */
+/** Transient statuses: another offset, a locked upload. Servers return them for HEAD as well as for PATCH. */
 const busy = [409, 423]
-/** The upload is no longer there. */
+/** Statuses of an upload that no longer exists. */
 const gone = [404, 410]
 const accept = [...busy, ...gone]
 
 /**
  * Creates an upload on a tus server (tus 1.0.0, extension "Creation", https://tus.io/protocols/resumable-upload).
- * Nothing is retried: whether an upload was made cannot be known when the answer is lost.
- * @returns the answer's headers: `location` is for {@link uploadByTus}, the rest is the platform's affair
+ * Nothing is retried: if the response is lost, the upload may or may not exist.
+ * @returns the headers of the response: `location` is for {@link uploadByTus}, the others are specific to the platform
  */
 export async function createTusUpload(http: PlatformHttp, creation: TusCreation): Promise<Headers> {
   const { url, size, metadata, headers, signal } = creation
@@ -53,7 +53,7 @@ export async function createTusUpload(http: PlatformHttp, creation: TusCreation)
 
 /**
  * Sends the content to an upload that was just created (tus 1.0.0, "Core Protocol", requests PATCH and HEAD). The URL
- * is used without our token: it carries its own authority.
+ * is called without the gateway's token: it carries its own authority.
  */
 export async function uploadByTus(
   http: PlatformHttp,
@@ -95,7 +95,7 @@ export async function uploadByTus(
     },
   }).catch((error) => {
     if (!(error instanceof VideoMissingError)) throw error
-    // It expired or was removed over there. Nothing is wrong with the file.
+    // The upload expired or was deleted on the platform. The file is fine.
     throw new GatewayError(
       'platform-unavailable',
       'The platform lost the upload session. Upload again from the first byte.',
@@ -103,7 +103,7 @@ export async function uploadByTus(
   })
 }
 
-/** Servers lock an upload as long as they hold the connection that a cut request came by. */
+/** Servers lock an upload until they notice that the connection of an interrupted request is closed. */
 function locked(): GatewayError {
   return new GatewayError('platform-unavailable', 'the upload is temporarily locked')
 }
