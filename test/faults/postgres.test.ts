@@ -1,10 +1,9 @@
-import { once } from 'node:events'
-import { connect, createServer, type Socket } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
 import t, { type Test } from 'tap'
 import { startSandbox } from '../../sandbox/server.ts'
 import { fakeMp4, startGateway, type TestGateway } from '../support/gateway.ts'
 import { type PostgresServer, startPostgres } from '../support/postgres.ts'
+import { startTcpProxy, type TcpProxy } from '../support/tcp-proxy.ts'
 
 const started = await startPostgres()
 const server = started as PostgresServer
@@ -86,7 +85,7 @@ for (const how of ['kill', 'stop'] as const)
         // Leases run out while the database is away.
         policy: { uploadLease: 1_000 },
       })
-      const videos = await Promise.all(Array.from({ length: 8 }, () => gateway.create()))
+      const videos = await Promise.all(Array.from({ length: 20 }, () => gateway.create()))
       const uploads = videos.map(({ id }) => slowUpload(gateway, id))
       for (const { id } of videos) await gateway.until(id, ({ stage }) => stage === 'uploading')
       const stopPolls = videos.map(({ id }) => pollOn(gateway, id))
@@ -95,7 +94,7 @@ for (const how of ['kill', 'stop'] as const)
       const away = performance.now()
       await until(async () => !(await isReady(gateway)))
       // One half ends while the database is away, the other when it is back.
-      for (const upload of uploads.slice(0, 4)) upload.finish()
+      for (const upload of uploads.slice(0, 10)) upload.finish()
       await sleep(2_500)
       const refused = await gateway.call('POST', '/v1/videos', { json: { title: 'x' } })
       t.match(refused, { status: 503, body: { code: 'store-unavailable' } })
@@ -105,7 +104,7 @@ for (const how of ['kill', 'stop'] as const)
       await server.start()
       await until(() => isReady(gateway))
       await sleep(1_200)
-      for (const upload of uploads.slice(4)) upload.finish()
+      for (const upload of uploads.slice(10)) upload.finish()
       t.strictSame(
         (await Promise.all(uploads.map(({ answer }) => answer))).map(({ status }) => status),
         videos.map(() => 204),
@@ -117,51 +116,12 @@ for (const how of ['kill', 'stop'] as const)
       t.ok(calls.every(({ status, retryAfter }) => status === 200 || retryAfter))
       const slowest = Math.max(...calls.map(({ ms }) => ms))
       t.ok(slowest < patienceMs, `${slowest} ms`)
-      t.equal(gateway.sandbox.stats().calls.create, 8, 'nothing was made twice')
+      t.equal(gateway.sandbox.stats().calls.create, 20, 'nothing was made twice')
     },
   )
 
-/** A proxy that can hold everything back, as a network that drops packets does, or cut it. */
-async function startProxy(t: Test, port: number) {
-  const sockets = new Set<Socket>()
-  let held = false
-  const proxy = createServer((near) => {
-    const far = connect(port, '127.0.0.1')
-    for (const [from, to] of [
-      [near, far],
-      [far, near],
-    ] as const) {
-      sockets.add(from)
-      from.on('data', (data) => held || to.write(data))
-      from.on('error', () => {})
-      from.on('close', () => {
-        sockets.delete(from)
-        to.destroy()
-      })
-    }
-  }).listen(0, '127.0.0.1')
-  await once(proxy, 'listening')
-  const cut = () => {
-    for (const socket of sockets) socket.destroy()
-  }
-  t.teardown(() => {
-    cut()
-    proxy.close()
-  })
-  return {
-    port: (proxy.address() as { port: number }).port,
-    hold: () => {
-      held = true
-    },
-    release: () => {
-      held = false
-    },
-    cut,
-  }
-}
-
 t.test('a network that drops everything: 503 in time, and back without a restart', options, async (t) => {
-  const proxy = await startProxy(t, server.port)
+  const proxy = await startTcpProxy(t, server.port)
   const url = server.newUrl().replace(`:${server.port}/`, `:${proxy.port}/`)
   const gateway = await startGateway(t, {
     sandbox: await discardingSandbox(t),
@@ -219,4 +179,81 @@ t.test('a statement that waits for a lock, and a table that is gone', options, a
   t.ok(performance.now() - begun < patienceMs)
   await locked
   t.equal((await gateway.put(video.id, fakeMp4(1000))).status, 204)
+})
+
+/** What happens to the network, and whether a call may hear of it. In the end there is no trace of it. */
+const networkFaults: { name: string; happen(network: TcpProxy): void; noticed: boolean }[] = [
+  { name: 'every packet takes 50 ms', happen: ({ delay }) => delay(50), noticed: false },
+  { name: 'every packet takes 3 s', happen: ({ delay }) => delay(3_000), noticed: true },
+  { name: 'connections are half-open', happen: ({ halfOpen }) => halfOpen(), noticed: true },
+  { name: 'connections are reset', happen: ({ cut }) => cut('reset'), noticed: true },
+  { name: 'connections are closed', happen: ({ cut }) => cut('close'), noticed: true },
+  { name: 'the server closes its side', happen: ({ cut }) => cut('server-only'), noticed: true },
+]
+
+t.test('networks that delay, half-open, reset and close', options, async (t) => {
+  const network = await startTcpProxy(t, server.port)
+  const gateway = await startGateway(t, {
+    sandbox: await discardingSandbox(t),
+    env: {
+      DATABASE_URL: server.newUrl().replace(`:${server.port}/`, `:${network.port}/`),
+      DATABASE_POOL: '4',
+    },
+  })
+  for (const { name, happen, noticed } of networkFaults)
+    await t.test(name, async (t) => {
+      const video = await gateway.create()
+      const upload = slowUpload(gateway, video.id)
+      await gateway.until(video.id, ({ stage }) => stage === 'uploading')
+      const stopPoll = pollOn(gateway, video.id)
+      happen(network)
+      const reads = await Promise.all(
+        Array.from({ length: 12 }, async () => {
+          const begun = performance.now()
+          const { status } = await gateway.call('GET', `/v1/videos/${video.id}`)
+          return { status, ms: performance.now() - begun }
+        }),
+      )
+      t.ok(
+        reads.every(({ status }) => status === 200 || (noticed && status === 503)),
+        JSON.stringify(reads.map(({ status }) => status)),
+      )
+      t.ok(reads.every(({ ms }) => ms < patienceMs))
+      network.delay(0)
+      await until(async () => (await gateway.call('GET', `/v1/videos/${video.id}`)).status === 200)
+      upload.finish()
+      t.equal((await upload.answer).status, 204, 'the upload was not harmed')
+      await until(async () => {
+        const { status, body } = await gateway.call('GET', `/v1/videos/${video.id}/status`)
+        return status === 200 && body.status !== 'pending'
+      })
+      const calls = await stopPoll()
+      t.ok(calls.every(({ status }) => [200, 503].includes(status)))
+      t.ok(Math.max(...calls.map(({ ms }) => ms)) < patienceMs)
+    })
+})
+
+t.test('a pool that is larger than what the server allows', options, async (t) => {
+  const url = new URL(server.newUrl())
+  await server.query(`CREATE ROLE few LOGIN PASSWORD 'few' CONNECTION LIMIT 2`)
+  await server.query('GRANT CREATE ON DATABASE postgres TO few')
+  url.username = 'few'
+  url.password = 'few'
+  const gateway = await startGateway(t, {
+    sandbox: await discardingSandbox(t),
+    env: { DATABASE_URL: url.href, DATABASE_POOL: '8' },
+  })
+  const video = await gateway.create()
+  const reads = await Promise.all(
+    Array.from({ length: 60 }, async () => {
+      const begun = performance.now()
+      const { status, headers } = await gateway.call('GET', `/v1/videos/${video.id}`)
+      return { status, ms: performance.now() - begun, retryAfter: headers.get('retry-after') }
+    }),
+  )
+  t.ok(reads.some(({ status }) => status === 200))
+  t.ok(reads.every(({ status, retryAfter }) => status === 200 || (status === 503 && retryAfter)))
+  t.ok(reads.every(({ ms }) => ms < patienceMs))
+  await until(() => isReady(gateway))
+  await until(async () => (await gateway.put(video.id, fakeMp4(1_000))).status === 204)
 })

@@ -37,3 +37,8 @@ function isDisconnect(error: unknown): boolean {
 export function lacksTls(error: unknown): boolean {
   return /does not support SSL/.test((error as Error).message)
 }
+
+/** A pooler such as pgbouncer takes no settings for the session: `unsupported startup parameter: statement_timeout`. */
+export function isFromPooler(error: unknown): boolean {
+  return /unsupported startup parameter/.test((error as Error).message)
+}

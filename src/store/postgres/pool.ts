@@ -3,7 +3,7 @@ import { Client, Pool } from 'pg'
 import type { Connections } from '../../publication/store.ts'
 import type { DatabaseClock } from './clock.ts'
 import { type Connection, connectTimeoutMs } from './connection.ts'
-import { failureOf, lacksTls, mayPass } from './failures.ts'
+import { failureOf, isFromPooler, lacksTls, mayPass } from './failures.ts'
 import { migrate } from './migrations.ts'
 import type { Statement } from './statements.ts'
 
@@ -41,6 +41,8 @@ export async function prepareDatabase(connection: Connection): Promise<void> {
       return
     } catch (error) {
       if (connection.tlsOptional && connection.config.ssl && lacksTls(error)) connection.config.ssl = false
+      else if (isFromPooler(error))
+        throw new Error('this is a pooler: add prepare=false to DATABASE_URL', { cause: error })
       else if (!mayPass(error) || performance.now() > deadline) throw error
     } finally {
       await Promise.race([client.end().catch(() => {}), sleep(closeTimeoutMs, undefined, { ref: false })])
