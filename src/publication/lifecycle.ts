@@ -47,7 +47,7 @@ const details: Partial<Record<Stage, string>> = {
 
 /**
  * Applies a transition as a pure function: returns the changed video and does not modify the given one.
- * Values of the old stage (next check, number of checks, evidence) are reset unless `changes` sets them.
+ * Values of the old stage (next check, number of checks, evidence, progress) are reset unless `changes` sets them.
  * @throws GatewayError when the table does not allow it
  */
 export function transition(
