@@ -142,15 +142,17 @@ export const eventRoutes: FastifyPluginAsyncTypebox<EventRouteOptions> = async (
     const giveBack = places.take(principalKey(principal))
     const { raw } = reply
     const expired = new AbortController()
-    const signal = AbortSignal.any([ending, expired.signal, departureOf(raw)])
     // Whoever still may read connects again, with a new token.
     const left = (principal.expiresAt ?? Number.POSITIVE_INFINITY) - Date.now()
     const expiry = left < longestTimerMs ? setTimeout(() => expired.abort(), left).unref() : undefined
-    signal.addEventListener('abort', () => setTimeout(() => raw.destroy(), endMs).unref(), { once: true })
-    raw.once('close', () => {
+    const signal = AbortSignal.any([ending, expired.signal, departureOf(raw)])
+    const end = () => {
       clearTimeout(expiry)
       giveBack()
-    })
+      setTimeout(() => raw.destroy(), endMs).unref()
+    }
+    if (signal.aborted) end()
+    else signal.addEventListener('abort', end, { once: true })
     const chunks = paced(streamEvents({ tail, store, after, filter, render, signal }), () => raw.destroy())
     const body = Readable.from(chunks, { objectMode: false })
     body.on('error', (err) => log.warn({ err }, 'an event stream has ended'))

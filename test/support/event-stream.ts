@@ -52,14 +52,16 @@ export async function openStream(
     headers: response.headers,
     frames,
     async until(matches) {
-      const late = AbortSignal.timeout(10_000)
-      const timeout = new Promise<never>((_, reject) =>
-        late.addEventListener('abort', () => reject(new Error(`only ${JSON.stringify(frames)}`))),
-      )
-      for (;;) {
-        const found = frames.find(matches)
-        if (found) return found
-        await Promise.race([news.promise, timeout])
+      const late = Promise.withResolvers<never>()
+      const timer = setTimeout(() => late.reject(new Error(`only ${JSON.stringify(frames)}`)), 10_000)
+      try {
+        for (;;) {
+          const found = frames.find(matches)
+          if (found) return found
+          await Promise.race([news.promise, late.promise])
+        }
+      } finally {
+        clearTimeout(timer)
       }
     },
     ended: read().catch(() => {}),
