@@ -137,6 +137,9 @@ function updateVideo(): string {
  * `$2` the time that the process expects the clock to show, `$3` duration of the claim, `$4` horizon, `$5` limit. A clock
  * that was changed a moment ago makes no row due before the process knows of it. `SKIP LOCKED`: claimers never wait for
  * each other. Waits for the disk: a claim that the database forgets in a crash would give its epoch to a second holder.
+ *
+ * Rows are updated by an array of ids, not by a join with `chosen`: a plan that is made for any limit expects a tenth of
+ * all rows to be chosen, and the planner then reads the whole table for the join (300 ms of 100,000 pending videos).
  * @returns the time in every row; a row without an id says that nothing was due
  */
 function claim(stages: string, time: string): string {
@@ -154,9 +157,9 @@ function claim(stages: string, time: string): string {
       UPDATE $schema.videos v
       SET next_check_at = (SELECT now FROM clock) + $3::bigint, claimed_until = (SELECT now FROM clock) + $3::bigint,
         epoch = v.epoch + 1, version = v.version + 1
-      FROM chosen c WHERE v.id = c.id
-      RETURNING v.document, v.stage, v.platform, v.version - 1 AS version, v.epoch, c.next_check_at AS "nextCheckAt",
-        v.checked_at AS "checkedAt", v.checks, v.bytes_received AS "bytesReceived", v.updated_at AS "updatedAt",
-        v.claimed_until AS "claimedUntil")
-    SELECT clock.now, claimed.* FROM clock LEFT JOIN claimed ON true`
+      WHERE v.id = ANY (ARRAY(SELECT id FROM chosen))
+      RETURNING v.id, v.document, v.stage, v.platform, v.version - 1 AS version, v.epoch, v.checked_at AS "checkedAt",
+        v.checks, v.bytes_received AS "bytesReceived", v.updated_at AS "updatedAt", v.claimed_until AS "claimedUntil")
+    SELECT clock.now, claimed.*, chosen.next_check_at AS "nextCheckAt"
+    FROM clock LEFT JOIN (claimed JOIN chosen USING (id)) ON true`
 }
