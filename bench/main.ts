@@ -1,10 +1,12 @@
 import { writeFileSync } from 'node:fs'
 import { arch, availableParallelism, cpus, platform, release, totalmem } from 'node:os'
 import { parseArgs } from 'node:util'
+import { stopEngines } from './support/engines.ts'
 import { figure, print, type Scale, type Table } from './support/report.ts'
 import { pollerTable } from './tables/poller.ts'
 import { provisioningTable } from './tables/provisioning.ts'
 import { readsTable } from './tables/reads.ts'
+import { replicasTable } from './tables/replicas.ts'
 import { rowsTable } from './tables/rows.ts'
 import { slowTable } from './tables/slow.ts'
 import { startTable } from './tables/start.ts'
@@ -18,6 +20,7 @@ const tables: Record<string, (scale: Scale) => Promise<Table[]>> = {
   rows: rowsTable,
   provisioning: provisioningTable,
   poller: pollerTable,
+  replicas: replicasTable,
   start: startTable,
 }
 
@@ -51,4 +54,5 @@ console.log(
   `${reached} of ${verdicts.length} goals reached, in ${figure((performance.now() - started) / 1000)} s`,
 )
 if (values.json) writeFileSync(values.json, `${JSON.stringify({ machine, tables: done }, null, 2)}\n`)
+await stopEngines()
 process.exit()

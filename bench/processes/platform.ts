@@ -9,14 +9,20 @@ const rate = Number(process.env.READ_BYTES_PER_SECOND ?? 0)
 /** Of any clip, before its upload and ever after. */
 const clip = JSON.stringify({ state: 'transcoding', failure: null, ingest_url: '/ingest' })
 let clips = 0
-/** When a clip was first asked for (ms since the epoch), and how often; an upload asks for it once. */
-const polls = { firstAt: 0, count: 0 }
+/**
+ * When a clip was first asked for (ms since the epoch), how often, and how often again within `DOUBLE_WITHIN` ms; an
+ * upload asks for it once.
+ */
+const polls = { firstAt: 0, count: 0, doubles: 0 }
+const doubleWithin = Number(process.env.DOUBLE_WITHIN ?? 0)
+const polledAt = new Map<string, number>()
 
 const server = createServer((request, response) => {
   const { method, url = '/' } = request
   if (method === 'GET' && url.startsWith('/clips/')) {
     polls.firstAt ||= Date.now()
     polls.count += 1
+    if (doubleWithin > 0) countDouble(url)
     return answer(response, 200, clip)
   }
   if (url === '/_polls') return answer(response, 200, JSON.stringify(polls))
@@ -26,8 +32,14 @@ const server = createServer((request, response) => {
 })
 server.on('connection', (socket) => socket.on('error', () => {}))
 
+function countDouble(url: string) {
+  const now = performance.now()
+  if (now - (polledAt.get(url) ?? Number.NEGATIVE_INFINITY) < doubleWithin) polls.doubles += 1
+  polledAt.set(url, now)
+}
+
 function answerBody({ method }: IncomingMessage, response: ServerResponse, url: string) {
-  if (url.startsWith('/ingest')) return answer(response, 204)
+  if (url.startsWith('/ingest') || method === 'DELETE') return answer(response, 204)
   if (url === '/oauth/token') {
     return answer(response, 200, '{"access_token":"bench","token_type":"bearer","expires_in":86400}')
   }

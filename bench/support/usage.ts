@@ -1,4 +1,4 @@
-import { readFileSync, writeFileSync } from 'node:fs'
+import { readdirSync, readFileSync, writeFileSync } from 'node:fs'
 
 /** What a process has cost since `watch`: CPU in seconds (user + system), memory in bytes. */
 export interface Usage {
@@ -22,9 +22,33 @@ export function memory(pid: number, field: 'VmRSS' | 'VmHWM' = 'VmRSS'): number 
   return Number(new RegExp(`^${field}:\\s+(\\d+) kB`, 'm').exec(status)?.[1] ?? Number.NaN) * 1024
 }
 
+/**
+ * CPU seconds of a process and its children so far, those that have ended included. PostgreSQL has a process per
+ * connection.
+ */
+export function cpuOfTree(pid: number): number {
+  const children = readdirSync('/proc').filter((name) => {
+    try {
+      return /^\d+$/.test(name) && statOf(Number(name))[1] === String(pid)
+    } catch {
+      // It ended meanwhile.
+      return false
+    }
+  })
+  const own = statOf(pid)
+  // cutime and cstime are fields 16 and 17.
+  const ended = (Number(own[13]) + Number(own[14])) / ticks
+  return [pid, ...children.map(Number)].reduce((sum, id) => sum + cpuSeconds(id), ended)
+}
+
 function cpuSeconds(pid: number): number {
-  const stat = readFileSync(`/proc/${pid}/stat`, 'utf8')
-  // The second field is the name in brackets, which may hold spaces; utime and stime are fields 14 and 15.
-  const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ')
+  const fields = statOf(pid)
   return (Number(fields[11]) + Number(fields[12])) / ticks
+}
+
+/** The fields of /proc/PID/stat from the third on: state, parent, …; utime and stime are fields 14 and 15. */
+function statOf(pid: number): string[] {
+  const stat = readFileSync(`/proc/${pid}/stat`, 'utf8')
+  // The second field is the name in brackets, which may hold spaces.
+  return stat.slice(stat.lastIndexOf(')') + 2).split(' ')
 }

@@ -1,7 +1,4 @@
-import { DatabaseSync } from 'node:sqlite'
 import { newVideo, type Video } from '../../src/publication/video.ts'
-import { openStore } from '../../src/store/sqlite.ts'
-import { freshPath } from './processes.ts'
 
 /** A row of a video in processing. */
 export function pendingVideo(index: number, changes: Partial<Video> = {}): Video {
@@ -20,18 +17,4 @@ export function pendingVideo(index: number, changes: Partial<Video> = {}): Video
     checks: 20,
     ...changes,
   }
-}
-
-/** A database with these videos. @returns its `DATABASE_URL` */
-export async function seed(videos: Iterable<Video>): Promise<string> {
-  const url = `sqlite:${freshPath('seeded.db')}`
-  await openStore(url).close()
-  const db = new DatabaseSync(url.replace('sqlite:', ''))
-  // One transaction for all: the store's own would be flushed to disk row by row.
-  const insert = db.prepare('INSERT INTO videos (id, document) VALUES (?, ?)')
-  db.exec('BEGIN')
-  for (const video of videos) insert.run(video.id, JSON.stringify(video))
-  db.exec('COMMIT')
-  db.close()
-  return url
 }

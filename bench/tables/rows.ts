@@ -1,115 +1,118 @@
-import { DatabaseSync } from 'node:sqlite'
-import type { Video } from '../../src/publication/video.ts'
-import { openStore } from '../../src/store/sqlite.ts'
-import { freshPath, key, startGateway } from '../support/processes.ts'
+import { type Engine, engines, idOf } from '../support/engines.ts'
+import { key, startGateway, startServer } from '../support/processes.ts'
 import { atMost, median, percentile, type Scale, type Table } from '../support/report.ts'
 import { pendingVideo } from '../support/videos.ts'
 
-/** The calls, and what is rare about each: of all rows they return fifty or none. */
-const calls: Record<string, string> = {
-  'a page, no filter': '/v1/videos',
-  'a page, in the middle': '/v1/videos?cursor=MIDDLE',
-  'status=pending': '/v1/videos?status=pending',
-  'status=error, none': '/v1/videos?status=error',
-  'platform=mux, 10 rows': '/v1/videos?platform=mux',
-  'platform=mux&status=error, none': '/v1/videos?platform=mux&status=error',
-  'reference of half the rows': '/v1/videos?reference=shared',
-  'the same, status=error, none': '/v1/videos?reference=shared&status=error',
-  'GET /metrics': '/metrics',
+interface Call {
+  method?: 'GET' | 'POST' | 'DELETE'
+  /** @param rows videos in the database */
+  path: string | ((rows: number, round: number) => string)
+}
+
+const json = { 'content-type': 'application/json' }
+
+/** Video `i` is a tombstone if `i % 10 < 5`, pending if it is 5, else ready; see `Engine.fill`. */
+const ready = (rows: number, round: number) => idOf((Math.floor(rows / 20) + round) * 10 + 6)
+/** Others than those; the first ten videos are on a platform that is not configured. */
+const removed = (round: number) => idOf((Math.floor(round / 3) + 1) * 10 + 7 + (round % 3))
+
+/** Every kind of call. Of all rows the lists return fifty or none. */
+const calls: Record<string, Call> = {
+  'GET a video': { path: (rows, round) => `/v1/videos/${ready(rows, round % 40)}` },
+  'GET …/status': { path: (rows, round) => `/v1/videos/${ready(rows, round % 40)}/status` },
+  'POST /v1/videos': { method: 'POST', path: '/v1/videos' },
+  'DELETE, of a ready video': { method: 'DELETE', path: (_, round) => `/v1/videos/${removed(round)}` },
+  'a page, no filter': { path: '/v1/videos' },
+  'a page, in the middle': {
+    path: (rows) => `/v1/videos?cursor=${Buffer.from(idOf(Math.floor(rows / 2))).toString('base64url')}`,
+  },
+  'status=pending': { path: '/v1/videos?status=pending' },
+  'status=error, none': { path: '/v1/videos?status=error' },
+  'platform=mux, 10 rows': { path: '/v1/videos?platform=mux' },
+  'platform=mux&status=error, none': { path: '/v1/videos?platform=mux&status=error' },
+  'reference of half the rows': { path: '/v1/videos?reference=shared' },
+  'the same, status=error, none': { path: '/v1/videos?reference=shared&status=error' },
+  'GET /metrics': { path: '/metrics' },
 }
 
 /** Rows of the small database: every page that the large one fills is full there too. */
-const few = 500
+const few = 1_000
 
-/** Lists and metrics over very many rows, side by side with a few. */
-export async function rowsTable({ quick }: Scale): Promise<Table[]> {
+/** Every call over very many rows, side by side with a few; one table per engine. */
+export async function rowsTable(scale: Scale): Promise<Table[]> {
+  const tables: Table[] = []
+  for (const engine of await engines()) tables.push(await rowsOf(engine, scale))
+  return tables
+}
+
+async function rowsOf(engine: Engine, { quick }: Scale): Promise<Table> {
   const many = quick ? 100_000 : 1_000_000
+  const platform = await startServer('platform')
+  const model = pendingVideo(0, { stage: 'ready', reference: null })
+  const urls = await Promise.all([few, many].map((rows) => engine.fill(rows, model)))
   const servers = await Promise.all(
-    [few, many].map(async (rows) =>
-      startGateway(
-        { url: 'http://127.0.0.1:9' },
-        { DATABASE_URL: await seedRows(rows), RATE_LIMIT: '1000000', POLL_INITIAL_DELAY: '1h' },
-      ),
+    urls.map((url) =>
+      startGateway(platform, { DATABASE_URL: url, RATE_LIMIT: '1000000', POLL_INITIAL_DELAY: '1h' }),
     ),
   )
   try {
+    const targets = [few, many].map((rows, index) => ({ rows, url: servers[index]!.url }))
     const measured: { call: string; small: number[]; large: number[] }[] = []
-    for (const [call, path] of Object.entries(calls)) {
-      const [small, large] = await alternate(
-        servers.map(({ url }, index) => url + path.replace('MIDDLE', middleOf(index === 0 ? few : many))),
-        quick ? 50 : 200,
-      )
-      measured.push({ call, small: small!, large: large! })
+    for (const [name, call] of Object.entries(calls)) {
+      const [small, large] = await alternate(targets, call, quick ? 30 : 200)
+      measured.push({ call: name, small: small!, large: large! })
     }
     const name = many.toLocaleString('en')
     const ratio = ({ small, large }: { small: number[]; large: number[] }) => median(large) / median(small)
-    return [
-      {
-        title: `Lists and metrics, ${few} and ${name} videos in SQLite`,
-        note: 'One call after the other, over HTTP, the two databases in turn. Half of the rows are tombstones.',
-        columns: ['call', `${few}: p50 ms`, `${name}: p50 ms`, `${name}: p95 ms`, 'ratio'],
-        rows: measured.map((row) => [
-          row.call,
-          median(row.small),
-          median(row.large),
-          percentile(row.large, 0.95),
-          ratio(row),
-        ]),
-        verdicts: [
-          atMost(
-            `no call takes more than 3 × as long with ${name} rows`,
-            Math.max(...measured.map(ratio)),
-            3,
-            ' ×',
-          ),
-        ],
-      },
-    ]
+    return {
+      title: `Calls, ${few.toLocaleString('en')} and ${name} videos in ${engine.name}`,
+      note: 'One call after the other, over HTTP, the two databases in turn. Half of the rows are tombstones.',
+      columns: ['call', `${few.toLocaleString('en')}: p50 ms`, `${name}: p50 ms`, `${name}: p95 ms`, 'ratio'],
+      rows: measured.map((row) => [
+        row.call,
+        median(row.small),
+        median(row.large),
+        percentile(row.large, 0.95),
+        ratio(row),
+      ]),
+      verdicts: [
+        atMost(
+          `${engine.name}: no call takes more than 1.5 × as long with ${name} rows`,
+          Math.max(...measured.map(ratio)),
+          1.5,
+          ' ×',
+        ),
+      ],
+    }
   } finally {
-    await Promise.all(servers.map((server) => server.stop()))
+    await Promise.all([...servers, platform].map((server) => server.stop()))
+    for (const url of urls) await engine.drop(url)
   }
 }
 
-/** Milliseconds of each call, by URL; the URLs take turns so that the machine's mood tells on all alike. */
-async function alternate(urls: string[], rounds: number): Promise<number[][]> {
-  const times: number[][] = urls.map(() => [])
-  // The first ones warm up.
-  for (let round = -20; round < rounds; round++) {
-    for (const [index, url] of urls.entries()) {
+/** Rounds that warm up, before those that count. */
+const warmUp = 10
+
+/** Milliseconds of each call, by database; they take turns so that other load on the machine affects all alike. */
+async function alternate(
+  targets: { rows: number; url: string }[],
+  { method = 'GET', path }: Call,
+  rounds: number,
+): Promise<number[][]> {
+  const times: number[][] = targets.map(() => [])
+  for (let round = 0; round < warmUp + rounds; round++) {
+    for (const [index, { rows, url }] of targets.entries()) {
+      const target = url + (typeof path === 'string' ? path : path(rows, round))
       const started = performance.now()
-      const response = await fetch(url, { headers: { authorization: `Bearer ${key}` } })
+      const response = await fetch(target, {
+        method,
+        headers: { authorization: `Bearer ${key}`, ...(method === 'POST' && json) },
+        ...(method === 'POST' && { body: '{"title":"bench"}' }),
+      })
       await response.arrayBuffer()
-      if (response.status !== 200) throw new Error(`${url} answered ${response.status}`)
-      if (round >= 0) times[index]!.push(performance.now() - started)
+      if (!response.ok) throw new Error(`${method} ${target} answered ${response.status}`)
+      if (round >= warmUp) times[index]!.push(performance.now() - started)
     }
   }
   return times
-}
-
-const middleOf = (rows: number) => Buffer.from(idOf(Math.floor(rows / 2))).toString('base64url')
-
-/** Ids in the order of creation, as UUIDv7 are. */
-const idOf = (index: number) =>
-  `01930000-${Math.floor(index / 65_536)
-    .toString(16)
-    .padStart(4, '0')}-7000-8000-${index.toString(16).padStart(12, '0')}`
-
-/** Made by SQLite itself from one document, which takes a tenth of the time that a million `INSERT`s would. */
-async function seedRows(count: number): Promise<string> {
-  const url = `sqlite:${freshPath('rows.db')}`
-  await openStore(url).close()
-  const db = new DatabaseSync(url.replace('sqlite:', ''))
-  const video: Video = pendingVideo(0, { stage: 'ready', reference: null })
-  db.prepare(`
-    INSERT INTO videos (id, document)
-    WITH RECURSIVE n (i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < ? - 1),
-         v (i, id) AS (SELECT i, printf('01930000-%04x-7000-8000-%012x', i / 65536, i) FROM n)
-    SELECT id, json_set(?, '$.id', id,
-      '$.reference', iif(i % 2 = 0, 'shared', 'cms-' || i),
-      '$.platform', iif(i < 10, 'mux', 'sandbox'),
-      '$.stage', CASE WHEN i % 10 < 5 THEN 'deleted' WHEN i % 10 = 5 THEN 'processing' ELSE 'ready' END)
-    FROM v`).run(count, JSON.stringify(video))
-  db.exec('PRAGMA wal_checkpoint(TRUNCATE)')
-  db.close()
-  return url
 }

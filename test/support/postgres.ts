@@ -24,6 +24,8 @@ export interface SharedPostgres {
 
 /** A server that a test may stop. */
 export interface PostgresServer extends SharedPostgres {
+  /** The id of its main process. */
+  pid(): Promise<number>
   /** `kill -9`: nothing is written down, and connections break. */
   kill(): Promise<void>
   /** A fast shutdown, as an operator's restart begins. */
@@ -90,13 +92,15 @@ export async function startPostgres({
   }
   const shared = connectTo(port)
   let running = true
+  const pid = async () => Number.parseInt(await readFile(join(directory, 'postmaster.pid'), 'utf8'), 10)
   return {
     ...shared,
+    pid,
     async kill() {
-      const [pid = ''] = (await readFile(join(directory, 'postmaster.pid'), 'utf8')).split('\n')
+      const id = await pid()
       running = false
-      process.kill(Number(pid), 'SIGKILL')
-      while (existsSync(`/proc/${pid}`)) await sleep(10)
+      process.kill(id, 'SIGKILL')
+      while (existsSync(`/proc/${id}`)) await sleep(10)
     },
     async stop() {
       running = false

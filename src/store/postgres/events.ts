@@ -46,17 +46,35 @@ export function createEventRange(
   }
 }
 
-/** Reads events by any combination of filters; each walks one index no further than its limit. */
+/**
+ * Reads events by any combination of filters. A filter and the range are one comparison of rows, so that only its own
+ * index serves: a plan that PostgreSQL makes for any values would walk the range and drop what does not match.
+ */
 export function eventStatement(
   schema: string,
   { after, upTo, video, type, limit }: EventQuery,
 ): { statement: Statement; values: unknown[] } {
   const values: unknown[] = [after, upTo, limit]
-  const is = (column: string, value: string | undefined) =>
-    value === undefined ? '' : ` AND ${column} = $${values.push(value)}::text COLLATE "C"`
+  const parameter = (value: string) => `$${values.push(value)}::text COLLATE "C"`
+  const columns = ['position']
+  const from = ['$1::bigint']
+  const to = ['$2::bigint']
+  // A video has few events: their type is looked at row by row.
+  const [column, value] = video !== undefined ? ['video_id', video] : ['type', type]
+  if (value !== undefined) {
+    const text = parameter(value)
+    for (const [list, part] of [
+      [columns, column],
+      [from, text],
+      [to, text],
+    ] as const)
+      list.unshift(part)
+  }
+  const rest = video !== undefined && type !== undefined ? ` AND type = ${parameter(type)}` : ''
+  const key = columns.join(', ')
   const text = `SELECT position, id, type, created_at AS "createdAt", video FROM $schema.video_events
-    WHERE position > $1::bigint AND position <= $2::bigint${is('video_id', video)}${is('type', type)}
-    ORDER BY position LIMIT $3::bigint`
-  const given = [video, type].map((value) => (value === undefined ? 0 : 1)).join('')
+    WHERE (${key}) > (${from.join(', ')}) AND (${key}) <= (${to.join(', ')})${rest}
+    ORDER BY ${key} LIMIT $3::bigint`
+  const given = [video, type].map((one) => (one === undefined ? 0 : 1)).join('')
   return { statement: named(`events-${given}`, text, schema), values }
 }
