@@ -108,8 +108,11 @@ t.test('tokens that are not what they seem', async (t) => {
     const { status, body, headers } = await ask(token)
     t.strictSame([status, body.code], [401, 'unauthorized'], name)
     t.match(headers.get('www-authenticate'), /^Bearer realm="video-gateway", error="invalid_token"/, name)
-    const detail = name.startsWith('expired') ? 'has expired' : 'not valid'
-    t.ok(body.detail.endsWith(detail), `${name}: says no more than that it is so: ${body.detail}`)
+    const detail = name.startsWith('expired') ? 'has expired' : 'is not valid'
+    t.ok(
+      body.detail.endsWith(`${detail}. Request a new one.`),
+      `${name}: says no more than that it is so: ${body.detail}`,
+    )
   }
 
   for (const scope of ['', 'videos:READ', 'videos:*', 'admin', '__proto__', 'videos:write', 'xvideos:read'])
