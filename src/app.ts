@@ -70,20 +70,20 @@ export interface App {
    * credentials. Returns immediately.
    */
   inspect(): void
-  /** Takes over parts of a newer configuration while requests are served. */
+  /** Applies parts of a newer configuration while requests are served. */
   adopt: Adopt
   /**
    * Turns readiness off, waits for the requests in progress for at most `SHUTDOWN_TIMEOUT`, or until `cut` fires, then
-   * aborts what is left and closes everything. Takes at most a few seconds more, whatever the connections do.
+   * aborts what is left and closes everything. Takes at most a few seconds more in every case.
    */
   shutdown(cut?: AbortSignal): Promise<void>
 }
 
 /** Time that aborted requests and checks have to settle their rows and to send their responses, in ms. */
 const abortGraceMs = 3_000
-/** Part of it that removals from platforms may take, in ms; the rest is for their responses. */
+/** Part of that time for deletions from platforms, in ms; the rest is for their responses. */
 const cleanupGraceMs = 2_500
-/** Time that the remaining connections have for what was already sent to them, in ms. */
+/** Time that the remaining connections have to receive data that was already sent, in ms. */
 const closeGraceMs = 1_000
 
 export interface AppOptions {
@@ -91,9 +91,9 @@ export interface AppOptions {
   logger?: FastifyServerOptions['logger']
   /** For tests that cannot wait: timeouts, retries, circuit. */
   tools?: Partial<PlatformTools>
-  /** Instead of passing on what the caller sent. */
+  /** Replaces the default, which passes on the trace headers of the client. */
   traceOf?: TraceOf
-  /** For tests: what stands in front of the store. */
+  /** For tests: wraps the store. */
   wrapStore?: (store: VideoStore) => VideoStore
   /** For tests that cannot wait. */
   connectionLimits?: Partial<ConnectionLimits>
@@ -175,7 +175,7 @@ export async function buildApp(config: Config, options: AppOptions = {}): Promis
     },
     signal: abort.signal,
     cleanupSignal: endCleanup.signal,
-    // What the poller does later is no part of the request that woke it.
+    // Later work of the poller does not belong to the request that woke it.
     wakePoller: AsyncLocalStorage.bind((platform: string, ms: number) => poller?.wake(platform, ms)),
   }
 
@@ -260,7 +260,7 @@ export async function buildApp(config: Config, options: AppOptions = {}): Promis
         sleep(abortGraceMs, undefined, { ref: false }),
       ]),
     ])
-    // The server would wait for them for ever: half a request, a response that nobody reads.
+    // The server would wait forever for half a request, or for a client that does not read its response.
     setTimeout(() => server.server.closeAllConnections(), closeGraceMs).unref()
   })
   server.addHook('onClose', async () => {

@@ -105,7 +105,7 @@ async function listen({ server }: App, { host, port }: Config): Promise<void> {
   const listenTextResolver = (address: string) => `listening at ${address}`
   await server.listen({ host, port, listenTextResolver }).catch(({ code }: NodeJS.ErrnoException) => {
     if (code === 'EADDRINUSE') throw new Error(`PORT: ${port} is in use`)
-    if (code === 'EACCES') throw new Error(`PORT: ${port} needs more privileges; choose a port from 1024 on`)
+    if (code === 'EACCES') throw new Error(`PORT: ${port} needs more privileges: choose a port from 1024 on`)
     throw new Error(`HOST: cannot listen on ${host} (${code})`)
   })
 }

@@ -99,7 +99,7 @@ function parseScopes(label: string, text: string | undefined): Scope[] {
   const names = text.split('+').map((name) => name.trim())
   const scopes = knownScopes(names)
   if (scopes.length !== new Set(names).size) {
-    throw new Error(`${label}: unknown scope; use ${allScopes.join(', ')}, joined by +`)
+    throw new Error(`${label}: unknown scope: use ${allScopes.join(', ')}, joined by +`)
   }
   return scopes
 }

@@ -54,7 +54,7 @@ export function parseScopeMap(text: string): Map<string, Scope[]> {
       const scopes = knownScopes(names)
       if (value === '') throw new Error(`entry ${index + 1}: expected VALUE=scope+scope`)
       if (scopes.length !== new Set(names).size)
-        throw new Error(`entry ${index + 1}: unknown scope; use ${allScopes.join(', ')}, joined by +`)
+        throw new Error(`entry ${index + 1}: unknown scope: use ${allScopes.join(', ')}, joined by +`)
       return [value, scopes] as const
     })
   return new Map(entries)

@@ -139,7 +139,7 @@ export function loadConfig(env: NodeJS.ProcessEnv): Config {
   // Outside production `server.ts` supplies both.
   if (production && !values.PLATFORM && !values.PLATFORMS) errors.unshift('PLATFORM: is missing')
   if (production && ![env.API_KEYS, env.OAUTH_CLIENTS, env.OAUTH_ISSUER].some((text) => text?.trim()))
-    errors.push('API_KEYS: is missing; set it, OAUTH_CLIENTS or OAUTH_ISSUER (npm run apikey makes a key)')
+    errors.push('API_KEYS: is missing: set it, OAUTH_CLIENTS or OAUTH_ISSUER (npm run apikey makes a key)')
   if (production && values.OAUTH_CLIENTS?.length && !values.OAUTH_SIGNING_KEY && !env.GATEWAY_SECRET?.trim())
     errors.push('GATEWAY_SECRET: is missing and OAUTH_CLIENTS require it (npm run secret makes one)')
   if (errors.length > 0) throw new Error(errors.join('; '))
@@ -206,7 +206,7 @@ function choosePlatforms(values: Values, env: NodeJS.ProcessEnv, errors: string[
     .split(',')
     .map((name) => name.trim())
     .filter(Boolean)
-  if (names.length === 0) errors.push(`${variable}: is empty; name at least one platform`)
+  if (names.length === 0) errors.push(`${variable}: is empty: name at least one platform`)
   const known = platformDefinitions.map((definition) => definition.name).join(', ')
   return [...new Set(names)].flatMap((name) => {
     const definition = platformDefinitions.find((candidate) => candidate.name === name)

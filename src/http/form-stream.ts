@@ -47,7 +47,7 @@ export class FormStream extends Transform {
     super()
     this.delimiter = Buffer.from(`\r\n--${boundary}`, 'latin1')
     this.#handlers = handlers
-    // Whoever waits for the file hears of it by the stream's end.
+    // A reader of the file gets the error at the end of the stream.
     this.on('error', () => {})
   }
 

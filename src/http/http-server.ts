@@ -22,7 +22,7 @@ export function createHttpServers(drains: Drains, limits: ConnectionLimits, onRe
       connectionsCheckingInterval: 1_000,
       keepAliveTimeout: keepAliveMs,
       insecureHTTPParser: false,
-      // Node would answer without a problem document; `checkFraming` does it instead.
+      // Node would respond without a problem document; `checkFraming` responds instead.
       requireHostHeader: false,
     })
     limitConnections(server, limits, onRefused)

@@ -9,7 +9,7 @@ import { checkFilePart, decodeField, invalidField, type PartHeaders } from './pa
 
 const maxFieldBytes = 64 * 1024
 
-/** Fields of any form, beside those of the call: how long the file is, and the charset of the others. */
+/** Fields of any form in addition to those of the call: the size of the file, and the charset of the fields. */
 const formFields = ['size', '_charset_']
 
 export interface Form {
@@ -79,7 +79,7 @@ function addField(fields: Map<string, string>, headers: PartHeaders, value: Buff
   fields.set(name, decodeField(headers, value, fields.get('_charset_') || undefined))
 }
 
-/** @returns the bytes that the field `size` announces, null when there is no such field @throws GatewayError */
+/** @returns the bytes that the field `size` announces, null without that field @throws GatewayError */
 function declaredSize(text: string | undefined, framing: FormFraming): number | null {
   // A form on a web page sends a field that was not filled in.
   if (!text) return null

@@ -5,7 +5,7 @@ import { failBody } from './parsing.ts'
 
 /** Methods that change nothing (RFC 9110 section 9.2.1); they are served until the listener closes. */
 const safeMethods = ['GET', 'HEAD', 'OPTIONS']
-/** What a rejected client is told to wait for: another process, in seconds. */
+/** `Retry-After` of a rejected request, until another process is available, in seconds. */
 const retryAfter = 5
 
 export interface RequestDrain {

@@ -12,7 +12,7 @@ const stages = new Set<Stage>(Object.values(transitions).flatMap(({ from, to }) 
 
 const noConnections = { used: 0, idle: 0, waiting: 0, limit: 0 }
 
-/** The gateway's figures, in Prometheus' naming: base units, `_total` for counters. */
+/** The gateway's metrics, in Prometheus' naming: base units, `_total` for counters. */
 export interface Metrics extends PlatformObserver, PublicationObserver {
   /** @param valid undefined while it is not known */
   credentials(platform: string, valid: boolean | undefined): void
@@ -184,7 +184,7 @@ export function createMetrics(state: MetricsSources): Metrics {
         await state.store.ping()
         counts = await state.store.counts()
       } catch {
-        // What the process itself knows is told all the same.
+        // The metrics of the process itself are still reported.
       }
       // All at once: two scrapes may overlap.
       this.reset()

@@ -18,7 +18,7 @@ export const credentialPolicy = {
 export interface CredentialWatch {
   platforms: Iterable<VideoPlatform>
   log: Log
-  /** Hears of each change; undefined means that nobody can tell, since the platform does not answer. */
+  /** Called on each change; undefined means unknown, because the platform does not respond. */
   changed(platform: string, valid: boolean | undefined): void
   /** Ends the watch. */
   signal: AbortSignal

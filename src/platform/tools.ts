@@ -26,7 +26,7 @@ export interface PlatformTools {
   traceHeaders(): Record<string, string> | undefined
   timeouts: {
     connect: number
-    /** For the headers, and between two pieces of the body, of an answer. */
+    /** For the headers of a response, and between two pieces of its body. */
     answer: number
     /**
      * For a call as a whole, from its start to the last byte of the response: with its retries, the waits between
@@ -43,9 +43,9 @@ export interface PlatformTools {
   retries: number
   /** How often a chunk of an upload is tried, and the delay after the first failure; both have their defaults. */
   chunks?: { attempts: number; firstDelay: number }
-  /** Pauses after each search for a creation whose answer was lost, unless the vendor needs longer ones. */
+  /** Pauses after each search for a creation whose response was lost, unless the vendor requires longer ones. */
   settles: readonly number[]
-  /** So many calls without an answer may open the circuit; a trial follows after `halfOpenAfter`. See `circuit.ts`. */
+  /** Number of failed calls that opens the circuit; a trial follows after `halfOpenAfter`. See `circuit.ts`. */
   circuit: { failures: number; halfOpenAfter: number }
 }
 

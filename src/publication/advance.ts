@@ -4,13 +4,13 @@ import { type TransitionName, transition, transitions } from './lifecycle.ts'
 import type { Along } from './store.ts'
 import type { Video } from './video.ts'
 
-/** What a transition changes beside the stage: by itself, or by the time of the store. */
+/** Changes of a transition in addition to the stage: values, or a function of the database's time. */
 type Changes = Partial<Video> | ((now: number) => Partial<Video>)
 
 /**
- * Moves a video along the lifecycle under a hold, as a compare-and-set, with one log line. May be repeated when it is not
- * known whether it had its effect: what this hold has done already is done.
- * @returns the row after it; undefined when the hold was lost meanwhile
+ * Applies a transition under a hold, as a compare-and-set, with one log line. May be repeated if its effect is unknown:
+ * the transition that this hold has already made is not made again.
+ * @returns the resulting row; undefined when the hold was lost in the meantime
  * @throws GatewayError when the lifecycle does not allow it
  */
 export async function advance(
@@ -30,8 +30,8 @@ export async function advance(
 }
 
 /**
- * The same without a hold, for the transitions that take one.
- * @param guard when it rejects the current row, nothing happens
+ * The same without a hold, for transitions that take hold of the row.
+ * @param guard if it rejects the current row, the row is not changed
  */
 export async function begin(
   gateway: Gateway,
@@ -57,7 +57,7 @@ export async function begin(
     { video: id, platform, platformVideo: slot.videoId, from, to, ...(error && { error }) },
     name,
   )
-  // Not below zero, should the clock have been set back.
+  // Not below zero, in case the clock was set back.
   const seconds = Math.max(0, after.stageSince - stageSince) / 1000
   gateway.observer.stageChanged({ video: after, from, seconds })
   if (after.nextCheckAt !== null) gateway.wakePoller(platform, after.nextCheckAt - storeTime)

@@ -1,14 +1,14 @@
-/** Wakes one sleeper at the earliest time that was set. What is set while it is awake counts for its next sleep. */
+/** Wakes one sleeper at the earliest time that was set. A time that is set while it is awake ends its next sleep. */
 export interface Alarm {
   /** @param ms from now; Infinity sets nothing */
   setIn(ms: number): void
-  /** Sleeps until then. @returns false once the alarm is stopped */
+  /** Sleeps until the earliest time that was set. @returns false once the alarm is stopped */
   rings(): Promise<boolean>
   stop(): void
 }
 
 export function createAlarm(): Alarm {
-  /** On the monotonic clock. */
+  /** Time on the monotonic clock. */
   let next = Number.POSITIVE_INFINITY
   let stopped = false
   let timer: NodeJS.Timeout | undefined

@@ -7,9 +7,9 @@ export interface BackoffPolicy {
 }
 
 /**
- * The delay before the next check: grows by `factor` with each check up to `max`, then jittered, so that videos
- * that were uploaded together are not asked for together.
- * @param checks how many checks there were
+ * Returns the delay before the next check: it grows by `factor` with each check up to `max`, with jitter, so that
+ * videos that were uploaded together are not checked together.
+ * @param checks number of earlier checks
  * @param random a number in [0, 1)
  */
 export function backoffDelay(policy: BackoffPolicy, checks: number, random: number = Math.random()): number {

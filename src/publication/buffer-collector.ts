@@ -1,7 +1,7 @@
 import v8 from 'node:v8'
 import { runInNewContext } from 'node:vm'
 
-/** So many bytes pass between two collections. */
+/** Number of streamed bytes between two collections. */
 const step = 16 * 1024 * 1024
 
 v8.setFlagsFromString('--expose-gc')
@@ -9,9 +9,9 @@ const collect: (options: { type: 'minor' }) => void = runInNewContext('gc')
 let passed = 0
 
 /**
- * Tells that bytes went through, and has the buffers that held them collected now and then. They live for a moment, but
- * outside V8's heap, so that V8 itself waits: for some 100 MiB of them, and then for a full collection, a quarter of an
- * upload's CPU. A young one takes about a millisecond (docs/performance.md).
+ * Counts streamed bytes, and from time to time collects the buffers that held them. The buffers are short-lived but
+ * outside V8's heap: V8 by itself would let about 100 MiB of them accumulate and then make a full collection, which
+ * takes a quarter of an upload's CPU. A minor collection takes about a millisecond (docs/performance.md).
  */
 export function countStreamedBytes(count: number): void {
   passed += count

@@ -3,7 +3,7 @@ import type { Gateway } from './gateway.ts'
 import { type Hold, holdLost, isHeld } from './hold.ts'
 import { askStore, storeResult } from './store-retry.ts'
 
-/** What goes with a call to a platform under a hold. */
+/** Returns the context of a platform call under a hold. */
 export function callFor(gateway: Gateway, hold: Hold): Call {
   const { store, policy } = gateway
   return {

@@ -16,10 +16,10 @@ import { storeResult } from './store-retry.ts'
 import { reportFailure, reportSuccess } from './trouble.ts'
 import type { Video } from './video.ts'
 
-/** A platform that asks for more patience than this is asked again anyway. Milliseconds. */
+/** Longest `Retry-After` that the poller waits for. Milliseconds. */
 export const maxPollRetryAfterMs = 600_000
 
-/** What a check leaves for the next one. */
+/** Result of a check that the next one needs. */
 interface Outcome {
   evidence?: Evidence
   /** Of the processing; undefined where the platform said nothing. */
@@ -29,8 +29,8 @@ interface Outcome {
 }
 
 /**
- * Looks after one row that was claimed: asks the platform for its state, or carries on what a crash or a failure left
- * behind. Never throws: a failure is logged, and the row is planned again after the back-off.
+ * Checks one claimed row: asks the platform for its state, or continues work that a crash or a failure interrupted.
+ * Never throws: a failure is logged, and the row is scheduled again after the backoff.
  */
 export async function check(gateway: Gateway, video: Video): Promise<void> {
   if (video.stage === 'ready' && !isToUndo(gateway, video)) return recheck(gateway, video)
@@ -46,7 +46,7 @@ export async function check(gateway: Gateway, video: Video): Promise<void> {
     else reportFailure(gateway, video, outcome.failure, 'check failed')
     await storeResult(gateway, () => reschedule(gateway, video, outcome))
   } catch (error) {
-    // The claim expires, so the row is not lost.
+    // The claim expires, so the row will be checked again.
     gateway.log.error({ video: video.id, err: error }, 'could not reschedule the check')
   }
 }
@@ -69,12 +69,12 @@ async function runStage(gateway: Gateway, video: Video, hold: Hold): Promise<Out
       await finishDeletion(gateway, hold)
       return
     default:
-      // Nothing is due in the other stages: a change came between the claim and now.
+      // Nothing is due in the other stages: the row changed after the claim.
       return
   }
 }
 
-/** Asks for the state of a video in processing; collects its metadata before it turns `ready`. */
+/** Asks for the state of a video in processing; fetches its metadata before it becomes `ready`. */
 async function checkProcessing(gateway: Gateway, video: Video, hold: Hold): Promise<Outcome> {
   const { finding, metadata, progress } = await examine(gateway, video, hold)
   const now = gateway.store.now()
@@ -99,7 +99,7 @@ interface Examination {
   metadata?: { info: VideoInfo; thumbnail: Thumbnail }
 }
 
-/** What the platform says of a video, as a fact. @throws the reason for the end of the hold */
+/** Returns what the platform reports about a video. @throws the reason for the end of the hold */
 async function examine(gateway: Gateway, video: Video, hold: Hold): Promise<Examination> {
   let ready = false
   try {
@@ -133,7 +133,7 @@ async function reschedule(
   { evidence, progress, failure }: Outcome,
 ): Promise<void> {
   const retryAfter = failure instanceof GatewayError ? failure.retryAfter : undefined
-  // While the circuit is open nobody was asked.
+  // While the circuit is open no request was sent.
   const asked = !(failure instanceof CircuitOpenError)
   const wait = retryAfter === undefined ? 0 : Math.min(retryAfter * 1000, maxPollRetryAfterMs)
   const checks = asked ? video.checks + 1 : video.checks
@@ -142,7 +142,7 @@ async function reschedule(
   await gateway.store.plan(video.id, (current, now) => {
     if (!isHeld(video, current) || current.stage !== video.stage || current.nextCheckAt === null)
       return current
-    // The platform hinted at news while it was asked: perhaps it was asked too early.
+    // A webhook arrived during the check, whose result may be older than it.
     const hinted = current.hintedEpoch === current.epoch
     const pause = hinted ? Math.min(delay, Math.max(hintPauseMs, wait)) : delay
     wakeIn = hinted ? pause : undefined
@@ -154,17 +154,17 @@ async function reschedule(
   if (wakeIn !== undefined) gateway.wakePoller(video.platform, wakeIn)
 }
 
-/** Whether this is a creation with content that nobody finished, and that nobody can finish any more. */
+/** Whether this is an unfinished creation with content that can no longer be finished. */
 function isToUndo({ store }: Gateway, { stage, undoAt }: Video): boolean {
   return stage !== 'provisioning' && stage !== 'deleting' && undoAt !== null && undoAt <= store.now()
 }
 
-/** Steps of ten minutes: a plan further ahead would count as made before the clock was set back. */
+/** Steps of ten minutes: a check scheduled further ahead would look like one from before the clock was set back. */
 function undoCheckAt({ undoAt }: Video, now: number): number | null {
   return undoAt === null ? null : Math.min(undoAt, now + maxPollRetryAfterMs)
 }
 
-/** The process is ending: another one may check the row at once. */
+/** Makes the row due immediately, for another process: this one is ending. */
 async function giveBack(gateway: Gateway, video: Video): Promise<void> {
   await gateway.store.plan(video.id, (current, now) =>
     isHeld(video, current) && current.stage === video.stage && current.nextCheckAt !== null

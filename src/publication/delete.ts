@@ -14,9 +14,9 @@ import { askStore, storeResult } from './store-retry.ts'
 import type { Video } from './video.ts'
 
 /**
- * Removes a video from the platform and leaves a tombstone. Calling it again is fine. From the moment it is
- * called the video is gone for the back office; should the platform fail, the poller goes on trying.
- * @throws GatewayError when there never was such a video, or with the platform's failure
+ * Deletes a video from the platform and leaves a tombstone. It may be called again. From the call on the video is
+ * deleted for clients; if the platform fails, the poller keeps trying.
+ * @throws GatewayError when the video never existed, or with the platform's failure
  */
 export async function deleteVideo(gateway: Gateway, id: string): Promise<void> {
   let video = await gateway.store.find(id)
@@ -37,8 +37,8 @@ export async function deleteVideo(gateway: Gateway, id: string): Promise<void> {
 }
 
 /**
- * Undoes a creation, unless somebody else has taken hold of the video since.
- * @throws GatewayError with the platform's failure; then the poller goes on trying
+ * Undoes a creation, unless other work has taken hold of the video since.
+ * @throws GatewayError with the platform's failure; then the poller keeps trying
  */
 export async function undo(gateway: Gateway, started: Video): Promise<void> {
   const video = await storeResult(gateway, () =>
@@ -48,27 +48,27 @@ export async function undo(gateway: Gateway, started: Video): Promise<void> {
 }
 
 /**
- * Finishes a requested removal, also while the process is shutting down. If there is not enough time for it, the row is
- * due immediately: for another replica, or for the next process.
+ * Finishes a requested deletion, even while the process is shutting down. If the time is not enough, the row is due
+ * immediately, for another process.
  */
 async function carryOut(gateway: Gateway, video: Video): Promise<void> {
   try {
     await holding(gateway, video, (hold) => finishDeletion(gateway, hold), gateway.cleanupSignal)
   } catch (error) {
     const due = (row: Video, now: number) => (row.stage === 'deleting' ? { ...row, nextCheckAt: now } : row)
-    // If that cannot be stored, the row is due when its claim expires.
+    // If this cannot be stored, the row is due when its claim expires.
     if (gateway.signal.aborted) await gateway.store.plan(video.id, due).catch(() => {})
     throw error
   }
 }
 
-/** From here on the video is gone for the back office, and its request may be repeated, unless it was answered. */
+/** Stores the deletion request. The video is now deleted for clients; an unanswered creation may be repeated. */
 function requestDeletion(gateway: Gateway, id: string, guard: (current: Video) => boolean) {
   const claim = (now: number) => ({ nextCheckAt: now + gateway.policy.claim })
   return begin(gateway, id, 'deletion-requested', claim, guard, { freesKey: true })
 }
 
-/** Carries out a requested removal, by DELETE or by the poller. Several may do it side by side. */
+/** Performs a requested deletion, for DELETE or the poller. Several processes may do so concurrently. */
 export async function finishDeletion(gateway: Gateway, hold: Hold): Promise<void> {
   const video = await gateway.store.find(hold.id)
   if (video?.stage !== 'deleting') return
@@ -77,7 +77,7 @@ export async function finishDeletion(gateway: Gateway, hold: Hold): Promise<void
   await storeResult(gateway, () => begin(gateway, hold.id, 'deletion-completed', {}, deleting))
 }
 
-/** Takes off the platform what the video's slot holds; that it is gone already is fine. */
+/** Deletes the slot's content from the platform; it may already be gone. */
 export async function deleteFromPlatform(gateway: Gateway, video: Video, hold: Hold): Promise<void> {
   const { videoId, handle } = video.slot
   if (videoId === null && handle === null) return
@@ -91,10 +91,10 @@ export async function deleteFromPlatform(gateway: Gateway, video: Video, hold: H
   }
 }
 
-/** A platform that had nothing to delete must not know the video either. @throws GatewayError when it does */
+/** Verifies that a platform that had nothing to delete does not have the video. @throws GatewayError when it does */
 async function confirmMissing(platform: VideoPlatform, slot: Slot, call: Call): Promise<void> {
   const status = await platform.status(slot, call).catch(ignoreMissing)
-  // A slot without a video in it, such as an upload session that is gone, awaits an upload.
+  // A slot without a video, such as an upload session that is gone, awaits an upload.
   if (status && status.state !== 'awaiting-upload')
     throw new GatewayError(
       'platform-protocol-error',

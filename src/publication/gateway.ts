@@ -22,7 +22,7 @@ export interface Policy {
   uploadIdleTimeout: number
   /** How long an upload holds its video without a renewal before it counts as dead. */
   uploadLease: number
-  /** How long provisioning, a check or a removal may take before somebody else picks the row up. */
+  /** Maximum time of provisioning, a check or a deletion, before other work may take over the row. */
   claim: number
   /** Age at which metadata is fetched again when it is read. */
   metadataMaxAge: number
@@ -39,11 +39,11 @@ export interface Policy {
 export interface RecheckPolicy {
   /** Between two checks of a video, plus or minus a fifth. */
   interval: number
-  /** After a check in which the platform gave no answer. */
+  /** Delay after a check without a response of the platform. */
   retry: number
   /** Largest number of checks that each platform's lane starts per second. */
   perSecond: number
-  /** A video fails when so many checks in a row miss it; the delay after the first doubles with each further one. */
+  /** Number of checks in a row in which a video must be missing before it fails; the delay doubles after each. */
   missing: { checks: number; delay: number }
 }
 
@@ -62,7 +62,7 @@ export interface PublicationObserver {
   /** The metadata of a ready video was asked for: `changed`, `unchanged`, `missing`, or the code of the failure. */
   refreshed(refresh: { platform: string; outcome: string }): void
   hinted(hint: { platform: string; outcome: HintOutcome }): void
-  /** Something may be left on the platform that the gateway could not look for or remove. */
+  /** Reports that a slot may remain on the platform, because the gateway could not search for it or delete it. */
   orphaned(platform: string): void
   /** Something was left on the platform, and is removed now. */
   leftoverRemoved(platform: string): void
@@ -83,15 +83,15 @@ export interface Gateway {
   troubles: Map<string, number>
   log: Log
   observer: PublicationObserver
-  /** Aborted when the process gives up what is still under way. */
+  /** Aborted when the process stops the work in progress. */
   signal: AbortSignal
   /** Aborted shortly after `signal`: until then, what was given up is removed from the platforms. */
   cleanupSignal: AbortSignal
-  /** Tells the poller that a row of the platform is due in so many ms, perhaps earlier than planned. */
+  /** Tells the poller that a row of the platform becomes due in this number of ms, perhaps earlier than planned. */
   wakePoller(platform: string, ms: number): void
 }
 
-/** @throws GatewayError when there is no such video, or no more */
+/** @throws GatewayError when the video does not exist, or no longer */
 export async function requireVideo(gateway: Gateway, id: string): Promise<Video> {
   const video = await gateway.store.find(id)
   if (!video || video.stage === 'provisioning') throw new GatewayError('video-not-found')
@@ -99,7 +99,7 @@ export async function requireVideo(gateway: Gateway, id: string): Promise<Video>
   return video
 }
 
-/** The platform of a video, or its account, is not the one that is configured. `retryAfter` leaves it to the operator. */
+/** The platform of a video, or its account, is not configured, which only the operator can change. */
 export class NotConfiguredError extends GatewayError {
   constructor(detail: string) {
     super('platform-unavailable', detail, { retryAfter: 600 })

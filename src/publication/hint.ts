@@ -3,20 +3,20 @@ import type { HintReader, Notification } from '../platform/platform.ts'
 import type { Gateway } from './gateway.ts'
 import type { Video } from './video.ts'
 
-/** Shortest pause between two checks of a video that hints ask for, in ms. */
+/** Minimum time between two checks of a video because of webhooks, in ms. */
 export const hintPauseMs = 500
-/** The same for a ready video, whose metadata readers get anew as soon as they ask. */
+/** The same for a ready video, whose metadata is fetched again when a client reads it. */
 const readyPauseMs = 60_000
-/** Time to find out which videos a hint is about, in ms. */
+/** Time to find the videos that a webhook is about, in ms. */
 const readMs = 10_000
 
-/** What became of a hint; also the label of the metric. */
+/** Outcome of a webhook; also the label of the metric. */
 export const hintOutcomes = ['accepted', 'nothing-to-do', 'unknown-video', 'rejected', 'failed'] as const
 export type HintOutcome = (typeof hintOutcomes)[number]
 
 /**
- * What reads the webhooks of a platform.
- * @throws GatewayError `not-found` that says what is missing
+ * Returns the reader for the webhooks of a platform.
+ * @throws GatewayError `not-found` that names the missing part
  */
 export function hintReaderOf({ platforms }: Gateway, name: string): HintReader {
   const platform = platforms.get(name)
@@ -33,9 +33,9 @@ export function hintReaderOf({ platforms }: Gateway, name: string): HintReader {
 }
 
 /**
- * Takes what a platform's webhook brought: the videos that it is about are due for a check now. A hint says that there
- * may be news, never which: it may be forged, late, doubled or lost, and the poller finds out the same as without it.
- * @throws GatewayError as `HintReader.read` does
+ * Accepts a webhook of a platform: the videos that it is about become due for a check now. The gateway uses nothing
+ * else of it, because it may be forged, late, repeated or lost. The poller would find the same changes without it.
+ * @throws GatewayError like `HintReader.read`
  */
 export async function takeHint(
   gateway: Gateway,
@@ -69,18 +69,18 @@ async function bringForward(gateway: Gateway, platform: string, id: string): Pro
   return outcome
 }
 
-/** The row once there may be news of its video. Pure. The same row where a check could find none, or is due anyway. */
+/** Returns the row with an earlier check, or the same row if a check would find nothing or is due anyway. Pure. */
 export function hinted(current: Video, now: number): Video {
   const { stage, nextCheckAt, checkedAt, epoch } = current
   const isReady = stage === 'ready'
   if (stage !== 'processing' && !isReady) return current
-  // A check may have asked the platform before there was news; it leaves another one.
+  // A check in progress may have read the state before the change: it will schedule another check.
   const isHeld = nextCheckAt !== null && nextCheckAt === current.claimedUntil && nextCheckAt > now
   if (isHeld && !isReady) return current.hintedEpoch === epoch ? current : { ...current, hintedEpoch: epoch }
-  // A later check is not earlier because the clock was set back.
+  // A clock that was set back must not make the check later.
   const pause = isReady ? readyPauseMs : hintPauseMs
   const soonest = Math.min(Math.max(now, (checkedAt ?? 0) + pause), now + pause)
-  // Checks in a row that miss a ready video keep their distance.
+  // Checks that found a ready video missing keep their intervals.
   const isFixed = isHeld || (isReady && current.checks > 0)
   const at = isFixed || (nextCheckAt !== null && nextCheckAt <= soonest) ? nextCheckAt : soonest
   const isStale = !isReady || current.fetchedAt === null

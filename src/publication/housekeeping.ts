@@ -1,11 +1,11 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Gateway } from './gateway.ts'
 
-/** How long an idempotency key is remembered after the end of its request, in ms. */
+/** Time for which an idempotency key is kept after the end of its request, in ms. */
 export const keyLifetimeMs = 24 * 3_600_000
-/** How often old rows are looked for, in ms. */
+/** Interval between searches for old rows, in ms. */
 const intervalMs = 3_600_000
-/** Rows per statement: a batch takes a few milliseconds, in which nothing else runs. */
+/** Rows per statement: a batch blocks the process for a few milliseconds. */
 const batchSize = 200
 /** Pause between two batches, in ms: 500,000 rows are deleted in about a minute. */
 const pauseMs = 20

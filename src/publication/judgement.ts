@@ -1,6 +1,6 @@
 import type { GatewayError } from '../errors.ts'
 
-/** What one check of a video in processing learned. */
+/** Finding of one check of a video in processing. */
 export type Finding =
   | { says: 'processing' }
   /** Ready, and its metadata is complete. */
@@ -8,19 +8,19 @@ export type Finding =
   /** Ready, but without metadata yet. */
   | { says: 'ready-without-metadata' }
   | { says: 'failed'; message: string }
-  /** The platform took the upload and awaits one now. */
+  /** The platform accepted the upload and now awaits one. */
   | { says: 'content-lost' }
   | { says: 'video-missing' }
-  /** The platform could not be asked, or gave no usable answer. */
+  /** The platform could not be reached, or returned no usable response. */
   | { says: 'nothing'; error: GatewayError }
 
-/** What earlier checks of the same processing found. Times in ms since the epoch. */
+/** Findings of earlier checks of the same processing. Times in ms since the epoch. */
 export interface Evidence {
-  /** The last time that the platform said anything. */
+  /** Time of the platform's last response. */
   answeredAt: number
-  /** The part of the time since the upload in which the platform was there and still processing, in ms. */
+  /** Time since the upload during which the platform was available and still processing, in ms. */
   processed: number
-  /** What it says now, since when, and in how many checks in a row. */
+  /** Its current report, since when, and in how many checks in a row. */
   saying: Finding['says']
   since: number
   times: number
@@ -33,15 +33,15 @@ export type Verdict =
 
 /** Limits in ms. */
 export interface Patience {
-  /** How long the platform may process, by its own word: `PROCESSING_TIMEOUT`. */
+  /** Maximum time for which the platform may report processing: `PROCESSING_TIMEOUT`. */
   processing: number
-  /** Two answers further apart than this do not say that the platform was at work in between. */
+  /** Maximum interval between two responses that counts as processing time. */
   gap: number
-  /** How long, and in how many checks in a row, a platform must deny a video before it is believed. */
+  /** Time, and number of checks in a row, in which a platform must report a video missing before the video fails. */
   denial: { ms: number; times: number }
-  /** How long a platform may say ready without giving the metadata. */
+  /** Maximum time for which a platform may report ready without metadata. */
   metadata: number
-  /** How long a platform may be unavailable before its videos fail. */
+  /** Maximum time for which a platform may be unavailable before its videos fail. */
   silence: number
 }
 
@@ -51,9 +51,10 @@ export function noEvidence(now: number): Evidence {
 }
 
 /**
- * Decides, purely, what a finding means in the light of the earlier ones. Only an answer can time the processing out,
- * and only the time in which the platform answered counts; a platform that denies the video has to do so repeatedly,
- * for a replica or a proxy may not know better for a moment; one that says nothing at all has a patience of its own.
+ * Decides what a finding means, given the earlier ones. A pure function. Only a response can make the processing time
+ * out, and only time in which the platform responded counts. A video fails as missing only after several checks,
+ * because a replica or a proxy may briefly be out of date. A platform that does not respond at all has a limit of its
+ * own.
  */
 export function judge(
   finding: Finding,
@@ -66,7 +67,7 @@ export function judge(
 }
 
 function extend(before: Evidence, { says }: Finding, now: number, { gap }: Patience): Evidence {
-  // What the platform said last is neither confirmed nor denied by its silence.
+  // Without a response, the last report stays as it is.
   if (says === 'nothing') return before
   const again = before.saying === says
   const run = {
@@ -74,7 +75,7 @@ function extend(before: Evidence, { says }: Finding, now: number, { gap }: Patie
     since: again ? before.since : now,
     times: again ? before.times + 1 : 1,
   }
-  // Not below zero, should the clock have been set back.
+  // Not below zero, in case the clock was set back.
   const passed = Math.max(0, now - before.answeredAt)
   const processed = before.processed + (says === 'processing' && passed <= gap ? passed : 0)
   return { ...run, answeredAt: now, processed }

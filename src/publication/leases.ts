@@ -1,18 +1,18 @@
 import type { Policy } from './gateway.ts'
 import type { VideoStore } from './store.ts'
 
-/** Whether a lease that has expired means that its upload is dead. */
+/** Tells whether an expired lease means that its upload is dead. */
 export interface LeaseWatch {
-  /** Asked right before a lease is judged. */
+  /** Whether leases are reliable now; called right before a lease is evaluated. */
   areTrusted(): boolean
-  /** The store was away, or held by another process, for so many ms: leases could not be renewed. */
+  /** Reports the time, in ms, in which the database was unavailable or locked, so that no lease could be renewed. */
   storeWasHeld(ms: number): void
 }
 
 /**
- * Tells whether leases can be trusted. When the store's clock was set (or the machine slept), or the store was locked for
- * long, those of living uploads look dead until their holders, in this process or another, have renewed them. They do so
- * by timers, so it is waited for.
+ * Tells whether leases can be trusted. After the database's clock was changed, the machine slept, or the database was
+ * locked for long, the leases of active uploads look expired until their holders, in any process, have renewed them.
+ * The holders do so by timers, so leases are not trusted for that time.
  */
 export function watchLeases(store: VideoStore, { uploadLease }: Policy): LeaseWatch {
   /** Difference between the store's clock and the monotonic clock, in ms. */

@@ -5,11 +5,11 @@ import { isHeld } from './hold.ts'
 import type { Leftover } from './store.ts'
 import { isDeleted, type Video } from './video.ts'
 
-/** Pause between two searches that find nothing due, and after a failing store. Milliseconds. */
+/** Pause when no search is due, and after a database failure. Milliseconds. */
 const pauseMs = 1_000
-/** Where an adapter has no pauses of its own. Milliseconds. */
+/** Default pauses, for adapters without their own. Milliseconds. */
 const busyPauseMs = 60_000
-/** A search that fails for this long is given up, and counted. Milliseconds. */
+/** Time after which a failing search is given up and counted. Milliseconds. */
 const patienceMs = 24 * 3_600_000
 
 export interface LeftoverSearch {
@@ -17,10 +17,10 @@ export interface LeftoverSearch {
 }
 
 /**
- * Looks for what may have been left on platforms. Before anything is created there, the expectation of it is stored;
- * it goes once the slot is kept in the row. What is left, because an answer was late, lost or came to somebody who no
- * longer held the video, is looked for by the gateway's id at the adapter's own intervals, and removed. One at a time:
- * nobody waits for it.
+ * Searches for slots that may have been left on platforms. The gateway stores an expectation before it creates a slot,
+ * and deletes it once the slot is stored in the row. If the response was late, lost or came after the hold had ended,
+ * the expectation remains: the gateway then searches by its id, at the adapter's intervals, and deletes what it finds.
+ * One search at a time, because no client waits for it.
  */
 export function startLeftoverSearch(gateway: Gateway): LeftoverSearch {
   const stopped = new AbortController()
@@ -52,7 +52,7 @@ async function claimNext(gateway: Gateway): Promise<Leftover | undefined> {
   }
 }
 
-/** One search for one expectation, and the plan for the next. Never throws. */
+/** Performs one search for one expectation, and schedules the next. Never throws. */
 async function search(gateway: Gateway, leftover: Leftover, signal: AbortSignal): Promise<void> {
   const { store, log, observer } = gateway
   const { videoId, epoch, looks, createdAt } = leftover
@@ -60,7 +60,7 @@ async function search(gateway: Gateway, leftover: Leftover, signal: AbortSignal)
     const video = await store.find(videoId)
     if (!video) return await store.settleLeftover(videoId, epoch)
     const platform = gateway.platforms.get(video.platform)
-    // Who works on the video may create something this moment, and whose upload is not settled may have done so.
+    // Current work on the video may create a slot right now, and an unresolved upload may have created one.
     if (!platform || isBusy(video))
       return await store.planLeftover(videoId, epoch, looks, platform?.settles[0] ?? busyPauseMs)
     try {
@@ -81,12 +81,12 @@ async function search(gateway: Gateway, leftover: Leftover, signal: AbortSignal)
       await store.settleLeftover(videoId, epoch)
     }
   } catch (error) {
-    // Its claim expires, so it is not forgotten.
+    // The claim expires, so the search will be repeated.
     log.error({ video: videoId, err: error }, 'could not store the search for leftovers')
   }
 }
 
-/** Removes every slot on the platform that bears the video's id and that its row does not name. */
+/** Deletes every slot on the platform that has the video's id and is not the slot in its row. */
 export async function removeUnnamed(
   { store, log, observer }: Gateway,
   platform: VideoPlatform,
@@ -96,7 +96,7 @@ export async function removeUnnamed(
   const call = { signal, async keep() {}, async creating() {} }
   const found = (await platform.find?.(video, call)) ?? []
   const current = await store.find(video.id)
-  // Whoever took hold of the video since may have created what was found.
+  // Work that has taken hold of the video since may have created the slot.
   if (!isHeld(video, current)) throw new Error('the video is being worked on')
   for (const slot of found.filter((slot) => !names(platform, current, slot))) {
     await platform.remove(slot, call).catch(ignoreMissing)

@@ -1,7 +1,7 @@
 /** Runs work when a place is free. */
 export type Places = <T>(work: () => Promise<T>) => Promise<T>
 
-/** Lets `limit` pieces of work run at a time. The others wait in the order in which they came. */
+/** Runs at most `limit` pieces of work concurrently. The others wait in the order in which they came. */
 export function createPlaces(limit: number): Places {
   const waiting: (() => void)[] = []
   let taken = 0

@@ -3,9 +3,9 @@ import type { Gateway } from './gateway.ts'
 import { startLane } from './lane.ts'
 
 export interface Poller {
-  /** A row of the platform is due in so many ms. */
+  /** Reports that a row of the platform becomes due in this number of ms. */
   wake(platform: string, ms: number): void
-  /** The circuit of the platform changed. */
+  /** Reports a change of the platform's circuit. */
   circuit(platform: string, state: CircuitState): void
   /** Claims no more rows and waits for the checks in progress. */
   stop(): Promise<void>

@@ -13,9 +13,9 @@ import { isDeleted, newVideo, type Video, type VideoInput } from './video.ts'
 export class KeyInUseError extends Error {}
 
 /**
- * Provisions a slot on the platform. The row, and the expectation that something is created, are stored before the
- * platform is asked, so that a crash in between leaves something to clean up by.
- * @param undoIn time until it is undone unless it is finished, in ms: see {@link Video.undoAt}
+ * Provisions a slot on the platform. The row, and the expectation of a new slot, are stored before the
+ * call to the platform, so that a crash in between can be cleaned up.
+ * @param undoIn time after which an unfinished creation is undone, in ms: see {@link Video.undoAt}
  * @throws GatewayError with the platform's failure; then there is no video
  */
 export async function provision(
@@ -25,7 +25,7 @@ export async function provision(
 ): Promise<Video> {
   const platform = choosePlatform(gateway, input)
   let made: Video | undefined
-  // A repetition adds the same row: the response to the first call may be lost, and its effect be there.
+  // A retry adds the same row: the first call may have had its effect although its response was lost.
   const make = (now: number): Video => {
     made ??= newVideo(input, platform.name, gateway.policy.claim, now)
     return { ...made, undoAt: undoIn === undefined ? null : made.createdAt + undoIn }
@@ -53,14 +53,14 @@ async function createSlot(
   await call.creating()
   const slot = await platform.provision(video, call)
   const provisioned = await storeSlot(gateway, platform, video, hold, slot)
-  // Another one took this creation for dead: the slot is the video's only if that one has found and adopted it.
+  // Other work considered this creation dead: the slot belongs to the video only if that work has adopted it.
   const current = provisioned ?? (await gateway.store.find(video.id))
   const adopted = current && !isDeleted(current) && names(platform, current, slot)
   if (!current || !(provisioned || adopted)) throw new GatewayError('platform-timeout')
   return current
 }
 
-/** Keeps the new slot in the row. Where the store fails, the slot is removed while nobody else can have adopted it. */
+/** Stores the new slot in the row. If that fails, deletes the slot while no other work can have adopted it. */
 async function storeSlot(
   gateway: Gateway,
   platform: VideoPlatform,
@@ -71,7 +71,7 @@ async function storeSlot(
   const changes = (now: number) => ({
     slot,
     account: platform.account,
-    // Should this process end before the content arrives, the poller undoes the creation.
+    // If this process ends before the content arrives, the poller undoes the creation.
     nextCheckAt: video.undoAt === null ? null : now + gateway.policy.claim,
   })
   const along = { leftover: { epoch: hold.epoch, searchIn: null } }
@@ -97,7 +97,7 @@ export function choosePlatform(gateway: Gateway, input: VideoInput): VideoPlatfo
   throw new GatewayError('invalid-request', undefined, { errors: [{ path: '/platform', message }] })
 }
 
-/** Forgets a video whose creation failed. Unless it is certain that there is no slot, one is looked for. */
+/** Discards a video whose creation failed. Unless the platform certainly created no slot, searches for one. */
 async function discardVideo(gateway: Gateway, video: Video, hold: Hold, error: unknown): Promise<void> {
   const searchIn = isRefusal(error) ? null : gateway.policy.backoff.initial
   const along = { leftover: { epoch: hold.epoch, searchIn }, freesKey: true }
@@ -112,8 +112,8 @@ async function discardVideo(gateway: Gateway, video: Video, hold: Hold, error: u
 }
 
 /**
- * Finds out what became of a provisioning that was interrupted (the process died, or another one did). The slot is
- * adopted where the platform has one; whatever appears later is a leftover.
+ * Resolves an interrupted provisioning, whose process died. If the platform has a slot, the row adopts it; a slot that
+ * appears later is a leftover.
  */
 export async function recoverProvisioning(gateway: Gateway, video: Video, hold: Hold): Promise<void> {
   const platform = platformOf(gateway, video)

@@ -12,10 +12,10 @@ import { storeResult } from './store-retry.ts'
 import { type Incoming, open, type StartedUpload, startUpload, transfer } from './upload.ts'
 import type { Video, VideoInput } from './video.ts'
 
-/** What an upload hears of a video that is not free any more. */
+/** Errors of an upload to a video that is no longer free. */
 const takenCodes: ProblemCode[] = ['video-deleted', 'upload-in-progress', 'content-already-uploaded']
 
-/** Which caller marked the request with which `Idempotency-Key`. */
+/** The `Idempotency-Key` of a request, and its client. */
 export interface IdempotencyKey {
   /** The principal's key, see `auth/credentials.ts`. */
   client: string
@@ -24,13 +24,13 @@ export interface IdempotencyKey {
 
 export interface PublishResult {
   video: Video
-  /** The answer of an earlier request with the same key. */
+  /** Whether this is the result of an earlier request with the same key. */
   replayed: boolean
 }
 
 /**
- * Creates a video, with its content when `incoming` is given: then it is all or nothing, a failed upload takes
- * the slot away again. With a key, the first answer is given again and nothing is provisioned twice (IETF
+ * Creates a video, with its content if `incoming` is given: then a failed upload deletes the slot again. With a key, a
+ * repeated request gets the first response and nothing is provisioned twice (IETF
  * draft-ietf-httpapi-idempotency-key-header); a request that failed, or whose process died, may be repeated.
  */
 export async function publish(
@@ -59,7 +59,7 @@ export async function publish(
   return { video, replayed: false }
 }
 
-/** The first answer once more. Content is read to its end to see whether it is the same, and goes nowhere. */
+/** Returns the first response. Content is read to its end only to verify that it is the same. */
 async function replay(
   gateway: Gateway,
   { fingerprint }: IdempotencyRecord,
@@ -76,8 +76,8 @@ async function replay(
 }
 
 /**
- * All or nothing: until the caller can be told of it, the row says that it is to be undone.
- * @param abandoned what an earlier request with the key left behind when its process died
+ * Creates a video with its content, or nothing: until the response can be sent, the row is marked to be undone.
+ * @param abandoned video of an earlier request with the key whose process died
  */
 async function createWithContent(
   gateway: Gateway,
@@ -99,7 +99,7 @@ async function createWithContent(
   }
 }
 
-/** @throws GatewayError when there is no slot, or somebody else uploads into it; the content's stream is ended then */
+/** @throws GatewayError when there is no slot, or another upload uses it; the content's stream is then destroyed */
 async function claimAndStart(
   gateway: Gateway,
   input: VideoInput,
@@ -108,19 +108,19 @@ async function claimAndStart(
   content: IncomingContent,
 ): Promise<StartedUpload> {
   try {
-    // A request with a key may be repeated for as long as the key lives.
+    // A request with a key may be repeated during the lifetime of the key.
     const undoIn = claim ? keyLifetimeMs : 0
     const video = abandoned ?? (await claimAndProvision(gateway, input, { claim, undoIn }))
     return await startUpload(gateway, video.id, content)
   } catch (error) {
     content.stream.destroy()
-    // Another repetition was faster, or whoever left it has undone it meanwhile.
+    // Another repetition was faster, or the first request has undone the creation in the meantime.
     const isTaken = abandoned && error instanceof GatewayError && takenCodes.includes(error.code)
     throw isTaken ? keyInProgress(1) : error
   }
 }
 
-/** Reads content that goes nowhere to its end. @throws GatewayError as an upload of it would */
+/** Reads content to its end and discards it. @throws GatewayError like an upload of it */
 async function digestOf(content: IncomingContent): Promise<string | undefined> {
   await finished(content.stream.resume())
   return content.digest()
@@ -130,12 +130,12 @@ async function claimAndProvision(...[gateway, input, options]: Parameters<typeof
   try {
     return await provision(gateway, input, options)
   } catch (error) {
-    // Another request took the key since we looked.
+    // Another request has used the key since the check.
     throw error instanceof KeyInUseError ? keyInProgress(1) : error
   }
 }
 
-/** Undoes a creation whose upload failed. What the platform does not give up now, the poller removes later. */
+/** Undoes a creation whose upload failed. If the platform fails now, the poller deletes the slot later. */
 async function rollBack(gateway: Gateway, started: Video): Promise<void> {
   try {
     await undo(gateway, started)
@@ -147,7 +147,7 @@ async function rollBack(gateway: Gateway, started: Video): Promise<void> {
   }
 }
 
-/** Tells requests apart by what is known at their start; the digest of the content follows it, after a colon. */
+/** Returns the fingerprint of a request by its fields; the digest of the content is appended later, after a colon. */
 function fingerprintOf(
   { title, description, reference, platform }: VideoInput,
   withContent: boolean,

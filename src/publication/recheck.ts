@@ -7,12 +7,12 @@ import { storeResult } from './store-retry.ts'
 import type { Video } from './video.ts'
 
 /**
- * Checks a ready video: whether the platform still has it, and under which URLs. It fails only after several checks in
- * a row that missed it, minutes apart: one 404 may be a page of a proxy while the platform is being deployed. Never
- * throws.
+ * Checks a ready video: whether the platform still has it, and under which URLs. The video fails only after several
+ * checks in a row, minutes apart, that report it missing: one 404 may come from a proxy during a deployment of the
+ * platform. Never throws.
  */
 export async function recheck(gateway: Gateway, video: Video): Promise<void> {
-  // A reader has it asked for at this moment. If that fails, this claim ends and the check is made then.
+  // A refresh by a reader is in progress. If it fails, this claim expires and the check is made then.
   if (gateway.refreshes.running.has(video.id)) return
   try {
     await startRefresh(gateway, video).done
@@ -25,7 +25,7 @@ export async function recheck(gateway: Gateway, video: Video): Promise<void> {
           : schedule(gateway, video, spread(gateway.policy.recheck.retry)),
       )
     } catch (cause) {
-      // The claim ends by itself, so the row is not lost.
+      // The claim expires, so the row will be checked again.
       gateway.log.error({ video: video.id, err: cause }, 'could not reschedule the check')
     }
   }
@@ -48,7 +48,7 @@ async function schedule(gateway: Gateway, video: Video, delay: number, checks = 
   )
 }
 
-/** Whether the row is as it was claimed: a reader may have found the video meanwhile. */
+/** Whether the row is as it was when claimed: a reader may have found the video in the meantime. */
 function isUnchanged(current: Video, video: Video): boolean {
   return isHeld(video, current) && current.checks === video.checks && current.fetchedAt === video.fetchedAt
 }

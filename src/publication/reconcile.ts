@@ -7,7 +7,7 @@ import { askStore, storeResult } from './store-retry.ts'
 import type { Video } from './video.ts'
 
 /**
- * Settles an upload whose end is not known: asks the platform whether it has the content.
+ * Resolves an upload whose outcome is unknown: asks the platform whether it has the content.
  * @param bytes the number of bytes sent, if this process sent them all
  * @returns the row if the content has arrived
  */
@@ -30,7 +30,7 @@ export async function reconcileUpload(
   )
 }
 
-/** Looks, before another upload starts, whether the one before it has arrived after all. */
+/** Checks, before another upload starts, whether the previous one has arrived after all. */
 export async function lookForLateContent(gateway: Gateway, id: string): Promise<void> {
   const claim = (now: number) => ({ nextCheckAt: now + gateway.policy.claim })
   const waiting = ({ stage, mayArrive }: Video) => stage === 'awaiting-upload' && mayArrive !== null

@@ -11,7 +11,7 @@ import { storeResult } from './store-retry.ts'
 import { reportFailure, reportSuccess } from './trouble.ts'
 import type { Video } from './video.ts'
 
-/** Metadata is fetched again this long before its end of validity, so that a client can still use what it reads. */
+/** Time before the expiry of metadata at which it is fetched again, so that a client can still use what it reads. */
 const validityMarginMs = 60_000
 
 /** A refresh in progress. */
@@ -24,11 +24,11 @@ interface Refresh {
 /** The refreshes in progress in this process: at most one per video. */
 export interface Refreshes {
   running: Map<string, Refresh>
-  /** For readers: at most so many refreshes at a time on each platform. */
+  /** Limits the concurrent refreshes by readers on each platform. */
   places(platform: string): Places
 }
 
-/** @param limit number of refreshes that readers may cause at a time on each platform */
+/** @param limit maximum number of concurrent refreshes by readers on each platform */
 export function createRefreshes(limit: number): Refreshes {
   const byPlatform = new Map<string, Places>()
   return {
@@ -42,26 +42,26 @@ export function createRefreshes(limit: number): Refreshes {
 }
 
 /**
- * The video as a reader of its metadata gets it. If the metadata is old or about to expire, the platform is asked
- * first, once for all readers. Where it does not answer in time, or fails, the stored metadata is returned.
- * @throws GatewayError when there is no such video, or no more
+ * Returns a video for a reader of its metadata. If the metadata is old or about to expire, the gateway first fetches it
+ * again, once for all readers. If the platform does not respond in time, or fails, the stored metadata is returned.
+ * @throws GatewayError when the video does not exist, or no longer
  */
 export async function freshVideo(gateway: Gateway, id: string): Promise<Video> {
   const video = await requireVideo(gateway, id)
   if (!isOutdated(gateway, video)) return video
   const places = gateway.refreshes.places(video.platform)
   const { started, done } = gateway.refreshes.running.get(id) ?? startRefresh(gateway, video, places)
-  // Counted from the start: those who come to a platform that hangs do not wait each for themselves.
+  // Measured from its start, so that later readers of a platform that hangs do not each wait for the full time.
   await within(started + gateway.policy.metadataWait - performance.now(), done)
   return await requireVideo(gateway, id)
 }
 
-/** Whether the platform has to be asked before the metadata is used. A look a moment ago counts, failed or not. */
+/** Whether the metadata must be fetched before it is used. A very recent attempt counts, even a failed one. */
 function isOutdated({ policy, platforms, store }: Gateway, video: Video): boolean {
   const { stage, platform, info, thumbnail, fetchedAt, checkedAt } = video
   if (stage !== 'ready' || !platforms.has(platform)) return false
   const now = store.now()
-  // A time ahead of now was written before the clock was set back.
+  // A time in the future was written before the clock was set back.
   const isWithin = (time: number | null | undefined, ms: number) =>
     typeof time === 'number' && time <= now && now - time < ms
   if (isWithin(checkedAt, policy.metadataWait)) return false
@@ -79,7 +79,7 @@ export function startRefresh(gateway: Gateway, video: Video, places: Places = (w
       throw error
     })
     .finally(() => running.delete(video.id))
-  // Whoever waits hears of it; perhaps nobody does any more.
+  // Waiting readers get the error; there may be none left.
   done.catch(() => undefined)
   const refresh = { started: performance.now(), done }
   running.set(video.id, refresh)
@@ -93,7 +93,7 @@ async function fetchMetadata(gateway: Gateway, video: Video, hold: Hold): Promis
   const call = callFor(gateway, hold)
   const info = await platform.info(slot, call)
   signal.throwIfAborted()
-  // A new URL is not kept waiting by an image that is just being replaced.
+  // A thumbnail that is just being replaced does not delay a new launch URL.
   let failure: unknown
   const thumbnail = await platform.thumbnail(slot, call).catch((error) => {
     failure = error
@@ -103,7 +103,7 @@ async function fetchMetadata(gateway: Gateway, video: Video, hold: Hold): Promis
     signal.throwIfAborted()
     return save(gateway, video, info, thumbnail ?? undefined)
   })
-  // The video is there, its launch URL was given a moment ago.
+  // The video exists: the platform has just returned its launch URL.
   if (failure instanceof VideoMissingError)
     throw new GatewayError(
       'platform-protocol-error',
@@ -121,7 +121,7 @@ async function save(gateway: Gateway, video: Video, info: VideoInfo, thumbnail: 
   let changed = false
   const change = (current: Video, now: number): Video => {
     if (current.stage !== 'ready') return current
-    // A hint of the platform that came meanwhile: what was fetched may be old already.
+    // A webhook arrived during the fetch: the fetched metadata may already be old.
     const hinted = current.fetchedAt === null && video.fetchedAt !== null
     const complete = thumbnail && !hinted && { fetchedAt: now, nextCheckAt: now + interval }
     const next = {
@@ -135,7 +135,7 @@ async function save(gateway: Gateway, video: Video, info: VideoInfo, thumbnail: 
     changed = !isDeepStrictEqual(shownMetadata(current), shownMetadata(next))
     return changed ? { ...next, updatedAt: now } : next
   }
-  // That nothing changed is worth no flush to the disk.
+  // If nothing changed, the write is not flushed to the disk.
   const before = await store.find(id)
   const same = before && change(before, 0) !== before && !changed
   const after = await (same ? store.plan(id, change) : store.update(id, change))
@@ -147,7 +147,7 @@ async function save(gateway: Gateway, video: Video, info: VideoInfo, thumbnail: 
 /** Keeps readers from asking again at once. That a video is missing is for the poller to find out. */
 async function noteFailure(gateway: Gateway, video: Video, error: unknown): Promise<void> {
   if (gateway.signal.aborted) return
-  // An open circuit answers at once, and there was no question.
+  // An open circuit rejects immediately, without a request.
   if (error instanceof CircuitOpenError) return
   const missing = error instanceof VideoMissingError
   const outcome = missing ? 'missing' : error instanceof GatewayError ? error.code : 'internal-error'
@@ -166,12 +166,12 @@ async function noteFailure(gateway: Gateway, video: Video, error: unknown): Prom
   }
 }
 
-/** A duration plus or minus a fifth, so that what began together does not stay together. */
+/** Returns a duration plus or minus a fifth, so that videos do not stay in step. */
 export function spread(ms: number): number {
   return Math.round(ms * (0.8 + 0.4 * Math.random()))
 }
 
-/** Waits for work that may fail, `ms` at most. */
+/** Waits at most `ms` for work that may fail. */
 async function within(ms: number, work: Promise<unknown>): Promise<void> {
   if (ms <= 0) return
   const over = new AbortController()

@@ -5,7 +5,7 @@ import { type Hold, holdLost, isHeld } from './hold.ts'
 import { askStore } from './store-retry.ts'
 import type { Video } from './video.ts'
 
-/** Renews the hold of an upload, again and again, until the upload is over. */
+/** Renews the hold of an upload repeatedly until the upload ends. */
 export async function keepHeld(
   gateway: Gateway,
   hold: Hold,
@@ -16,7 +16,7 @@ export async function keepHeld(
   for (await pause(); !over.aborted; await pause()) await renew(gateway, hold, content)
 }
 
-/** Keeps the hold and the count of bytes in sight of other processes; stops an upload that lost its hold. */
+/** Stores the hold and the number of bytes for other processes; aborts an upload that lost its hold. */
 async function renew(gateway: Gateway, hold: Hold, content: IncomingContent): Promise<void> {
   try {
     const renewed = (video: Video, now: number) => ({
@@ -25,7 +25,7 @@ async function renew(gateway: Gateway, hold: Hold, content: IncomingContent): Pr
       bytesReceived: content.received(),
       updatedAt: now,
     })
-    // The upload may have ended while the store was held.
+    // The upload may have ended while the database was held.
     const isUploading = (video: Video) => isHeld(hold, video) && video.stage === 'uploading'
     const current = await askStore(gateway, () =>
       gateway.store.plan(hold.id, (video, now) => (isUploading(video) ? renewed(video, now) : video)),

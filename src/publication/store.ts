@@ -43,7 +43,7 @@ export interface Connections {
   idle: number
   /** Calls that wait for one. */
   waiting: number
-  /** Largest number of connections: `DATABASE_POOL`. */
+  /** Maximum number of connections: `DATABASE_POOL`. */
   limit: number
 }
 
@@ -71,7 +71,7 @@ export interface VideoCount {
   count: number
 }
 
-/** The memory of one `Idempotency-Key`, which led to one video. `response` is null until the first request was answered. */
+/** Record of one `Idempotency-Key` and its video. `response` is null until the first request got its response. */
 export interface IdempotencyRecord {
   client: string
   key: string
@@ -104,27 +104,27 @@ export interface Leftover {
 
 /** What is written with a row, in the same transaction: only if the row is written. */
 export interface Along {
-  /** The expectation of this epoch is settled, or searched for in so many ms. */
+  /** Deletes the expectation of this epoch, or schedules its next search in this number of ms. */
   leftover?: { epoch: number; searchIn: number | null }
-  /** Frees the key of the request that made the video, unless it was answered. */
+  /** Frees the key of the request that created the video, unless it got its response. */
   freesKey?: boolean
 }
 
 /**
  * Where publications live. Between two calls anything may happen, here or in another process, so nothing rests on what
  * an earlier call returned: a row is changed in one transaction, by a function of the row as it is then. A call that
- * failed may have had its effect all the same.
+ * failed may still have had its effect.
  *
  * The store has the only clock: every time in it, and the order of ids, goes by that clock, so that processes whose
  * own clocks differ behave the same. Callers pass durations, and functions of the time.
  *
- * All other methods reject with GatewayError `store-unavailable` when the store is out of reach, and with StoreBusyError, which
- * is one, when another process holds it.
+ * All other methods reject with GatewayError `store-unavailable` when the database is unavailable, and with
+ * StoreBusyError, which is one, when another process holds it.
  */
 export interface VideoStore {
   /**
-   * Returns the time by the store's clock, in ms since the epoch, for what is shown and for how long to wait. Between two
-   * responses of a remote store it is an estimate, by the process's monotonic clock.
+   * Returns the time by the store's clock, in ms since the epoch, for what is shown and for how long to wait. Between
+   * two responses of a remote store it is an estimate, by the process's monotonic clock.
    */
   now(): number
 
@@ -132,8 +132,8 @@ export interface VideoStore {
   insert(video: Video | MakeVideo, claim?: IdempotencyClaim): Promise<Inserted>
 
   /**
-   * Stores that something is about to be created for a video under the hold with this epoch. Unless it is settled, it is
-   * due for a search in `searchIn` ms. A second expectation under the same hold changes only that time.
+   * Stores that something is about to be created for a video under the hold with this epoch. Unless it is settled, it
+   * is due for a search in `searchIn` ms. A second expectation under the same hold changes only that time.
    */
   expectLeftover(videoId: string, epoch: number, searchIn: number): Promise<void>
   /** Forgets an expectation: the slot is kept, or there is none. */
@@ -153,7 +153,7 @@ export interface VideoStore {
    * The event that the change means to the back office (`events.ts`) is written with it, in the same transaction.
    * `change` must be pure; what it throws passes through and nothing is written, nor when it returns its argument. Its
    * `now` is the time by the store's clock, in ms since the epoch.
-   * @returns the video as stored, or undefined when there is no such row
+   * @returns the video as stored, or undefined if the row does not exist
    */
   update(id: string, change: Change, along?: Along): Promise<Video | undefined>
 
@@ -179,9 +179,9 @@ export interface VideoStore {
   counts(): Promise<VideoCount[]>
 
   findKey(client: string, key: string): Promise<IdempotencyRecord | undefined>
-  /** Keeps the answer to the request that made the video, and all that is known of the request by now. */
+  /** Stores the response to the request that created the video, and the request's final fingerprint. */
   saveResponse(videoId: string, fingerprint: string, response: string): Promise<void>
-  /** Frees the key of the request that made the video, unless it was answered; nothing happens when it has none. */
+  /** Frees the key, if any, of the request that created the video, unless it got its response. */
   releaseKey(videoId: string): Promise<void>
   /**
    * Deletes up to `limit` keys whose request ended more than `age` ms ago, or began then and is no longer in progress.
@@ -190,8 +190,8 @@ export interface VideoStore {
    */
   expireKeys(age: number, limit: number): Promise<number>
   /**
-   * Deletes up to `limit` rows of videos that were deleted more than `age` ms ago, except those that something may be left
-   * of on a platform. Does not wait for the disk, as `plan`.
+   * Deletes up to `limit` rows of videos that were deleted more than `age` ms ago, except those that something may be
+   * left of on a platform. Does not wait for the disk, as `plan`.
    * @returns the number of deleted rows
    */
   expireDeleted(age: number, limit: number): Promise<number>

@@ -1,15 +1,15 @@
 import { check } from './check.ts'
 import type { Gateway } from './gateway.ts'
 
-/** How often the videos of platforms that are not configured are looked after. Milliseconds. */
+/** Interval between checks of the videos of platforms that are not configured. Milliseconds. */
 const intervalMs = 3_600_000
-/** Videos of one platform at a time: nobody waits for them. */
+/** Videos of one platform per batch: no client waits for them. */
 const batchSize = 100
 const noHorizonMs = 10 ** 15
 
 /**
- * Warns of videos whose platform is not configured any more: the gateway can neither check nor delete them.
- * Asks the store for counts only.
+ * Logs a warning for videos whose platform is no longer configured: the gateway can neither check nor delete them.
+ * Reads only counts.
  */
 export async function warnOfStrandedVideos(gateway: Gateway): Promise<void> {
   try {
@@ -24,8 +24,8 @@ export async function warnOfStrandedVideos(gateway: Gateway): Promise<void> {
 }
 
 /**
- * Looks after them every hour, so that none is processed for ever: a platform that is not configured counts as one that
- * cannot be asked, and has the same patience.
+ * Checks these videos every hour, so that none is processing forever: a platform that is not configured counts as
+ * unavailable, with the same time limit.
  * @returns a function that stops it
  */
 export function startStrandedSweep(gateway: Gateway): () => void {
@@ -33,12 +33,12 @@ export function startStrandedSweep(gateway: Gateway): () => void {
   return () => clearInterval(timer)
 }
 
-/** One round of it. Never throws. */
+/** Runs one such check. Never throws. */
 export async function sweepStrandedVideos(gateway: Gateway): Promise<void> {
   const { store, policy, log } = gateway
   try {
     for (const platform of (await strandedVideos(gateway)).keys()) {
-      // No horizon: these rows are not planned for a certain time.
+      // No horizon: these rows are not scheduled for a certain time.
       const due = { platform, ready: false, claim: policy.claim, horizon: noHorizonMs }
       for (const video of await store.claimDue({ ...due, limit: batchSize })) await check(gateway, video)
     }
@@ -47,7 +47,7 @@ export async function sweepStrandedVideos(gateway: Gateway): Promise<void> {
   }
 }
 
-/** The number of videos of each platform that is not configured. */
+/** Returns the number of videos of each platform that is not configured. */
 async function strandedVideos({ store, platforms }: Gateway): Promise<Map<string, number>> {
   const stranded = new Map<string, number>()
   for (const { platform, stage, count } of await store.counts())

@@ -3,19 +3,19 @@ import { CircuitOpenError } from '../platform/platform.ts'
 import { type Gateway, NotConfiguredError } from './gateway.ts'
 import type { Video } from './video.ts'
 
-/** Failures of the platform as a whole: one video more tells nothing new. */
+/** Failures that concern the whole platform, and are the same for every video. */
 const platformWide = [
   'platform-unavailable',
   'platform-timeout',
   'platform-throttled',
   'platform-unauthorized',
 ]
-/** Time after which trouble that goes on is logged again, in ms. */
+/** Interval at which a continuing failure is logged again, in ms. */
 const reminderMs = 600_000
 
 /**
- * Logs that work on a video failed. Where the platform as a whole is in trouble, one line says so until work on one of
- * its videos succeeds; an open circuit has its own line.
+ * Logs that work on a video failed. A failure of the whole platform gets one line until work on one of its videos
+ * succeeds; an open circuit has its own line.
  */
 export function reportFailure(gateway: Gateway, video: Video, error: unknown, message: string): void {
   const { log, troubles } = gateway
@@ -33,7 +33,7 @@ export function reportFailure(gateway: Gateway, video: Video, error: unknown, me
   log.warn({ video: id, platform, stage, err: error }, message)
 }
 
-/** The platform answered for a video: its trouble, if any, is over. */
+/** Reports a response of the platform for a video: its failure, if any, is over. */
 export function reportSuccess({ log, troubles }: Gateway, platform: string): void {
   if (troubles.delete(platform)) log.info({ platform }, 'the platform responds again')
 }

@@ -16,7 +16,7 @@ import { keepHeld } from './renewal.ts'
 import { askStore, storeResult } from './store-retry.ts'
 import { isDeleted, type Video } from './video.ts'
 
-/** The bytes as they come in. */
+/** Incoming content. */
 export interface Incoming extends IncomingSize {
   source: Readable
 }
@@ -26,13 +26,13 @@ export interface StartedUpload {
   /** The row as it was when the upload took hold of it. */
   video: Video
   content: IncomingContent
-  /** Tells whoever waits that it is over. */
+  /** Ends the wait of others for this upload. */
   end(): void
 }
 
 /**
- * Streams content into a video's slot. Resolves when the platform has taken all of it; the video is `processing`.
- * @throws GatewayError; then the video is back at `awaiting-upload` unless it was deleted meanwhile
+ * Streams content into a video's slot. Resolves when the platform has accepted all of it; the video is `processing`.
+ * @throws GatewayError; then the video is `awaiting-upload` again unless it was deleted in the meantime
  */
 export async function upload(gateway: Gateway, id: string, incoming: Incoming): Promise<void> {
   const video = await requireUploadableVideo(gateway, id)
@@ -40,7 +40,7 @@ export async function upload(gateway: Gateway, id: string, incoming: Incoming): 
   await transfer(gateway, await startUpload(gateway, id, content))
 }
 
-/** Judges the content's first bytes and its length, before anything is done on the platform. */
+/** Checks the content's first bytes and its size, before any call to the platform. */
 export async function open(
   gateway: Gateway,
   platform: string,
@@ -60,7 +60,7 @@ export async function open(
 
 /**
  * Takes hold of a video for opened content.
- * @throws GatewayError when the video takes no content now; the content's stream is ended then
+ * @throws GatewayError when the video accepts no content now; the content's stream is then destroyed
  */
 export async function startUpload(
   gateway: Gateway,
@@ -73,7 +73,7 @@ export async function startUpload(
     bytesTotal: content.size,
     nextCheckAt: now + gateway.policy.uploadLease,
   })
-  // Before the row says it: a deletion that comes in between ends it, and finds nothing on the platform.
+  // Registered before the row changes, so that a deletion in between ends it and finds nothing on the platform.
   const starting = beginWork(gateway, { id, epoch: 0 })
   try {
     const video = await askStore(gateway, () => begin(gateway, id, 'upload-started', changes))
@@ -125,7 +125,7 @@ export async function transfer(gateway: Gateway, { video, content, end }: Starte
   }
 }
 
-/** The platform has it all. @throws GatewayError when the hold was lost meanwhile */
+/** Stores that the platform has all content. @throws GatewayError when the hold was lost in the meantime */
 async function complete(gateway: Gateway, hold: Hold, content: IncomingContent): Promise<Video> {
   const bytes = content.received()
   const changes = (now: number) => ({
@@ -140,15 +140,15 @@ async function complete(gateway: Gateway, hold: Hold, content: IncomingContent):
   return video
 }
 
-/** How a failed upload ended: the row if the content has arrived after all, else the reason that the caller hears. */
+/** Outcome of a failed upload: the row if the content has arrived after all, else the error for the caller. */
 interface Ending {
   arrived?: Video | undefined
   reason?: unknown
 }
 
 /**
- * After a failure: frees the slot for another upload. Where every byte was sent and the answer is unknown, the platform
- * is asked whether it has the content; a rejection is an answer.
+ * Resolves a failed upload: frees the slot for another upload. If every byte was sent and the response is unknown, asks
+ * the platform whether it has the content. A rejection is a known response.
  */
 async function resolveFailedUpload(
   gateway: Gateway,
@@ -161,11 +161,11 @@ async function resolveFailedUpload(
   try {
     const video = await store.find(hold.id)
     if (video && isDeleted(video)) {
-      // Whatever a platform says of a video that another process has removed from it.
+      // In every case: a platform's error is meaningless for a video that another process has deleted.
       ending.reason = holdLost(video)
       await clearDeleted(gateway, video, hold)
     }
-    // What it created and could not keep is looked for soon.
+    // A slot that the upload created and could not store is searched for soon.
     const soon = gateway.policy.backoff.initial
     await storeResult(gateway, () => store.planLeftover(hold.id, hold.epoch, 0, soon))
     if (!isHeld(hold, video)) return ending
@@ -178,7 +178,7 @@ async function resolveFailedUpload(
     if (sent && !isRefusal(reason)) {
       const reconcile = (asking: Hold) => reconcileUpload(gateway, video, asking, content.received())
       const arrived = await holding(gateway, video, reconcile)
-      // Where an earlier upload may have arrived, nobody knows which of the two the platform has.
+      // If an earlier upload may have arrived, it is unknown which of the two the platform has.
       return video.mayArrive === null ? { ...ending, arrived } : ending
     }
     const changes = { bytesReceived: 0, bytesTotal: null, nextCheckAt: video.undoAt }
@@ -193,7 +193,7 @@ async function resolveFailedUpload(
   return ending
 }
 
-/** Removes what an upload made for a video that was deleted meanwhile; what is not removed now is looked for later. */
+/** Deletes what an upload created for a video that was deleted in the meantime; a later search finds the rest. */
 async function clearDeleted(gateway: Gateway, video: Video, { id, epoch }: Hold): Promise<void> {
   const platform = platformOf(gateway, video)
   const clear = async (hold: Hold) => {
@@ -210,8 +210,8 @@ async function clearDeleted(gateway: Gateway, video: Video, { id, epoch }: Hold)
 }
 
 /**
- * The video, if it takes content now. An upload that died without a word, or that was not there when the platform was
- * asked, is settled first.
+ * Returns the video, if it accepts content now. First resolves an earlier upload that died, or that the platform did
+ * not have when it was asked.
  */
 async function requireUploadableVideo(gateway: Gateway, id: string): Promise<Video> {
   const video = await requireVideo(gateway, id)
@@ -220,6 +220,6 @@ async function requireUploadableVideo(gateway: Gateway, id: string): Promise<Vid
   const late = !leaseExpired && video.mayArrive !== null
   if (late) await lookForLateContent(gateway, id)
   const current = leaseExpired || late ? await requireVideo(gateway, id) : video
-  transition(current, 'upload-started', gateway.store.now()) // throws what the caller has to hear
+  transition(current, 'upload-started', gateway.store.now()) // throws the error for the caller
   return current
 }

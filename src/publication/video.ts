@@ -32,7 +32,7 @@ export interface Video {
   description: string | null
   reference: string | null
   platform: string
-  /** The platform's account that the video is in, in the adapter's words; null until there is a slot. */
+  /** The platform's account of the video, in the adapter's form; null until there is a slot. */
   account: string | null
   slot: Slot
   stage: Stage
@@ -42,11 +42,11 @@ export interface Video {
   bytesReceived: number
   bytesTotal: number | null
   /**
-   * Size of an upload that was sent whole, whose answer was lost, and that the platform did not have when it was asked:
+   * Size of an upload that was sent completely, whose response was lost, and that the platform did not have when asked:
    * it may arrive yet. Null when there is none.
    */
   mayArrive: number | null
-  /** Grows whenever somebody takes hold of the row: see `hold.ts`. */
+  /** Grows whenever work takes hold of the row: see `hold.ts`. */
   epoch: number
   /**
    * For a creation with content that nobody finished: when it is undone, in ms since the epoch. Null for every other
@@ -65,7 +65,7 @@ export interface Video {
   createdAt: number
   updatedAt: number
   checkedAt: number | null
-  /** When the poller checks the row; null when nothing is to be done. While somebody holds it: when the hold expires. */
+  /** Time of the poller's next check; null when none is needed. While the row is held: expiry of the hold. */
   nextCheckAt: number | null
   /** End of the poller's latest claim: while it is also `nextCheckAt`, a check holds the row. */
   claimedUntil: number | null
@@ -79,12 +79,12 @@ export interface Video {
   version: number
 }
 
-/** The epoch of whoever creates a video. */
+/** Epoch of the creation of a video. */
 export const firstEpoch = 1
 
 /**
- * A video before the platform is input. Whoever makes it holds it.
- * @param claim how long the provisioning may take before somebody else takes it over, in ms
+ * Returns the row of a new video, held by its creator.
+ * @param claim time that the provisioning may take before other work may take it over, in ms
  * @param now the time by the store's clock, in ms since the epoch
  */
 export function newVideo(input: VideoInput, platform: string, claim: number, now: number): Video {

@@ -13,7 +13,7 @@ export interface DocumentView {
   publicUrl: () => string
 }
 
-/** The OpenAPI document as this gateway is configured: what the page proposes can be sent as it stands. */
+/** Returns the OpenAPI document for this gateway's configuration: the page's examples can be sent unchanged. */
 export function viewOf(
   document: Document,
   { platforms, hasClients, issuerUrl, publicUrl }: DocumentView,

@@ -22,7 +22,7 @@ const description = `Publish videos on any supported platform through one API, i
 
 Every call under \`/v1\`, except for the webhooks of platforms, needs the header \`Authorization: Bearer TOKEN\`, where TOKEN is an API key or an access token. The operator of the gateway issues both.`
 
-/** What the OpenAPI document says beside the routes, and how it is made of their schemas. */
+/** Parts of the OpenAPI document that are not in the routes, and its generation from their schemas. */
 export const documentOptions: SwaggerOptions = {
   openapi: {
     openapi: '3.1.0',

@@ -38,7 +38,7 @@ const schema = {
   },
 }
 
-/** Where platforms send their webhooks. In a scope of its own: a body is bytes here, whatever its type. */
+/** Route for the platforms' webhooks. In a scope of its own, because bodies of every type are read as bytes. */
 export const hintRoutes: FastifyPluginAsyncTypebox<{ gateway: Gateway }> = async (app, { gateway }) => {
   app.removeAllContentTypeParsers()
   app.addContentTypeParser('*', { parseAs: 'buffer' }, (_request, body, done) => done(null, body))

@@ -15,7 +15,7 @@ const longestDescription = 200
 
 export interface OAuthRoutesOptions {
   issuer: TokenIssuer
-  /** Who may ask for tokens; empty: nobody. */
+  /** Clients that may request tokens; may be empty. */
   clients: Credential[]
   /** Base of the URLs in the metadata, without a slash at its end. */
   publicUrl: () => string
@@ -30,7 +30,7 @@ export const oauthRoutes: FastifyPluginAsyncTypebox<OAuthRoutesOptions> = async 
     token_endpoint: `${publicUrl()}/oauth2/token`,
     jwks_uri: `${publicUrl()}/.well-known/jwks.json`,
     scopes_supported: [...allScopes],
-    // Required by RFC 8414 §2 even where there is no authorization endpoint.
+    // Required by RFC 8414 §2 even without an authorization endpoint.
     response_types_supported: [],
     grant_types_supported: ['client_credentials'],
     token_endpoint_auth_methods_supported: ['client_secret_basic', 'client_secret_post'],
@@ -102,7 +102,7 @@ function explain(error: FastifyError | GatewayError | Error): string {
   return error.message
 }
 
-/** RFC 6749 §5.2 knows 400 and 401; what hooks of the whole app refuse keeps its status. */
+/** RFC 6749 §5.2 defines 400 and 401; errors of the app's hooks keep their status. */
 function statusOf(error: FastifyError | GatewayError | Error): number {
   if (error instanceof OAuth2Server.InvalidClientError) return 401
   if (error instanceof OAuth2Server.ServerError) return 500

@@ -3,7 +3,7 @@ import type { Gateway } from '../publication/gateway.ts'
 import { shownMetadata } from '../publication/metadata.ts'
 import { statusOf, type Video } from '../publication/video.ts'
 
-/** How videos look from outside. */
+/** Presents videos in API responses. */
 export interface Presenter {
   /** Where the video is: a path, below that of the public URL (RFC 9110 §10.2.2 takes either). */
   path(id: string): string

@@ -2,7 +2,7 @@ import { Type } from '@sinclair/typebox'
 import type { Scope } from '../auth/credentials.ts'
 import { type ProblemCode, problems } from '../errors.ts'
 
-/** Any route may answer these. */
+/** Problems that any route may return. */
 const commonProblems: ProblemCode[] = [
   'invalid-request',
   'request-timeout',
@@ -21,7 +21,7 @@ export const platformFailures: ProblemCode[] = [
   'platform-timeout',
 ]
 
-/** The answers of a route that needs a scope: its good ones, and every problem it may answer, by status. */
+/** Returns the responses of a route that requires a scope: successes, and every problem that it may return, by status. */
 export function responses(good: Record<number, unknown>, ...codes: ProblemCode[]): Record<number, unknown> {
   return { ...good, ...problemResponses([...commonProblems, ...authProblems, ...codes]) }
 }
@@ -60,7 +60,7 @@ export function securedBy(scope: Scope): { [scheme: string]: readonly string[] }
   return [{ apiKey: [] }, { oauth2: [scope] }]
 }
 
-/** An answer in JSON, as a route's schema describes it. */
+/** Returns the description of a JSON response for a route's schema. */
 export function json(description: string, schema: object) {
   return { description, content: { 'application/json': { schema } } }
 }

@@ -45,7 +45,7 @@ const CreateHeaders = Type.Object({
   ),
 })
 
-/** The publications themselves: create, look at, list, delete. */
+/** Routes that create, retrieve, list and delete videos. */
 export const videoRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (
   app,
   { gateway, present, requireScope },

@@ -2,7 +2,7 @@ import type { DatabaseSync } from 'node:sqlite'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { StoreBusyError } from '../publication/store.ts'
 
-/** How long and how often a write tries to get the lock before it fails, in ms. Everything else goes on meanwhile. */
+/** Timeout and interval of a write's attempts to get the lock, in ms. Other work continues in the meantime. */
 const lockWaitMs = 10
 const lockPauseMs = 1
 /** Time between two such attempts, in ms. Callers in between fail without one. */
@@ -13,7 +13,7 @@ const SQLITE_LOCKED = 6
 
 export interface Lock {
   /**
-   * Runs a write; it may run several times, and only the last one has an effect. The first one runs at once.
+   * Runs a write; it may run several times, and only the last one has an effect. The first one runs immediately.
    * @throws StoreBusyError while another process holds the lock
    */
   write<T>(work: () => T): Promise<T>
@@ -26,10 +26,10 @@ export interface Lock {
 }
 
 /**
- * Waits for SQLite's write lock without blocking the event loop, as SQLite's own busy timeout would. A write tries for a
- * few milliseconds, which is enough for the writes of other replicas, and then fails; callers that can wait retry, see
- * `store-retry.ts`. A lock that is held
- * although nobody writes is remembered: until a write succeeds, an attempt does not wait at all.
+ * Waits for SQLite's write lock without blocking the event loop, as SQLite's own busy timeout would. A write tries for
+ * a few milliseconds, which is enough for the writes of other replicas, and then fails; callers that can wait retry,
+ * see `store-retry.ts`. A lock that is held without writes is remembered: until a write succeeds, an attempt does not
+ * wait at all.
  */
 export function createLock(db: DatabaseSync): Lock {
   /** Changes whenever another connection has written (https://sqlite.org/pragma.html#pragma_data_version). */
@@ -44,7 +44,7 @@ export function createLock(db: DatabaseSync): Lock {
     try {
       return dataVersion.get()?.data_version
     } catch {
-      // An exclusive lock: nobody else writes.
+      // An exclusive lock: no other process writes.
       return version
     }
   }

@@ -88,7 +88,7 @@ const migrations = [
    CREATE INDEX video_events_by_type ON video_events (type, position);`,
 ]
 
-/** The version of a database that is up to date. */
+/** The current schema version. */
 export const schemaVersion = migrations.length
 
 /**
@@ -97,7 +97,7 @@ export const schemaVersion = migrations.length
  */
 export function migrate(db: DatabaseSync, target = migrations.length): void {
   if (versionOf(db) === target) return
-  // Another process may be at it: the version counts once nobody else can write.
+  // Another process may be migrating: the version counts once no other process can write.
   db.exec('BEGIN IMMEDIATE')
   try {
     const version = versionOf(db)

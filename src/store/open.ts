@@ -20,7 +20,7 @@ export function isNewStore(url: string): boolean {
   return url.startsWith('sqlite:') && !existsSync(fileOf(url))
 }
 
-/** Names the store of `DATABASE_URL` in the log: without a password, and whatever the working directory is. */
+/** Returns the name of the database for the log: without a password, and with an absolute path. */
 export function describeStore(url: string): string {
   if (!isPostgres(url)) return url === 'memory:' ? url : `sqlite:${resolve(fileOf(url))}`
   const { host, pathname } = new URL(url)

@@ -25,7 +25,7 @@ import { mapStoreErrors } from './store-errors.ts'
 
 /** Time to wait at startup for another process that holds the database, or migrates it, in ms. */
 const startWaitMs = 30_000
-/** Bytes that a trial write takes. A video with the longest fields needs up to 60 KiB, its idempotency record included. */
+/** Size of a trial write in bytes. A video with the longest fields needs up to 60 KiB, its idempotency record included. */
 const probeBytes = 65_536
 
 /**
@@ -39,7 +39,7 @@ export function openStore(url: string): VideoStore {
   let db: DatabaseSync | undefined
   try {
     if (path !== ':memory:') mkdirSync(dirname(path), { recursive: true })
-    // SQLite would begin with an empty database, and delete what is left of the one that is gone.
+    // SQLite would create an empty database, and delete the remains of the missing one.
     if (!existsSync(path) && existsSync(`${path}-wal`))
       throw new Error(
         `it is gone, and its write-ahead log ${path}-wal is not: put it back, restore the backup, or delete the log to begin with an empty database`,
@@ -102,7 +102,7 @@ function createStore(db: DatabaseSync, expectFiles: () => void): VideoStore {
       throw error
     }
   }
-  /** Writes without waiting for the disk. The next durable write takes them along; loss of power undoes them. */
+  /** Writes without waiting for the disk. The next durable write persists them; a power loss may undo them. */
   const withoutFsync = <T>(work: () => T): T => {
     db.exec('PRAGMA synchronous = NORMAL')
     try {

@@ -2,7 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import type { Log } from '../platform/tools.ts'
 import type { VideoStore } from '../publication/store.ts'
 
-/** How often the store is looked at, so that a fault is noticed without any request. In ms. */
+/** Interval of the checks that notice a database failure without any request. In ms. */
 const intervalMs = 1_000
 
 export interface StoreWatch {
@@ -11,7 +11,7 @@ export interface StoreWatch {
   stop(): void
 }
 
-/** Looks whether the store can be used, every second and on demand. Writes one log line when that changes. */
+/** Checks whether the database is available, every second and on demand. Writes one log line when that changes. */
 export function watchStore(store: VideoStore, log: Log): StoreWatch {
   const stopped = new AbortController()
   let last: string | undefined

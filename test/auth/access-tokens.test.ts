@@ -123,7 +123,7 @@ t.test('over HTTP, every forged or stale token is refused', async (t) => {
     status: 401,
     body: { code: 'unauthorized' },
     challenge:
-      'Bearer realm="video-gateway", error="invalid_token", error_description="The access token has expired"',
+      'Bearer realm="video-gateway", error="invalid_token", error_description="The access token has expired. Request a new one."',
   })
 
   const publicKeyPem = await jose.exportSPKI(
@@ -165,7 +165,7 @@ t.test('over HTTP, every forged or stale token is refused', async (t) => {
     t.equal(answer.status, 401, flaw)
     t.equal(
       answer.challenge,
-      'Bearer realm="video-gateway", error="invalid_token", error_description="The access token is not valid"',
+      'Bearer realm="video-gateway", error="invalid_token", error_description="The access token is not valid. Request a new one."',
       flaw,
     )
   }

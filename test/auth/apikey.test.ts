@@ -39,7 +39,7 @@ t.test('bad usage is one clear line and status 2', async (t) => {
     [['a:b'], /neither a colon nor a comma/],
     [['a,b'], /neither a colon nor a comma/],
     [['two words'], /the name must be 1 to 40 printable/],
-    [['cms', 'videos:everything'], /unknown scope; use videos:read/],
+    [['cms', 'videos:everything'], /unknown scope: use videos:read/],
   ]
   for (const [args, message] of cases) {
     const { status, stdout, stderr } = run(...args)

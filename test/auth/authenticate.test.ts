@@ -72,7 +72,7 @@ t.test('a wrong key or a garbled header is 401 invalid_token', async (t) => {
         detail: 'The API key is not valid. Check it or ask the operator for a new one.',
       },
       challenge:
-        'Bearer realm="video-gateway", error="invalid_token", error_description="The API key is not valid"',
+        'Bearer realm="video-gateway", error="invalid_token", error_description="The API key is not valid. Check it or ask the operator for a new one."',
     })
   }
   for (const garbled of [
@@ -86,7 +86,8 @@ t.test('a wrong key or a garbled header is 401 invalid_token', async (t) => {
       await gateway.callWith('/read', { authorization: garbled }),
       {
         status: 401,
-        challenge: /error="invalid_token", error_description="The Authorization header is malformed"$/,
+        challenge:
+          /error="invalid_token", error_description="The Authorization header is malformed. Send Bearer, a space and the token."$/,
       },
       garbled,
     )

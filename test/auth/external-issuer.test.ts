@@ -94,10 +94,13 @@ t.test('refuses forged, stale and foreign tokens', async (t) => {
   }
   for (const [flaw, token] of Object.entries(bad)) {
     const { status, body } = await gateway.call('/read', token)
-    t.strictSame([status, body.detail], [401, 'The access token is not valid'], flaw)
+    t.strictSame([status, body.detail], [401, 'The access token is not valid. Request a new one.'], flaw)
   }
   const expired = await gateway.call('/read', await issuer.sign({ exp: now - 60 }))
-  t.strictSame([expired.status, expired.body.detail], [401, 'The access token has expired'])
+  t.strictSame(
+    [expired.status, expired.body.detail],
+    [401, 'The access token has expired. Request a new one.'],
+  )
   t.strictSame(gateway.warnings, [], 'bad tokens are no fault of the issuer')
 })
 

@@ -68,7 +68,7 @@ t.test('tokens of an issuer that are not access tokens, and their reasons in the
     const token = await sign(issuer, issuer.url, { typ: 'JWT', ...header }, claims)
     const headers = { authorization: `Bearer ${token}` }
     const { status, body } = await gateway.call('GET', '/v1/videos', { headers })
-    t.strictSame([status, body.detail], [401, 'The access token is not valid'], what)
+    t.strictSame([status, body.detail], [401, 'The access token is not valid. Request a new one.'], what)
     const logged = lines.map((line) => JSON.parse(line)).find((line) => line.reason)
     t.match(logged?.reason, reason, what)
     t.notMatch(lines.join(''), token.split('.')[2])

@@ -134,9 +134,9 @@ t.test('what is wrong with the environment is said in one line', async (t) => {
       'PLATFORM: PLATFORMS is set as well; set one of them',
     ],
     [{ ...able, GATEWAY_SECRET: 'changeme' }, /GATEWAY_SECRET: secret 1 is too weak: .*npm run secret/],
-    [{ ...able, PLATFORMS: ' ,', NODE_ENV: 'production' }, 'PLATFORMS: is empty; name at least one platform'],
-    [{ ...able, PLATFORM: ' ' }, 'PLATFORM: is empty; name at least one platform'],
-    [{ ...able, UPLOAD_IDLE_TIMEOUT: '25d' }, 'UPLOAD_IDLE_TIMEOUT: is too long: 24d at most'],
+    [{ ...able, PLATFORMS: ' ,', NODE_ENV: 'production' }, 'PLATFORMS: is empty: name at least one platform'],
+    [{ ...able, PLATFORM: ' ' }, 'PLATFORM: is empty: name at least one platform'],
+    [{ ...able, UPLOAD_IDLE_TIMEOUT: '25d' }, 'UPLOAD_IDLE_TIMEOUT: must be at most 24d'],
     [{ ...able, PUBLIC_URL: 'https://cms.example/?a' }, /PUBLIC_URL: expected a URL .* without \? and #/],
     [{ ...able, PUBLIC_URL: 'https://cms.example/#' }, /PUBLIC_URL: expected a URL/],
     [{ ...able, PUBLIC_URL: 'cms.example' }, /PUBLIC_URL: expected a URL that begins with http/],
@@ -173,7 +173,7 @@ t.test('a .env file is read, or it is said why not', async (t) => {
       encoding: 'utf8',
     }).stderr
   const said = (what: string) => `video-gateway cannot start: ${what}\n`
-  const nobody = 'API_KEYS: is missing; set it, OAUTH_CLIENTS or OAUTH_ISSUER (npm run apikey makes a key)'
+  const nobody = 'API_KEYS: is missing: set it, OAUTH_CLIENTS or OAUTH_ISSUER (npm run apikey makes a key)'
   t.equal(start(), said(`PLATFORM: is missing; ${nobody}`), 'there need not be one')
   await writeFile(file, '# ours\nPLATFORM=vhs\n')
   t.match(start(), /PLATFORM: vhs is not one of/)

@@ -83,7 +83,7 @@ scenario('sound without a picture has failed', async (t, { double, platform, pub
   const id = video.slot.videoId
   const asset = { id, status: 'ready', duration: 4, tracks: [{ type: 'audio' }], playback_ids: [] }
   double.fail('status', { status: 200, body: { data: asset } })
-  t.match(await platform.status(video.slot, video.call()), { state: 'failed', message: /picture/ })
+  t.match(await platform.status(video.slot, video.call()), { state: 'failed', message: /no video track/ })
 })
 
 scenario('metadata in every form of not yet', async (t, { double, failure, platform, publication }) => {

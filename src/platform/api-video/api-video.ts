@@ -144,7 +144,7 @@ function createApiVideo(variables: Variables, tools: PlatformTools): VideoPlatfo
   }
   const unknownState = unknownStates(name, tools.log)
 
-  /** Which id of ours a video has; undefined for a video of somebody else. */
+  /** Returns the gateway's id of a video; undefined for a video that the gateway did not create. */
   const ownId = async (videoId: string, signal: AbortSignal) => {
     const request = { operation: 'hint', method: 'GET', url: pathOf(videoId), signal } as const
     const video = await http.json(Listed, request).catch(ignoreMissing)

@@ -16,9 +16,9 @@ const Event = Type.Object({ type: Type.String(), emittedAt: Type.String(), video
 
 /**
  * Webhooks of api.video (https://docs.api.video/reference/create-and-manage-webhooks): `X-Api-Video-Signature` is an
- * HMAC in hex over the body alone, whose `emittedAt` is thereby the time of the signature. They do not carry our id,
- * so the platform is asked for it.
- * @param ownIdOf asks the platform which id of ours a video has
+ * HMAC in hex over the body alone, whose `emittedAt` is thereby the time of the signature. They do not contain the
+ * gateway's id, so the platform is asked for it.
+ * @param ownIdOf asks the platform for the gateway's id of a video
  */
 export function apiVideoHints(
   secret: string | undefined,

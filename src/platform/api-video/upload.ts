@@ -76,7 +76,7 @@ async function uploadInParts(http: PlatformHttp, upload: Upload) {
       await send(http, { videoId, path, headers, body, signal })
       return chunk.end
     },
-    // Parts are taken as a whole or not at all, and the last one is refused once the file is complete.
+    // Parts are accepted as a whole or not at all, and the last one is rejected once the file is complete.
     async currentOffset() {
       if (!current) return 0
       const url = `${path}/status`
@@ -97,7 +97,7 @@ async function send(http: PlatformHttp, { videoId, path, ...request }: Source): 
   requireSame('api-video', videoId, taken.videoId)
 }
 
-/** What stands before and after the bytes in a multipart body with the one part `file` (RFC 7578). */
+/** Text before and after the bytes in a multipart body with the single part `file` (RFC 7578). */
 function envelope() {
   const boundary = randomUUID()
   return {

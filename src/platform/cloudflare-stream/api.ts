@@ -11,12 +11,12 @@ const Envelope = Type.Object({
 })
 
 /**
- * Calls to Cloudflare's API, whose answers come in an envelope
+ * Calls to Cloudflare's API, whose responses have an envelope
  * (https://developers.cloudflare.com/fundamentals/api/how-to/make-api-calls/).
  */
 export function cloudflareApi(platform: string, http: PlatformHttp) {
   return {
-    /** The `result` of an answer; whatever its HTTP status, it counts only when the envelope says `success`. */
+    /** Returns the `result` of a response. It counts only if the envelope says `success`, with any HTTP status. */
     async result<T extends TSchema>(schema: T, request: PlatformRequest): Promise<Static<T>> {
       const { body } = await http.send(request)
       checkSuccess(platform, body)
@@ -28,7 +28,7 @@ export function cloudflareApi(platform: string, http: PlatformHttp) {
       return answer.result
     },
 
-    /** For calls that answer nothing, in an envelope or without one. */
+    /** For calls without a result, with or without an envelope. */
     async done(request: PlatformRequest): Promise<void> {
       const { body } = await http.send(request)
       if (body.length > 0) checkSuccess(platform, body)

@@ -85,7 +85,7 @@ const chunkRule = { min: 5 * 2 ** 20, max: 200 * 2 ** 20, unit: 256 * 2 ** 10 }
 const uploadUrlLife = 6 * 3_600_000 - 300_000
 /** Longer side of a thumbnail in pixels; the vendor's own default. */
 const thumbnailSide = 640
-/** The slot's handle once every byte was taken: a state that lags behind must not look like lost content. */
+/** The slot's handle once every byte was accepted: a state that lags behind must not look like lost content. */
 const received = 'received'
 
 /** An upload that was created: the video, and how its content is sent. */
@@ -282,7 +282,7 @@ function expiry(): string {
   return new Date(Date.now() + uploadUrlLife).toISOString()
 }
 
-/** @throws Error that names the variable, where the vendor would refuse every upload */
+/** @throws Error that names the variable, if the vendor would reject every upload */
 function checkedChunkSize(variables: Variables): number {
   const { CLOUDFLARE_STREAM_BASE_URL: baseUrl, CLOUDFLARE_STREAM_CHUNK_SIZE: size } = variables
   const { min, max, unit } = chunkRule

@@ -11,9 +11,10 @@ import type { Content } from '../platform.ts'
 export const maxFormBytes = 200_000_000 - 1_024
 
 /**
- * Sends content to a one-time upload URL, as the part `file` of a form. The size of the content need not be known exactly:
- * `Content-Length` counts `maxSize` bytes for it, and what the file has less is made up for behind the form's end, in the
- * epilogue, which receivers ignore (RFC 2046 §5.1.1). The URL is used without our token: it carries its own authority.
+ * Sends content to a one-time upload URL, as the part `file` of a form. The size of the content need not be known
+ * exactly: `Content-Length` counts `maxSize` bytes for it, and what the file has less is made up for behind the form's
+ * end, in the epilogue, which receivers ignore (RFC 2046 §5.1.1). The URL is called without the token: it carries its
+ * own authority.
  */
 export async function formUpload(
   http: PlatformHttp,

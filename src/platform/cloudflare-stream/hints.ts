@@ -11,7 +11,7 @@ import {
 } from '../http/webhook-signature.ts'
 import type { HintReader } from '../platform.ts'
 
-/** The video as it is now, with our id as its creator. */
+/** The current state of the video, with the gateway's id as its creator. */
 const Notice = Type.Object({ creator: nullish(Type.String()) })
 
 /**

@@ -7,15 +7,15 @@ import { errorForException, errorForHeaders, errorForStatus } from './failures.t
 import { createPools } from './pools.ts'
 import { kindOf, type PlatformRequest, type PlatformResponse, policies } from './request.ts'
 
-/** Of a refused request's response, whose body nobody needs: so much is read to keep the connection. */
+/** Maximum number of bytes that are read of an unneeded error body, to keep the connection. */
 const maxDrainedBytes = 64 * 1024
 /** A chunk is sent in pieces of this size, in bytes. */
 const pieceBytes = 256 * 1024
 
 /**
- * Single exchanges with a platform: one request, one answer, nothing repeated. The answer is the platform's consent;
- * everything else is thrown as what it means, and the signal's reason when the caller cut it. An error status counts
- * from the moment its headers are there, whether or not the request was sent completely or the connection lasts.
+ * Single exchanges with a platform: one request, one response, no retry. A success is returned; everything else is
+ * thrown as a GatewayError, or as the signal's reason when the caller aborted it. An error status counts from the
+ * moment its headers are there, whether or not the request was sent completely or the connection lasts.
  */
 export function createExchange(name: string, tools: PlatformTools, resetHeader?: string) {
   const { timeouts, observer } = tools
@@ -57,7 +57,7 @@ export function createExchange(name: string, tools: PlatformTools, resetHeader?:
     }
   }
 
-  /** The status says it all, so the body is not waited for; it has the time of an answer, or its connection is cut. */
+  /** Does not wait for the body of an error; it has the response timeout, then its connection is closed. */
   function drain(body: Dispatcher.ResponseData['body']): void {
     const signal = AbortSignal.timeout(timeouts.answer)
     body.dump({ limit: maxDrainedBytes, signal }).catch(() => {})
@@ -76,7 +76,7 @@ export function createExchange(name: string, tools: PlatformTools, resetHeader?:
     throw new GatewayError('platform-protocol-error', detail)
   }
 
-  /** No platform answers with a web page: one with status 200 is of a proxy, which did not do what was asked for. */
+  /** No platform returns a web page: one with status 200 is from a proxy, and the platform did not get the request. */
   function checkPage(type: string | string[] | undefined): void {
     if (/^text\/html\b/i.test(String(type)))
       throw new GatewayError('platform-protocol-error', `${name} returned a web page`)
@@ -128,7 +128,7 @@ function* piecesOf(bytes: Uint8Array): Generator<Uint8Array> {
     yield bytes.subarray(start, start + pieceBytes)
 }
 
-/** An error status that the adapter accepts says enough without its body, whatever becomes of that. */
+/** An error status that the adapter accepts is sufficient, even if its body fails. */
 async function bodyOfResponse({ statusCode, body }: Dispatcher.ResponseData, signal: AbortSignal) {
   try {
     return Buffer.from(await body.arrayBuffer())
@@ -138,7 +138,7 @@ async function bodyOfResponse({ statusCode, body }: Dispatcher.ResponseData, sig
   }
 }
 
-/** A label of the metrics: what the platform did, or that somebody else ended the exchange. */
+/** Returns the label of the metrics: the outcome, or that the exchange was aborted by the gateway. */
 function outcomeOf(failure: unknown): string {
   const known = failure instanceof GatewayError && failure.code.startsWith('platform-')
   return known ? failure.code : 'aborted'

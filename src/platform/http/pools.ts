@@ -7,7 +7,7 @@ import { type Kind, policies } from './request.ts'
 const maxResponseBytes = 4 * 1024 * 1024
 /** Connections that a pool keeps open to one origin after use. With more calls in progress, the rest are closed. */
 const maxKeptConnections = 64
-/** Time that an unused connection is kept at most, whatever the platform offers by `Keep-Alive`. Milliseconds. */
+/** Maximum time for which an idle connection is kept, even if the platform offers more by `Keep-Alive`. Milliseconds. */
 const maxIdleMs = 60_000
 
 type RequestOptions = Omit<Dispatcher.RequestOptions<null>, 'origin' | 'path' | 'reset'>

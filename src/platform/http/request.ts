@@ -18,7 +18,7 @@ export interface PlatformRequest {
   authorized?: boolean
   /** Whether a failed call may be repeated; GET, HEAD and DELETE are by default (RFC 9110 §9.2.2). */
   idempotent?: boolean
-  /** Statuses of 400 and above that are an answer and not a failure. */
+  /** Statuses from 400 on that are a response and not a failure. */
   accept?: readonly number[]
   signal: AbortSignal
 }

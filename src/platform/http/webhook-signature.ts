@@ -18,7 +18,7 @@ export function readSecrets(text: string | undefined): string[] {
     .filter(Boolean)
 }
 
-/** @returns the only value of a header field. @throws GatewayError `invalid-signature` where there is none, or several */
+/** @returns the only value of a header field. @throws GatewayError `invalid-signature` for none, or several */
 export function signatureHeader(notification: Notification, name: string): string {
   const [value, ...others] = notification.header(name)
   if (value === undefined) throw rejected(`it has no header ${name}`)
@@ -89,7 +89,7 @@ export function gatewayIds(...values: unknown[]): string[] {
   return [...new Set(values.filter(isId) as string[])]
 }
 
-/** @param reason for the log: whoever forges requests is told nothing */
+/** @param reason for the log only: a forger gets no hint */
 export function rejected(reason: string): GatewayError {
   return new GatewayError('invalid-signature', undefined, { cause: reason })
 }

@@ -11,7 +11,7 @@ import {
 } from '../http/webhook-signature.ts'
 import type { HintReader } from '../platform.ts'
 
-/** An event about an asset, which carries our id, or about an upload, which carries it for the asset to come. */
+/** An event about an asset, which contains the gateway's id, or about an upload, which contains it for the later asset. */
 const Event = Type.Object({
   type: Type.String(),
   data: Type.Object({

@@ -78,7 +78,7 @@ interface Handle {
 const uploadHosts = ['storage.googleapis.com', '*.mux.com']
 /** Chunk size for content of unknown size, in bytes: a multiple of 256 KiB. Each upload holds one chunk in memory. */
 const chunkSize = 8 * 2 ** 20
-/** Life of an upload URL in seconds: the longest there is. One that was not used in time is made anew. */
+/** Lifetime of an upload URL in seconds, the longest possible. An expired URL is replaced by a new one. */
 const uploadTimeout = 604_800
 
 function createMux(variables: Variables, tools: PlatformTools): VideoPlatform {
@@ -103,7 +103,7 @@ function createMux(variables: Variables, tools: PlatformTools): VideoPlatform {
       return slotOf({ upload: id, stage: 'fresh' })
     },
 
-    /** Looks at the newest uploads only; an older one that nobody uses expires by itself. */
+    /** Searches only the newest uploads; an older unused one expires on its own. */
     async find({ id }, { signal }) {
       const url = `${uploads}?limit=100`
       const { data } = await http.json(UploadList, { operation: 'find', method: 'GET', url, signal })
@@ -241,7 +241,7 @@ function createMux(variables: Variables, tools: PlatformTools): VideoPlatform {
     if (videoId === null) {
       const upload = await findUpload(operation, handleOf(slot).upload, call)
       if (upload.status === 'waiting') {
-        // If it becomes an asset in this moment, Mux refuses, and the next try finds the asset.
+        // If it becomes an asset at this moment, Mux rejects the request, and the next attempt finds the asset.
         const url = `${uploads}/${upload.id}/cancel`
         await http.send({ operation, method: 'PUT', url, idempotent: true, signal })
         return

@@ -41,8 +41,8 @@ export type Asset = Static<typeof Asset>
 const thumbnailEdge = 1_280
 
 /**
- * What an upload's status means while there is no asset; undefined for a word that is new.
- * @param sent whether every byte was taken: the asset comes a while after that
+ * Returns the meaning of an upload's status while there is no asset; undefined for an unknown status.
+ * @param sent whether every byte was accepted: the asset appears some time after that
  */
 export function statusOfUpload({ status, error }: Upload, sent: boolean): ProcessingStatus | undefined {
   switch (status) {
@@ -65,7 +65,7 @@ export function statusOfAsset({ status, errors, tracks, progress }: Asset): Proc
     case 'preparing':
       return processing(progress?.progress)
     case 'ready':
-      // An mp4 may hold sound alone: no size or thumbnail would ever come of it.
+      // An MP4 may have only an audio track: then there will never be a size or a thumbnail.
       if (tracks?.length && tracks.every(({ type }) => type !== 'video'))
         return { state: 'failed', message: 'The file has no video track.' }
       return { state: 'ready' }

@@ -19,9 +19,8 @@ const LocalClient = Type.Object({
 })
 
 /**
- * PeerTube's login: the instance tells its OAuth2 client to everybody, then the password grant (RFC 6749 §4.3), and
- * the refresh grant (§6) for renewals. A refused renewal leads to a new login; anything else does not, for logins
- * are rate-limited.
+ * Logs in to PeerTube: reads the instance's public OAuth2 client, then uses the password grant (RFC 6749 §4.3), and the
+ * refresh grant (§6) for renewals. Only a rejected renewal leads to a new login, because logins are rate-limited.
  */
 export function peertubeLogin(account: Account, http: () => PlatformHttp): Grant {
   let local: Static<typeof LocalClient> | undefined
@@ -46,7 +45,7 @@ export function peertubeLogin(account: Account, http: () => PlatformHttp): Grant
       const { username, password } = account
       return await requestToken(client, 'password', { username, password }, signal)
     } catch (error) {
-      // The instance may have been set up anew, with another client.
+      // The instance may have been reinstalled, with another client.
       local = undefined
       throw error
     }
@@ -63,7 +62,7 @@ function findClient(http: PlatformHttp, signal: AbortSignal): Promise<Static<typ
   })
 }
 
-/** PeerTube refuses with 400, 401 and 403, as problem+json and not as RFC 6749 §5.2 has it. */
+/** PeerTube rejects with 400, 401 and 403, as problem+json instead of the form of RFC 6749 §5.2. */
 function isRefusal(error: unknown): boolean {
   return (
     error instanceof GatewayError &&

@@ -99,7 +99,7 @@ function createPeertube(variables: Variables, tools: PlatformTools): VideoPlatfo
   const removeVideo = (videoId: string, signal: AbortSignal) =>
     http.send({ operation: 'remove', method: 'DELETE', url: pathOf(videoId), signal })
 
-  /** Takes away whatever the slot holds: the video, or the session that has not become one. */
+  /** Deletes the content of the slot: the video, or the session that has not become one. */
   async function deleteSlotContent(slot: Slot, signal: AbortSignal): Promise<void> {
     const session = sessionOf(slot)
     const videoId = slot.videoId ?? (session && (await uploads.dropSession(session, signal)))
@@ -245,7 +245,7 @@ const statesById: Record<number, 'ready' | 'processing' | 'failed'> = {
   12: 'failed', // import
 }
 
-/** @throws `platform-rejected` for what PeerTube would refuse only at the upload (its constants, same since 1.0) */
+/** @throws `platform-rejected` for a length that PeerTube would reject only at the upload (same constants since 1.0) */
 function checkLengths({ title, description }: VideoDraft): void {
   const length = (text: string) => [...text].length
   const refuse = (field: string, min: number, max: number) => {

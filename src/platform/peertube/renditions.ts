@@ -31,7 +31,7 @@ export async function hasPendingRenditions(
 ): Promise<boolean> {
   if (!playlist || Date.now() - Date.parse(publishedAt) > longestWait) return false
   const call = { operation: 'status', method: 'GET', signal } as const
-  // Asked anew each time, for an administrator may change it.
+  // Read each time, because an administrator may change it.
   const { transcoding } = await http.json(Config, { ...call, url: '/api/v1/config' })
   if (!isPlaylistComplete(playlist.files, files, transcoding.enabledResolutions)) return true
 
@@ -54,7 +54,7 @@ export function namesEvery(renditions: Static<typeof VideoFile>[], master: strin
   return streams >= videos.length && (!split || /^#EXT-X-MEDIA:.*TYPE=AUDIO/m.test(master))
 }
 
-/** Whether a published video has audio alone: PeerTube plays it, and there is no size or picture to tell. */
+/** Whether a published video has only audio: PeerTube plays it, but it has no size or thumbnail. */
 export function hasNoPicture({ files, streamingPlaylists }: Static<typeof Progress>): boolean {
   const all = [...files, ...streamingPlaylists.flatMap((playlist) => playlist.files)]
   return all.length > 0 && all.every(({ resolution }) => resolution.id === 0)

@@ -10,14 +10,14 @@ import { type Content, VideoMissingError } from '../platform.ts'
 import type { PlatformTools } from '../tools.ts'
 import { defaultRetryPolicy, repeat, uploadInChunks } from '../upload/chunked-upload.ts'
 
-/** By what a video can be told apart: PeerTube keeps the name of its source file. */
+/** Identifies a video: PeerTube stores the name of its source file. */
 export interface Source {
   /** The source file's name, made of the gateway's id. */
   file: string
   title: string
 }
 
-/** What stands in a slot's handle: an upload session. */
+/** The content of a slot's handle: an upload session. */
 export interface Session extends Source {
   uploadId: string
   /** In bytes; until the last chunk it may be an upper bound. */
@@ -32,12 +32,12 @@ interface Transfer {
 }
 
 /**
- * Where an upload session stands: at an offset; locked by a chunk that arrives, or whose cut was not noticed yet;
- * busy with the complete file (for an hour if that failed with 500); at its video; or no more known to PeerTube.
+ * State of an upload session: an offset; locked by a chunk that arrives, or by an interrupted one that PeerTube has not
+ * noticed yet; busy with the complete file (for an hour if that failed with 500); a video; or gone.
  */
 export type SessionState = { offset: number } | 'locked' | 'busy' | { video: string } | 'gone'
 
-/** What a session is opened with, beside what the adapter's configuration adds. */
+/** Fields for opening a session, in addition to those of the adapter's configuration. */
 interface NewVideo {
   /** Of the source file. */
   filename: string
@@ -56,14 +56,14 @@ const Made = Type.Object({
 
 const Refusal = Type.Object({ code: Type.String() })
 
-/** It goes into a query, so it may hold more characters than other ids. */
+/** Used in a query, so it may contain more characters than other ids. */
 const UploadId = Type.String({ pattern: '^[\\x21-\\x7e]{1,500}$' })
 
 const path = '/api/v1/videos/upload-resumable'
-/** The account's videos are listed, newest first, in pages of this size (the largest there is), and so many at most. */
+/** Page size, the largest possible, and maximum number of pages when the account's videos are listed, newest first. */
 const pageSize = 100
 const maxPages = 50
-/** Difference between the instance's clock and the gateway's that does no harm. Milliseconds. */
+/** Tolerated difference between the clocks of the instance and the gateway. Milliseconds. */
 const clockMarginMs = 24 * 3_600_000
 
 /**
@@ -77,14 +77,14 @@ export function resumableUpload(
   const at = ({ uploadId }: Session) => `${path}?upload_id=${encodeURIComponent(uploadId)}`
   const { attempts, firstDelay } = retryPolicy
 
-  /** Makes a session for a video. A throttled request is repeated: PeerTube made nothing of it. */
+  /** Opens a session for a video. A throttled request is retried: PeerTube did nothing for it. */
   async function open(video: NewVideo, size: number, signal: AbortSignal): Promise<Session> {
     const request = {
       operation: 'provision',
       method: 'POST',
       url: path,
       headers: { 'x-upload-content-length': String(size), 'x-upload-content-type': 'video/mp4' },
-      // Sessions are told apart by account, name, size and this: no two uploads may ever share one.
+      // PeerTube identifies sessions by account, name, size and this: two uploads must never share one.
       json: { ...video, lastModified: randomUUID() },
       accept: [403, 404, 413],
       signal,
@@ -146,7 +146,7 @@ export function resumableUpload(
         if (answer.status === 423) throw uploadBusy()
         if (answer.status === 308) return offsetOf(answer)
         if (answer.status !== 200) {
-          // Nothing more comes of this session, though after 500 it says that it is at work.
+          // This session cannot become a video, although after a 500 PeerTube reports that it is processing.
           await cancel(session, signal)
           throw new GatewayError(
             'platform-rejected',
@@ -158,7 +158,7 @@ export function resumableUpload(
       },
     }).catch((error) => {
       if (!(error instanceof VideoMissingError)) throw error
-      // As after a restart. Nothing is wrong with the file.
+      // For example after a restart. The file is fine.
       throw new GatewayError(
         'platform-unavailable',
         'PeerTube lost the upload session. Upload again from the first byte.',
@@ -172,7 +172,7 @@ export function resumableUpload(
     return video
   }
 
-  /** Asks where a session stands. Once its video exists the session is gone, so the video is looked for then. */
+  /** Returns the state of a session. Once its video exists the session is gone, so it then searches for the video. */
   async function querySession(session: Session, signal: AbortSignal): Promise<SessionState> {
     const answer = await http.send({
       operation: 'upload',
@@ -199,7 +199,7 @@ export function resumableUpload(
     return (await findVideos(source, signal))[0]
   }
 
-  /** Every video of the account that was made of this source file. Goes back as far as the gateway's id is old. */
+  /** Finds every video of the account with this source file, back to the time of the gateway's id. */
   async function findVideos({ file, title }: Source, signal: AbortSignal): Promise<string[]> {
     const call = { operation: 'find', method: 'GET', signal } as const
     const oldest = bornAt(file) - clockMarginMs
@@ -220,9 +220,9 @@ export function resumableUpload(
   }
 
   /**
-   * Takes a session away. While PeerTube is at work on its file a video may come of it even so: that is waited for,
-   * but not for ever.
-   * @returns the video that was made of it
+   * Deletes a session. While PeerTube processes its file, the session may still become a video: the gateway waits for
+   * that for a limited time.
+   * @returns the video that the session became
    */
   async function dropSession(session: Session, signal: AbortSignal): Promise<string | undefined> {
     let state = await querySession(session, signal)
@@ -237,7 +237,7 @@ export function resumableUpload(
     return state === 'busy' ? findBySource(session, signal) : undefined
   }
 
-  /** Drops a session and its bytes; that it is gone already is fine. */
+  /** Cancels a session and its bytes; it may already be gone. */
   async function cancel(session: Session, signal: AbortSignal): Promise<void> {
     await http.send({
       operation: 'remove',
@@ -251,7 +251,7 @@ export function resumableUpload(
   return { open, transfer, querySession, dropSession, findVideos }
 }
 
-/** PeerTube names its own limits by a code. A 413 without one is of the proxy in front, and about a single chunk. */
+/** PeerTube reports its own limits with a code. A 413 without one is from the proxy, and concerns a single chunk. */
 function tooLarge({ body }: PlatformResponse): GatewayError {
   const limits: Record<string, string> = {
     quota_reached:
@@ -275,12 +275,12 @@ function codeOf(body: Buffer): string {
   }
 }
 
-/** When the gateway made the id that the file is named by, in ms since the epoch (UUIDv7, RFC 9562 §5.7). */
+/** Returns the creation time of the id in the file's name, in ms since the epoch (UUIDv7, RFC 9562 §5.7). */
 function bornAt(file: string): number {
   return Number.parseInt(file.replaceAll('-', '').slice(0, 12), 16)
 }
 
-/** Only the id is taken from the Location: the path is known, and the host (`//host/…`) is the proxy's idea of it. */
+/** Reads only the id from the Location: the path is known, and the host (`//host/…`) may be one of the proxy. */
 function uploadIdOf(location: PlatformResponse['headers'][string]): string {
   const base = 'http://instance'
   const url =
@@ -291,7 +291,7 @@ function uploadIdOf(location: PlatformResponse['headers'][string]): string {
   return id
 }
 
-/** The offset behind what has arrived: `Range: bytes=0-99` is 100, no Range is 0. */
+/** Returns the offset after the received bytes: `Range: bytes=0-99` is 100, no Range is 0. */
 function offsetOf({ headers }: PlatformResponse): number {
   const range = headers.range
   if (range === undefined) return 0
@@ -301,13 +301,13 @@ function offsetOf({ headers }: PlatformResponse): number {
   return Number(last) + 1
 }
 
-/** What tells PeerTube's “already being processed” from an instance that is down, or behind a page that says so. */
+/** Whether a 503 is PeerTube's “already being processed”, and not from an instance that is down or its proxy. */
 function isProcessing({ headers }: PlatformResponse): boolean {
   const problem = String(headers['content-type']).startsWith('application/problem+json')
   return problem && headers['retry-after'] === '300'
 }
 
-/** PeerTube asks for 300 s here, but reading a complete file mostly takes it a moment. */
+/** Without PeerTube's `Retry-After` of 300 s: reading a complete file usually takes a moment. */
 export function uploadBusy(): GatewayError {
   return new GatewayError('platform-unavailable', 'peertube is still processing the upload')
 }

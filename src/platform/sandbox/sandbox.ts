@@ -72,7 +72,7 @@ const ClipState = Type.Object({
 const Media = Type.Object({
   clip_id: nullish(Id),
   stream_url: Type.String(),
-  /** Null where the URL beside it does not expire. */
+  /** Null if the URL does not expire. */
   expires_at: nullish(Expiry),
   frame: Type.Object({ w: Pixels, h: Pixels }),
   length_ms: Milliseconds,
@@ -85,7 +85,7 @@ const Poster = Type.Object({
   h: Pixels,
 })
 
-/** An upload that was cut holds the clip until the platform notices. */
+/** An interrupted upload holds the clip until the platform notices the interruption. */
 class BusyError extends GatewayError {}
 const isBusy = (error: unknown) => error instanceof BusyError
 
@@ -103,7 +103,7 @@ function createSandbox(variables: Variables, tools: PlatformTools): VideoPlatfor
   const unknownState = unknownStates(name, tools.log)
   const pathOf = (videoId: string | null) => `/clips/${pathSegment(name, videoId)}`
 
-  /** The clip, once the platform has noticed that an earlier upload was cut. */
+  /** Returns the clip, once the platform has noticed that an earlier upload was interrupted. */
   async function freeClip(videoId: string | null, signal: AbortSignal) {
     const clip = await http.json(Ingest, { operation: 'upload', method: 'GET', url: pathOf(videoId), signal })
     requireSame(name, videoId, clip.clip_id)

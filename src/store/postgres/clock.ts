@@ -1,4 +1,4 @@
-/** What the process knows of the database's clock. */
+/** The process's estimate of the database's clock. */
 export interface DatabaseClock {
   /** The estimated time by the database's clock, in ms since the epoch. */
   now(): number
@@ -22,7 +22,7 @@ export function createDatabaseClock(): DatabaseClock {
     now: () => Math.floor(performance.now() + (offset ?? performance.timeOrigin)),
     observe(shown, sentAt, receivedAt) {
       const [least, most] = [shown - receivedAt, shown + 1 - sentAt]
-      // What was known before may be more exact: a slow response says little.
+      // The previous estimate may be more exact than one from a slow response.
       offset = Math.min(Math.max(offset ?? least, least), most)
     },
   }

@@ -1,7 +1,7 @@
 import type { Database } from './pool.ts'
 import type { Statement } from './statements.ts'
 
-/** How often changes are added up to the counts, in ms. Whoever reads the counts adds up the rest. */
+/** Interval at which changes are added to the counts, in ms. A reader of the counts adds the rest. */
 const intervalMs = 5_000
 /** Changes per transaction. */
 const batchSize = 5_000

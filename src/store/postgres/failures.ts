@@ -10,7 +10,7 @@ import { StoreBusyError } from '../../publication/store.ts'
 const transient = [/^08/, /^40/, /^53300$/, /^57P0/, /^57014$/, /^55P03$/]
 /** The server became a standby, or this connection still leads to the old primary. */
 const readOnly = '25006'
-/** What a failed attempt to connect means for another: nothing of these gets better by waiting. */
+/** Connection errors that do not disappear by waiting. */
 const permanent = /^(28|3D|42|0A|3F)/
 
 /** Turns what `pg` throws into the errors that callers know. */

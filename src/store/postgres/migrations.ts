@@ -1,6 +1,6 @@
 import type { Client } from 'pg'
 
-/** A key of the project's own for `pg_advisory_xact_lock`, beside the schema's. */
+/** First key of the project's `pg_advisory_xact_lock`; the second is that of the schema. */
 const lockKey = 0x7667_6d69
 
 /**
@@ -119,7 +119,7 @@ const migrations = [
    CREATE INDEX video_events_by_type ON $schema.video_events (type, position);`,
 ]
 
-/** The version of a schema that is up to date. */
+/** The current schema version. */
 export const schemaVersion = migrations.length
 
 /**
@@ -132,7 +132,7 @@ export async function migrate(client: Client, schema: string): Promise<void> {
   if ((await versionOf(client, schema)) === migrations.length) return
   const named = (sql: string) => sql.replaceAll('$schema', `"${schema}"`)
   await client.query('BEGIN')
-  // A migration of many rows takes its time; to wait for that of another process must not fail either.
+  // A migration of many rows takes long, and waiting for that of another process must not fail.
   await client.query('SET LOCAL statement_timeout = 0')
   await client.query('SELECT pg_advisory_xact_lock($1, hashtext($2))', [lockKey, schema])
   const version = await versionOf(client, schema)

@@ -33,7 +33,7 @@ export interface Database {
 export async function prepareDatabase(connection: Connection): Promise<void> {
   for (const deadline = performance.now() + startWaitMs; ; await sleep(startPauseMs)) {
     const client = new Client({ ...connection.config, query_timeout: 0, connectionTimeoutMillis: 5_000 })
-    // A connection that breaks fails the query under way too.
+    // A broken connection also fails the query in progress.
     client.on('error', () => {})
     try {
       await client.connect()
@@ -63,7 +63,7 @@ export function openPool({ config, prepare }: Connection, size: number, clock: D
     maxLifetimeSeconds: longestLifetimeS,
     allowExitOnIdle: true,
   })
-  // An idle connection broke. The pool drops it, and whoever queries next gets another.
+  // An idle connection broke. The pool drops it, and the next query gets another.
   pool.on('error', () => {})
   /** Since when every query failed, on the monotonic clock. */
   let failingSince: number | undefined

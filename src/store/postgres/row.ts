@@ -2,7 +2,7 @@ import type { Video } from '../../publication/video.ts'
 import { lookupKey } from './list.ts'
 import type { Row } from './pool.ts'
 
-/** Columns beside the document: what changes at every check, and what rows are searched by. */
+/** Columns in addition to the document: fields that change at every check, and fields for searches. */
 const hotFields: readonly string[] = [
   'platform',
   'stage',

@@ -92,7 +92,7 @@ export const foreignTokens: {
     payload: { c_hash: 'x', azp: 'a', roles: [read] },
     reason: 'the claim c_hash',
   },
-  { what: 'bare ID token with roles', payload: { roles: [read] }, reason: 'looks like an ID token' },
+  { what: 'bare ID token with roles', payload: { roles: [read] }, reason: 'seems to be an ID token' },
   {
     what: 'payload typ JWT, nonce',
     payload: { typ: 'JWT', nonce: 'x', azp: 'a', scope: read },

@@ -50,7 +50,7 @@ t.test('a token is renewed before its end, in the background and once', async (t
   clock.set(91_000)
   t.equal(await cache.header(), 'Bearer token-1', 'a renewal that fails hurts nobody yet')
   await pause()
-  t.match(logged.join(), /early renewal/)
+  t.match(logged.join(), /renew the platform token early/)
   clock.set(96_000)
   for (const header of await Promise.all(Array.from({ length: 100 }, () => cache.header())))
     t.equal(header, 'Bearer token-1', 'nobody waits')

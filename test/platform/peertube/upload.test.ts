@@ -220,11 +220,11 @@ scenario(
 
 /** What an instance, or a proxy in front of it, says when a session is opened or a chunk is sent. */
 const refusals = [
-  { status: 413, code: 'quota_reached', message: /quota of the peertube account/ },
+  { status: 413, code: 'quota_reached', message: /quota of the PeerTube account/ },
   { status: 413, code: 'max_file_size_reached', message: /larger than the PeerTube instance accepts/ },
-  { status: 413, code: 'something_new', message: /proxy in front of peertube.*PEERTUBE_CHUNK_SIZE/ },
-  { status: 413, body: '<html>413 Request Entity Too Large</html>', message: /proxy in front of peertube/ },
-  { status: 413, body: '', message: /proxy in front of peertube/ },
+  { status: 413, code: 'something_new', message: /proxy in front of PeerTube.*PEERTUBE_CHUNK_SIZE/ },
+  { status: 413, body: '<html>413 Request Entity Too Large</html>', message: /proxy in front of PeerTube/ },
+  { status: 413, body: '', message: /proxy in front of PeerTube/ },
 ]
 for (const { status, code, body, message } of refusals) {
   const fault = { status, body: body ?? JSON.stringify({ status, code }) }
