@@ -33,10 +33,10 @@ t.test('the same key and body get the first answer again', async (t) => {
 
 t.test('while the first is under way, and after it failed', async (t) => {
   const gateway = await startGateway(t)
-  gateway.sandbox.knobs.faults.push({ operation: 'create', times: 1, delay_ms: 200 })
+  gateway.sandbox.knobs.faults.push({ operation: 'create', times: 1, delay_ms: 500 })
   const json = { title: 'news' }
   const first = gateway.call('POST', '/v1/videos', { json, headers })
-  await new Promise((resolve) => setTimeout(resolve, 50))
+  while (gateway.sandbox.stats().calls.create === 0) await sleep(5)
   t.match(await gateway.call('POST', '/v1/videos', { json, headers }), {
     status: 409,
     body: { code: 'idempotency-key-in-progress' },

@@ -8,15 +8,8 @@ if ('unavailable' in server) {
 } else {
   process.env.POSTGRES_URL = server.url
   t.jobs = 4
-  const suites = ['e2e/lifecycle', 'e2e/races', 'e2e/idempotency', 'e2e/status']
-  const slow = [
-    'e2e/upload',
-    'e2e/metadata',
-    'faults/removal',
-    'faults/leftovers',
-    'faults/lanes',
-    'e2e/hints',
-  ]
+  const suites = ['e2e/lifecycle', 'e2e/upload', 'e2e/races', 'e2e/idempotency', 'e2e/status']
+  const slow = ['e2e/metadata', 'faults/removal', 'faults/leftovers', 'faults/lanes', 'e2e/hints']
   for (const suite of process.env.POSTGRES_SUITES === 'all' ? [...suites, ...slow] : suites)
     await import(`../${suite}.test.ts`)
   t.teardown(() => server.close())
