@@ -13,6 +13,13 @@ const stopSignals = ['SIGTERM', 'SIGINT'] as const
 /** Ctrl+C reaches the process from the terminal and once more from npm. Milliseconds. */
 const sameSignalMs = 1_000
 
+/** Until there is something to shut down. */
+function stopEarly(): void {
+  console.log('stopped before the gateway was listening')
+  process.exit(0)
+}
+for (const signal of stopSignals) process.on(signal, stopEarly)
+
 /** Variables of the process, which take precedence over the file `.env`. */
 const given = { ...process.env }
 /** Set by the embedded sandbox, if there is one. */
@@ -55,9 +62,9 @@ async function start(): Promise<void> {
     sandbox?.stop()
     await output.flush()
   })
-  onStopSignal(close, () => cut.abort())
   if (ownSignals().includes('SIGHUP')) process.on('SIGHUP', createReload(app, reload))
   await listen(app, config)
+  onStopSignal(close, () => cut.abort())
   await sandbox?.notify(
     app.server.listeningOrigin.replace('[::]', 'localhost').replace('0.0.0.0', 'localhost'),
   )
@@ -98,7 +105,8 @@ function onStopSignal(stop: () => void, cut: () => void): void {
       stop()
     } else if (performance.now() - stoppedAt > sameSignalMs) cut()
   }
-  for (const signal of stopSignals) process.on(signal, onSignal)
+  // In this order: a signal that has arrived and is not dispatched yet is lost with its last listener.
+  for (const signal of stopSignals) process.on(signal, onSignal).off(signal, stopEarly)
 }
 
 async function listen({ server }: App, { host, port }: Config): Promise<void> {

@@ -24,7 +24,11 @@ export function inspectRequestLine(request: IncomingMessage, line: string): void
  * its connection is not handled. To be called when the request arrives, before the parser goes on.
  */
 export function inspectFraming(request: IncomingMessage): void {
-  const problem = problems.get(request) ?? problemOfHost(request) ?? problemOfTransferCoding(request)
+  const problem =
+    problems.get(request) ??
+    problemOfVersion(request) ??
+    problemOfHost(request) ??
+    problemOfTransferCoding(request)
   if (!problem) return
   problems.set(request, problem)
   markLastOnConnection(request)
@@ -34,6 +38,12 @@ export function inspectFraming(request: IncomingMessage): void {
 export function checkFraming({ raw }: FastifyRequest): void {
   const detail = problems.get(raw)
   if (detail) throw new GatewayError('invalid-request', detail)
+}
+
+/** Node's parser also accepts 0.9 and 2.0, which are framed in another way (RFC 9112 §2.3, RFC 9113 §3). */
+function problemOfVersion({ httpVersion }: IncomingMessage): string | undefined {
+  if (['1.0', '1.1'].includes(httpVersion)) return undefined
+  return `HTTP/${httpVersion} is not supported. Use HTTP/1.1.`
 }
 
 /** One Host header with a valid value (RFC 9112 §3.2). HTTP/1.0 may do without. */

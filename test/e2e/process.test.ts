@@ -230,3 +230,18 @@ t.test('what is meant for the gateway does not reach the embedded sandbox', asyn
   t.equal((await gateway.call('PUT', `/v1/videos/${video.id}/content`, fakeMp4(1000))).status, 204)
   t.equal(await gateway.kill('SIGTERM'), 0)
 })
+
+t.test('a signal that comes before the gateway is listening stops it, and a line says so', async (t) => {
+  for (const signal of ['SIGTERM', 'SIGINT']) {
+    // Sends it as soon as there is a listener for it; the platform and the store are still being set up then.
+    const early = `process.on('newListener', (name) => name === '${signal}' && setImmediate(() => process.kill(process.pid, name)))`
+    const start = startProcess(
+      t,
+      { DATABASE_URL: 'memory:', SANDBOX_BASE_URL: 'http://127.0.0.1:9' },
+      '--import',
+      `data:text/javascript,${early}`,
+      'src/server.ts',
+    )
+    await t.rejects(start, { message: /^ended with 0: stopped before the gateway was listening\n$/ }, signal)
+  }
+})

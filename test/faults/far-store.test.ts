@@ -7,7 +7,7 @@ import t from 'tap'
 process.env.STORE = 'far'
 t.jobs = 8
 
-const suites = ['e2e/life', 'e2e/upload', 'e2e/races', 'e2e/idempotency', 'faults/removal']
+const suites = ['e2e/lifecycle', 'e2e/upload', 'e2e/races', 'e2e/idempotency', 'faults/removal']
 const slow = ['e2e/status', 'e2e/metadata', 'faults/fences', 'faults/leftovers', 'faults/lanes']
 for (const suite of process.env.FAR_STORE === 'all' ? [...suites, ...slow] : suites)
   await import(`../${suite}.test.ts`)

@@ -8,6 +8,13 @@ export const heads: HostileCase[] = [
   { name: 'the preface of HTTP/2', send: ['PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n'], answer: [400] },
   { name: 'HTTP/0.9', send: ['GET /\r\n'], answer: [400, 408], slow: true },
   { name: 'HTTP/9.9', send: ['GET / HTTP/9.9\r\nhost: g\r\n\r\n'], answer: [400] },
+  ...['0.9', '1.2', '2.0', '2', '3'].map(
+    (version): HostileCase => ({
+      name: `a request line with HTTP/${version}`,
+      send: [`GET /v1/videos HTTP/${version}\r\nhost: g\r\n\r\n`],
+      answer: [400],
+    }),
+  ),
   { name: 'no HTTP at all', send: ['\0\0\0\0\r\n\r\n'], answer: [400] },
   { name: 'a method nobody knows', send: ['HACK / HTTP/1.1\r\nhost: g\r\n\r\n'], answer: [400] },
   {

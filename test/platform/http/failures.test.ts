@@ -220,6 +220,11 @@ t.test('what is no HTTP, and what is not there', async (t) => {
     t.match(error, { code: 'platform-protocol-error' }, one.slice(0, 30))
     t.ok(loggedText(error).length < 2_000, `${loggedText(error).length} characters are logged`)
   }
+  // After the headers a length that does not match means that the connection was cut.
+  for (const header of ['', 'Connection: close\r\n']) {
+    response = `HTTP/1.1 200 OK\r\n${header}Content-Length: 5\r\n\r\nabc`
+    await t.rejects(http.send({ ...get, url }), { code: 'platform-unavailable' }, `cut short ${header}`)
+  }
   server.close()
   await t.rejects(http.send({ ...get, url }), { code: 'platform-unavailable' })
 })
