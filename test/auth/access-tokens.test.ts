@@ -43,6 +43,7 @@ t.test('signs the profile of RFC 9068 with either kind of key', async (t) => {
       kind: 'oauth-client',
       name: 'cms',
       scopes: new Set(['videos:read', 'videos:write']),
+      expiresAt: (payload.exp ?? 0) * 1000,
     })
   }
 })
