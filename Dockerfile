@@ -1,4 +1,4 @@
-# Two images: `gateway` (the last stage, so the default) and `sandbox`, the stand-in platform for try-outs:
+# Two images: `gateway` (the last stage, so the default) and `sandbox`, the stand-in platform for a trial setup:
 #   docker build -t video-gateway .
 #   docker build -t video-gateway-sandbox --target sandbox .
 # Node runs the TypeScript as it is: nothing is compiled here.
@@ -33,7 +33,7 @@ COPY --from=sandbox-dependencies /app/node_modules node_modules
 COPY package.json ./
 COPY sandbox sandbox
 ENV HOST=0.0.0.0 PORT=4000
-# `node`, whom the base image brings.
+# `node`, a user of the base image.
 USER 1000:1000
 EXPOSE 4000
 CMD ["node", "sandbox/main.ts"]
@@ -51,13 +51,13 @@ ENV NODE_ENV=production \
     HOST=0.0.0.0 \
     PORT=3000 \
     DATABASE_URL=sqlite:/data/gateway.db
-# By number, so that Kubernetes' `runAsNonRoot` can tell; it is `node`, whom the base image brings.
+# By number, so that Kubernetes' `runAsNonRoot` can verify it; `node`, a user of the base image.
 USER 1000:1000
 VOLUME /data
 EXPOSE 3000
 HEALTHCHECK --interval=30s --timeout=5s --start-period=10s --retries=3 \
   CMD ["node", "-e", "fetch(`http://127.0.0.1:${process.env.PORT}/health/ready`).then(({ ok }) => process.exit(ok ? 0 : 1), () => process.exit(1))"]
-# Node itself is process 1: SIGTERM reaches it, lets uploads under way end and exits 0.
+# Node itself is process 1: SIGTERM reaches it, lets uploads in progress finish and exits with code 0.
 STOPSIGNAL SIGTERM
 CMD ["node", "src/server.ts"]
 # Last, because they change with every build.

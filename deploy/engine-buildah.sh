@@ -6,7 +6,7 @@ export BUILDAH_ISOLATION=chroot STORAGE_DRIVER=vfs
 storage=(--root "$work/storage" --runroot "$work/run")
 
 prepare() {
-  step='the prerequisites of the way without an engine'
+  step='the prerequisites of running without a container engine'
   local missing=() command
   if $install; then
     apt-get update -qq
@@ -17,7 +17,7 @@ prepare() {
   done
   [ -x node_modules/node/bin/node ] || missing+=('node_modules (npm ci)')
   [ ${#missing[@]} = 0 ] || fail "missing: ${missing[*]}; on Debian, as root: deploy/try-image.sh --install"
-  [ "$(id -u)" = 0 ] || fail 'the way without an engine needs root'
+  [ "$(id -u)" = 0 ] || fail 'running without a container engine requires root'
   step='the base image'
   deploy/make-base.sh "$base" "${storage[@]}"
 }

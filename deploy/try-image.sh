@@ -4,7 +4,7 @@
 # SIGTERM and says in one line whether all of it went well (exit code 0) or what did not (1).
 #
 #   deploy/try-image.sh            with Docker, if its engine answers, else with buildah; ENGINE=podman is Podman
-#   deploy/try-image.sh --install  first installs what the way without an engine needs (Debian, as root)
+#   deploy/try-image.sh --install  first installs what running without a container engine needs (Debian, as root)
 #   deploy/try-image.sh --keep     leaves the images (buildah: under $WORK) when it is done
 #
 # Without an engine: root, buildah, mmdebstrap, curl, npm and an installed node_modules. The base image is then made
