@@ -6,7 +6,7 @@ export interface EmbeddedSandbox {
   url: string
   /** The variables that point the gateway at it; empty ones have their defaults. */
   env: Record<string, string>
-  /** Lets it tell a gateway that has these variables of clips that are live or failed. @param gateway its origin */
+  /** Makes the sandbox send webhooks to a gateway with these variables. @param gateway its origin */
   notify(gateway: string): Promise<void>
   stop(): void
 }

@@ -1,4 +1,4 @@
-/** An answer the platform gives on purpose: `{fault: {kind, text}}` with its HTTP status. */
+/** An error that the platform returns on purpose: `{fault: {kind, text}}` with its HTTP status. */
 export class Fault extends Error {
   readonly status: number
   readonly kind: string

@@ -14,7 +14,7 @@ declare module 'fastify' {
   }
 }
 
-/** Thrown to answer as a fault rule says instead of as the platform would. */
+/** Thrown to send the response of a fault rule instead of the platform's own. */
 export class InjectedAnswer extends Error {
   readonly rule: FaultRule
 
@@ -35,7 +35,7 @@ function responseOf({ status = 500, headers = {}, body }: FaultRule) {
   return { status, headers: { 'content-type': 'application/json', ...headers }, text: JSON.stringify(given) }
 }
 
-/** Counts the calls and lets those go wrong that a fault rule is waiting for. */
+/** Counts the calls and injects the faults of the fault rules. */
 export function faultHooks(app: FastifyInstance, platform: Platform): void {
   app.decorateRequest('fault', null)
 
@@ -44,7 +44,7 @@ export function faultHooks(app: FastifyInstance, platform: Platform): void {
     if (!operation) return
     platform.counters.calls[operation] += 1
     request.fault = takeFault(platform.knobs, operation) ?? null
-    // An upload goes wrong while its body is read.
+    // The fault of an upload is injected while its body is read.
     if (request.fault && !request.fault.late && operation !== 'ingest')
       await applyFault(request.fault, request)
   })
@@ -66,21 +66,21 @@ export function faultHooks(app: FastifyInstance, platform: Platform): void {
   })
 }
 
-/** Waits as long as answers of the request's operation are held back, and its client is there. */
+/** Waits while responses of the request's operation are held back and its client is connected. */
 async function held({ counters, knobs }: Platform, { raw, routeOptions }: FastifyRequest): Promise<void> {
   const { operation } = routeOptions.config
   counters.held_answers += 1
   while (operation && knobs.hold.includes(operation) && !raw.socket.destroyed) await delay(5)
-  // A reset meanwhile has begun to count anew.
+  // A reset in the meantime has restarted the counts.
   counters.held_answers = Math.max(0, counters.held_answers - 1)
 }
 
-/** The fault that waits for this request. */
+/** Returns the fault for this request. */
 export const faultOf = (request: FastifyRequest): FaultRule | null => request.fault
 
 /**
- * Goes wrong: after the delay, hangs until the client leaves, resets the connection, after a response if the rule has
- * one, or throws the answer to give. Returns when the rule is a delay only.
+ * Injects a fault after its delay: hangs until the client leaves, resets the connection (after a response, if the rule
+ * has one), or throws the response to send. Returns if the rule is only a delay.
  */
 export async function applyFault(rule: FaultRule, request: FastifyRequest): Promise<void> {
   if (rule.delay_ms) await delay(rule.delay_ms)
@@ -97,7 +97,7 @@ export async function applyFault(rule: FaultRule, request: FastifyRequest): Prom
   if (rule.status !== undefined) throw new InjectedAnswer(rule)
 }
 
-/** What a server writes that then closes the connection without reading the rest of the request. */
+/** Response of a server that then closes the connection without reading the rest of the request. */
 function rawResponse(rule: FaultRule): string {
   const { status, headers, text } = responseOf(rule)
   const lines = Object.entries({ ...headers, 'content-length': String(Buffer.byteLength(text)) })
@@ -105,7 +105,7 @@ function rawResponse(rule: FaultRule): string {
   return `HTTP/1.1 ${status} Injected\r\n${head}\r\n${text}`
 }
 
-/** Reads on, to nowhere: a connection that is not read from does not tell that the client has left. */
+/** Reads and discards the rest: an unread connection does not show that the client has left. */
 function drain(raw: IncomingMessage): void {
   // The upload's loop waits by this listener, under which a stream does not flow.
   raw.removeAllListeners('readable')

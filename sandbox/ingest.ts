@@ -9,9 +9,9 @@ import { applyFault, faultOf } from './faults.ts'
 import { type Clip, findClip, type Platform } from './platform.ts'
 import { ORIGINAL, processClip } from './processing.ts'
 
-/** The upload: raw bytes to the clip's ingest URL, whose token is all the permission there is. */
+/** The upload: raw bytes to the clip's ingest URL, whose token is the only authorization. */
 export function ingestRoutes(app: FastifyInstance, platform: Platform): void {
-  // The body stays a stream, whatever its type: it is read by the handler, at the handler's pace.
+  // A body of any type stays a stream: the handler reads it, at its own pace.
   app.removeAllContentTypeParsers()
   app.addContentTypeParser('*', (_request, _payload, done) => done(null))
 
@@ -50,7 +50,7 @@ function admit(
   return clip
 }
 
-/** Reads the body to disk; resolves to whether its bytes were thrown away instead. Undone when it fails. */
+/** Writes the body to disk; resolves to whether its bytes were discarded instead. Undone when it fails. */
 async function receive(platform: Platform, clip: Clip, request: FastifyRequest): Promise<boolean> {
   const { counters, knobs } = platform
   const discard = knobs.discard
@@ -73,7 +73,7 @@ async function receive(platform: Platform, clip: Clip, request: FastifyRequest):
   } catch (error) {
     Object.assign(clip, { state: 'empty', receivedBytes: 0 })
     await rm(part, { force: true })
-    // What is left of the body is read away, or the next request on this connection would wait behind it.
+    // The rest of the body is read and discarded: the next request on this connection would wait behind it.
     request.raw.resume()
     throw error
   } finally {
@@ -83,7 +83,7 @@ async function receive(platform: Platform, clip: Clip, request: FastifyRequest):
   }
 }
 
-/** The chunks of the body, counted, slowed down and cut off as the knobs and the next fault ask for. */
+/** Yields the chunks of the body, counted, slowed down and interrupted according to the knobs and the next fault. */
 async function* body(
   platform: Platform,
   clip: Clip,
@@ -104,8 +104,7 @@ async function* body(
     await applyFault(fault!, request)
 }
 
-// A plain loop would destroy the request, and the connection with it, when it is left early:
-// the answer that says why could then not be sent.
+// Leaving a plain loop early would destroy the request and its connection, so that no response could be sent.
 const chunks = (raw: IncomingMessage) => raw.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>
 
 function same(given: string, expected: string): boolean {

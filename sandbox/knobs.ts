@@ -2,15 +2,15 @@
 export const OPERATIONS = ['token', 'create', 'list', 'get', 'ingest', 'media', 'poster', 'delete'] as const
 export type Operation = (typeof OPERATIONS)[number]
 
-/** Something going wrong with the next `times` calls of one operation; without status, hang and reset, a delay only. */
+/** A fault of the next `times` calls of one operation; without status, hang and reset, only a delay. */
 export interface FaultRule {
   operation: Operation
   times: number
-  /** Answer with this status, `headers` and `body` (an object is sent as JSON, a string as it is). */
+  /** Respond with this status, `headers` and `body` (an object is sent as JSON, a string as it is). */
   status?: number
   headers?: Record<string, string>
   body?: unknown
-  /** Never answer. Nothing is read for `stall_ms`, 1000 if not given; then the body is read and ignored. */
+  /** Never respond. Nothing is read for `stall_ms`, 1000 by default; then the body is read and ignored. */
   hang?: boolean
   stall_ms?: number
   /** Reset the connection (TCP); with `status` right after that response, with the rest of the body unread. */
@@ -18,31 +18,31 @@ export interface FaultRule {
   /** `ingest` only: read this many bytes of the body first. */
   after_bytes?: number
   delay_ms?: number
-  /** Do the work first, then go wrong: the client does not learn that it was done. */
+  /** Do the work before the fault, so that the client does not get the result. */
   late?: boolean
 }
 
-/** How the platform behaves; may be changed at any time and counts from the next call on. */
+/** Behavior of the platform; a change applies from the next call on. */
 export interface Knobs {
   /** Time spent in each of `queued` and `transcoding`, before the real work. */
   processing_delay_ms: number
   token_lifetime_s: number
   token_delay_ms: number
-  /** Refuse chunked uploads with 411. */
+  /** Reject chunked uploads with 411. */
   require_length: boolean
-  /** Read uploads no faster than this; 0 is as fast as can be. */
+  /** Maximum speed of reading uploads; 0 is unlimited. */
   read_bytes_per_second: number
-  /** Let the next processing fail so. */
+  /** Failure of the next processing. */
   fail_processing: null | { kind: string; text: string }
-  /** Count the bytes of uploads, throw them away and pretend: for load tests. */
+  /** Count and discard the bytes of uploads, and serve the test pattern instead: for load tests. */
   discard: boolean
-  /** Prefix of the names of playlists and posters; with another one the URLs so far are dead. */
+  /** Prefix of the names of playlists and posters; a change invalidates the earlier URLs. */
   rename: string
-  /** The URLs of playlists and posters are signed and expire after this; 0 is unsigned, for ever. */
+  /** The URLs of playlists and posters are signed and expire after this; 0 is unsigned, forever. */
   url_lifetime_s: number
-  /** Where it tells of clips that are live or failed, and with what it signs. */
+  /** URL of the webhook for live and failed clips, and the secret of its signature. */
   webhook: null | { url: string; secret: string }
-  /** The work of these operations is done, their answers wait until they are taken off this list. */
+  /** Operations whose responses are held back, after their work, until they are removed from this list. */
   hold: Operation[]
   /** Consumed in order, per operation. */
   faults: FaultRule[]
@@ -63,7 +63,7 @@ export const defaultKnobs = (): Knobs => ({
   faults: [],
 })
 
-/** Takes the next fault for a call of `operation`, if one is due. */
+/** Returns and consumes the next fault for a call of `operation`, if any. */
 export function takeFault(knobs: Knobs, operation: Operation): FaultRule | undefined {
   const rule = knobs.faults.find((candidate) => candidate.operation === operation && candidate.times > 0)
   if (!rule) return undefined

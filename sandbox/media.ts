@@ -23,7 +23,7 @@ const ONLY_FILES = {
   format_whitelist: 'mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,mpegts',
 }
 
-// The library prints what it dislikes about a file on stderr; the clip's failure says it already.
+// The library prints errors to stderr; the clip's failure already contains them.
 Log.setLevel(AV_LOG_FATAL)
 
 /**
@@ -37,7 +37,7 @@ export async function processMedia(
 ): Promise<Facts> {
   await using source = await open(file)
   const stream = source.video()
-  // Cover art of a sound file counts as a track too, but shows nothing.
+  // Cover art of an audio file also counts as a track, but is not a video.
   if (!stream || stream.hasDisposition(AV_DISPOSITION_ATTACHED_PIC))
     throw new Fault(422, 'no_video_track', 'the file has no video track')
   const frame = displaySize(stream)
@@ -50,7 +50,7 @@ export async function processMedia(
   return { frame, length_ms: Math.round((source.duration || copied) * 1000), poster }
 }
 
-/** Writes a poster of the test pattern, for clips whose bytes were thrown away. */
+/** Writes a poster of the test pattern, for clips whose bytes were discarded. */
 export async function writePretendedPoster(directory: string): Promise<Facts['poster']> {
   await using source = await Demuxer.open('testsrc2=size=640x360:rate=25:duration=1', { format: 'lavfi' })
   return await writePoster(source, source.video()!, { w: 640, h: 360 }, join(directory, POSTER))
@@ -115,7 +115,7 @@ async function firstFrame(source: Demuxer, stream: Stream, decoder: Decoder): Pr
   throw new Error('no picture')
 }
 
-/** Fragmented mp4 segments, since these take every codec as it is and keep the display matrix. */
+/** Fragmented MP4 segments, since these take every codec as it is and keep the display matrix. */
 async function writeHls(file: string, directory: string, signal: AbortSignal): Promise<number> {
   await using source = await Demuxer.open(file, { options: ONLY_FILES })
   await using muxer = await Muxer.open(join(directory, PLAYLIST), {

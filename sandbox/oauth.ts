@@ -37,7 +37,7 @@ export function oauthRoutes(app: FastifyInstance, platform: Platform): void {
   })
 }
 
-/** Lets a request with a token of ours pass; throws the Fault `unauthenticated` (401) otherwise. */
+/** Accepts a request with a valid token; throws the Fault `unauthenticated` (401) otherwise. */
 export function requireToken(platform: Platform) {
   return async (request: FastifyRequest): Promise<void> => {
     const [, token] = /^bearer +(\S+)$/i.exec(request.headers.authorization ?? '') ?? []

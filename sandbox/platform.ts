@@ -23,7 +23,7 @@ export interface Clip {
   directory: string
   /** Aborted when the clip is deleted: stops its upload and its processing. */
   gone: AbortController
-  /** The upload or processing under way, never rejected. */
+  /** The upload or processing in progress; never rejects. */
   work: Promise<unknown>
 }
 
@@ -34,13 +34,13 @@ export interface Stats {
   received_bytes: number
   open_uploads: number
   held_answers: number
-  /** Webhooks by what came of them, each try for itself. */
+  /** Webhooks by outcome; every attempt counts. */
   notifications: { delivered: number; failed: number }
   /** Uploads that carried an Authorization header to the ingest URL. */
   credentials_leaked: number
 }
 
-/** All that the platform knows; the routes are handed this one object. */
+/** The state of the platform, which all routes share. */
 export interface Platform {
   /** Its public origin, set once it listens. */
   url: string
@@ -98,7 +98,7 @@ export function findClip(platform: Platform, id: string): Clip {
   return clip
 }
 
-/** Forgets the clip at once, stops what is under way and removes its files. */
+/** Deletes the clip immediately, stops its work in progress and deletes its files. */
 export async function dropClip(platform: Platform, clip: Clip): Promise<void> {
   platform.clips.delete(clip.id)
   clip.gone.abort()
@@ -106,7 +106,7 @@ export async function dropClip(platform: Platform, clip: Clip): Promise<void> {
   await rm(clip.directory, { recursive: true, force: true })
 }
 
-/** Back to the first day: no clips, tokens and counts, knobs as they come. */
+/** Resets everything: no clips, tokens and counts, default knobs. */
 export async function resetPlatform(platform: Platform): Promise<void> {
   Object.assign(platform.knobs, defaultKnobs())
   await Promise.all([...platform.clips.values()].map((clip) => dropClip(platform, clip)))

@@ -17,7 +17,7 @@ export interface SandboxOptions {
   /** 0, the default, takes any free port. */
   port?: number
   host?: string
-  /** Origin put into the URLs it hands out, when it is reached by another name than its address. */
+  /** Origin of the URLs that it returns, if clients use another name than its address. */
   publicUrl?: string
   clientId?: string
   clientSecret?: string
@@ -30,14 +30,14 @@ export interface Sandbox {
   url: string
   clientId: string
   clientSecret: string
-  /** Assign to change the behaviour at once. */
+  /** Assign to change the behavior immediately. */
   knobs: Knobs
   stats(): Stats
   /** Drops all access tokens issued so far. */
   revoke(): void
   /** Drops clips, tokens, counts and changed knobs. */
   reset(): Promise<void>
-  /** Cuts all connections, stops what is under way and removes the files. */
+  /** Closes all connections, stops the work in progress and deletes the files. */
   close(): Promise<void>
 }
 
@@ -70,7 +70,7 @@ function build(platform: Platform): FastifyInstance {
   const app = Fastify({
     // Uploads may take as long as they need.
     requestTimeout: 0,
-    // Closing does not wait for clients that were left hanging.
+    // Closing does not wait for hanging clients.
     forceCloseConnections: true,
     ajv: { customOptions: { coerceTypes: false, removeAdditional: false, allowUnionTypes: true } },
   })

@@ -2,13 +2,13 @@ import { createHmac } from 'node:crypto'
 import { setTimeout as delay } from 'node:timers/promises'
 import type { Clip, Platform } from './platform.ts'
 
-/** Pauses before the next try, in milliseconds; then the notification is given up. */
+/** Pauses before the next attempts, in milliseconds; after the last one the notification is dropped. */
 const pauses = [200, 1_000, 5_000]
 const answerMs = 5_000
 
 /**
- * Tells of a clip that is live or has failed, where a webhook is set: `Sandbox-Signature: TIME;SIGNATURE`, an HMAC-SHA256
- * in base64url over the time, a line feed and the body. Never rejects, and nobody waits for it.
+ * Sends a webhook for a live or failed clip, if one is configured: `Sandbox-Signature: TIME;SIGNATURE`, an HMAC-SHA256
+ * in base64url over the time, a line feed and the body. Never rejects.
  */
 export async function notify({ knobs, counters }: Platform, clip: Clip): Promise<void> {
   const { webhook } = knobs

@@ -10,7 +10,7 @@ try {
   const parts = [name, hashSecret(key).toString('hex')]
   const named = scopes.flatMap((scope) => scope.split(/[+,\s]+/)).filter((scope) => scope !== '')
   const entry = (named.length > 0 ? [...parts, named.join('+')] : parts).join(':')
-  // What the gateway would refuse at its start is refused here, by the same rules.
+  // An entry that the gateway would reject at startup is rejected here, by the same rules.
   parseCredentials(entry)
   console.log(`Key, shown this once:  ${key}`)
   console.log(`For the environment:   API_KEYS=${entry}`)

@@ -1,6 +1,6 @@
 /**
- * Asks the registry for known vulnerabilities of what the lockfile names, and fails on any. A registry that offers
- * no audits (a mirror, or none within reach) is said in one line, and is no failure.
+ * Asks the registry for known vulnerabilities of the packages in the lockfile, and fails on any. A registry without
+ * audits (a mirror, or an unavailable one) is reported in one line and is not a failure.
  */
 import { spawnSync } from 'node:child_process'
 
@@ -14,7 +14,7 @@ interface Report {
 const { stdout, error } = spawnSync('npm', ['audit', '--json'], {
   encoding: 'utf8',
   timeout: 60_000,
-  // A report that is cut off would look like none.
+  // A truncated report would look like an empty one.
   maxBuffer: Number.POSITIVE_INFINITY,
 })
 const report = parse(stdout)

@@ -1,6 +1,6 @@
 /**
  * Writes the reference pages docs/configuration.md, from the schemas of the variables, and docs/metrics.md, from the
- * metrics themselves; with `--check` only tells whether they are up to date.
+ * metrics themselves; with `--check` it only checks whether they are up to date.
  */
 import { readFileSync, writeFileSync } from 'node:fs'
 import { type TObject, type TSchema, TypeGuard } from '@sinclair/typebox'

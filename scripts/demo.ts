@@ -1,5 +1,5 @@
 /**
- * Publishes one mp4 end to end through the gateway's public API, with the sandbox as the platform, and stays up:
+ * Publishes one MP4 end to end through the gateway's public API, with the sandbox as the platform, and stays up:
  * `npm run demo [-- FILE.mp4] [--exit]`. With `--exit` it ends after the publication, 0 when the video is ready.
  */
 import { type ChildProcess, spawn } from 'node:child_process'
@@ -45,7 +45,7 @@ async function startGateway(env: Record<string, string>): Promise<string> {
     env: {
       ...process.env,
       ...env,
-      // Nothing of the real configuration may get in between.
+      // The real configuration must have no effect.
       PLATFORMS: '',
       PUBLIC_URL: '',
       HOST: '127.0.0.1',

@@ -1,6 +1,6 @@
 import { moveStore, type Progress } from '../src/store/move/move.ts'
 
-/** Copies one store to an empty other one: `npm run move-store -- FROM TO`. Exits with 2 when it is called wrongly. */
+/** Copies one store to an empty other one: `npm run move-store -- FROM TO`. Exits with 2 for invalid arguments. */
 const usage = `usage: npm run move-store -- FROM TO
 
 FROM and TO are written as DATABASE_URL: sqlite:PATH or postgres://USER:PASSWORD@HOST/DATABASE?schema=SCHEMA.

@@ -1,4 +1,4 @@
-/** Writes openapi/openapi.json from the routes; with `--check` only tells whether it is up to date. */
+/** Writes openapi/openapi.json from the routes; with `--check` it only checks whether it is up to date. */
 import { readFileSync, writeFileSync } from 'node:fs'
 import { buildApp } from '../src/app.ts'
 import { loadConfig } from '../src/config/config.ts'

@@ -3,7 +3,7 @@ const resultLine = /^( *)(not ok|ok) \d+ - (.*?)(?: # time=([\d.]+)ms)?$/
 
 /**
  * Shortens TAP to what a log file needs: one line per test file with its duration, each assertion that failed with its
- * diagnostics, and each test that was skipped with its reason. Writes no colours and no cursor movements.
+ * diagnostics, and each test that was skipped with its reason. Writes no colors and no cursor movements.
  * @param line one line of TAP, without its line break
  * @returns the lines to print, in most cases none
  */

@@ -3,8 +3,8 @@ import { openFile } from '../client/src/file.ts'
 import type { CreateVideoData, VideoGateway } from '../client/src/index.ts'
 
 /**
- * Publishes a file through the gateway's API and tells of each step on the standard output.
- * @throws Error, GatewayProblem or VideoFailedError; a slot whose upload failed is removed again
+ * Publishes a file through the gateway's API and reports each step on the standard output.
+ * @throws Error, GatewayProblem or VideoFailedError; the slot of a failed upload is deleted again
  */
 export async function publishFile(
   gateway: VideoGateway,

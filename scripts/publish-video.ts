@@ -1,6 +1,6 @@
 /**
- * Publishes a file through a running gateway, with a progress bar; `--help` says how it is called.
- * Exits with 0 when the video is ready, 1 when it is not, 2 when the call was wrong, 130 after Ctrl-C.
+ * Publishes a file through a running gateway, with a progress bar; `--help` shows its usage.
+ * Exits with 0 when the video is ready, 1 when it is not, 2 for invalid arguments, 130 after Ctrl-C.
  */
 import { parseArgs } from 'node:util'
 import { clientCredentials, GatewayProblem, VideoFailedError, VideoGateway } from '../client/src/index.ts'
@@ -74,7 +74,7 @@ function readEnvironment(): VideoGateway {
   }
 }
 
-/** One line for whoever sits in front of it. */
+/** Returns one line for the user. */
 function explain(error: unknown): string {
   if (error instanceof GatewayProblem) {
     return `the gateway rejected the request: ${error.message} (${error.status} ${error.code}, request ${error.requestId})`

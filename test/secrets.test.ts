@@ -39,7 +39,7 @@ function watchPlatform(origin: string) {
   return { tokens, stop: () => unsubscribe('undici:request:create', onRequest) }
 }
 
-t.test('no secret leaves the gateway, whatever happens', async (t) => {
+t.test('no secret leaves the gateway, in every case', async (t) => {
   const directory = await temporaryDirectory(t)
   t.teardown(removeMade)
   const [lines, answers]: [string[], string[]] = [[], []]

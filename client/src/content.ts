@@ -24,12 +24,12 @@ export interface Progress {
   total: number | undefined
 }
 
-/** Something that is no content, or yields none. */
+/** Invalid content, or a stream that yields invalid chunks. */
 export class NotContentError extends TypeError {
   override readonly name = 'TypeError'
 }
 
-/** @throws NotContentError that says what content can be; an Error that says why a file cannot be read */
+/** @throws NotContentError that lists the valid types; an Error with the reason why a file cannot be read */
 export async function openContent(content: Content): Promise<OpenContent> {
   if (typeof content === 'string' || content instanceof URL) return openContent(await openFile(content))
   if (content instanceof Blob) return { bytes: readerBytes(content.stream().getReader()), size: content.size }
@@ -48,8 +48,8 @@ const expected =
   'the path of a file, a Blob, a Buffer or Uint8Array, a Readable, a ReadableStream, an AsyncIterable of Uint8Array, or { bytes, size } of these'
 
 /**
- * The content as the body of a request: read only as fast as the connection takes it. It ends with the signal, for
- * fetch would go on reading what it has no use for any more.
+ * The content as the body of a request: read only as fast as the connection takes it. It ends with the signal,
+ * because fetch would continue to read it needlessly.
  */
 export function streamOf(
   { bytes, size }: OpenContent,
@@ -89,7 +89,7 @@ export function streamOf(
 async function* readerBytes(reader: ReadableStreamDefaultReader<Uint8Array>): AsyncGenerator<Uint8Array> {
   try {
     for (let next = await reader.read(); !next.done; next = await reader.read()) {
-      // A blob in memory comes in one piece.
+      // A blob in memory is a single chunk.
       if (next.value instanceof Uint8Array) yield* pieces(next.value)
       else yield next.value
     }
@@ -102,7 +102,7 @@ async function* memoryBytes(bytes: Uint8Array): AsyncGenerator<Uint8Array> {
   yield* pieces(bytes)
 }
 
-/** One large piece would tell nothing of its progress. */
+/** Splits a large chunk, which would show no progress. */
 function* pieces(bytes: Uint8Array): Generator<Uint8Array> {
   for (let start = 0; start < bytes.length; start += largestPiece) {
     yield bytes.subarray(start, start + largestPiece)

@@ -1,5 +1,5 @@
 /**
- * Opens a file, for Node. It is read when it is sent; a file that changes meanwhile fails the upload.
+ * Opens a file, for Node. It is read while it is sent; if it changes in the meantime, the upload fails.
  * @throws Error that says why the file cannot be sent
  */
 export async function openFile(path: string | URL): Promise<Blob> {

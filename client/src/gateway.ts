@@ -22,7 +22,7 @@ import { type WaitOptions, waitUntilReady } from './wait.ts'
 export interface VideoGatewayOptions {
   /** The gateway's address, without `/v1`. */
   url: string
-  /** An API key, or where tokens come from: see `clientCredentials`. */
+  /** An API key, or a source of tokens: see `clientCredentials`. */
   token: string | TokenSource
   /** Another implementation of fetch. */
   fetch?: typeof fetch
@@ -33,13 +33,13 @@ export interface CallOptions {
 }
 
 export interface UploadOptions extends CallOptions {
-  /** Called as bytes leave. */
+  /** Called as bytes are sent. */
   onProgress?(progress: Progress): void
 }
 
 /**
- * The video gateway's API. Every method throws `GatewayProblem` when the gateway refuses, and what fetch throws (a
- * TypeError, or the signal's reason) when no answer comes.
+ * The video gateway's API. Every method throws `GatewayProblem` when the gateway returns an error, and the exception of
+ * fetch (a TypeError, or the signal's reason) when there is no response.
  */
 export class VideoGateway {
   readonly #http: Http
@@ -59,9 +59,9 @@ export class VideoGateway {
   }
 
   /**
-   * Streams the content into the slot; resolves when the platform has all of it. An upload that failed can be made
-   * again from its start, a stream only with a new one.
-   * @throws also TypeError when the content is none, Error when its file cannot be read
+   * Streams the content into the slot; resolves when the platform has all of it. A failed upload can be
+   * repeated from its start; a stream must be a new one.
+   * @throws also TypeError for invalid content, Error when its file cannot be read
    */
   async upload(id: string, content: Content, { onProgress, signal }: UploadOptions = {}): Promise<void> {
     const url: PutContentData['url'] = '/v1/videos/{id}/content'
@@ -74,15 +74,15 @@ export class VideoGateway {
       duplex: 'half',
       ...(signal && { signal }),
     })
-    // fetch hides what its body threw behind an error of its own.
+    // fetch hides an exception of the body behind its own error.
     await sent.catch((error) => {
       throw error?.cause instanceof NotContentError ? error.cause : error
     })
   }
 
   /**
-   * Waits until the video can be watched, asking as often as the gateway wants to be asked.
-   * @throws VideoFailedError when the status turns to `error`; the signal's reason; a TimeoutError
+   * Waits until the video is ready, polling at the interval that the gateway requests.
+   * @throws VideoFailedError when the status becomes `error`; the signal's reason; a TimeoutError
    */
   waitUntilReady(id: string, options?: WaitOptions): Promise<GetStatusResponse> {
     return waitUntilReady((signal) => this.#look(id, signal), options)
@@ -120,7 +120,7 @@ export class VideoGateway {
     return this.#http.json<GetThumbnailData, GetThumbnailResponse>('GET', url, { path: { id }, signal })
   }
 
-  /** Removes the video from the platform; again is fine. */
+  /** Deletes the video, also from the platform. May be repeated. */
   async remove(id: string, { signal }: CallOptions = {}): Promise<void> {
     await this.#http.call<DeleteVideoData>('DELETE', '/v1/videos/{id}', { path: { id }, signal })
   }

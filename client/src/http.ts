@@ -1,6 +1,6 @@
 import { GatewayProblem, readProblem } from './problem.ts'
 
-/** The bearer token; `renew` asks for another one than the last, which the gateway refused. */
+/** Returns the bearer token; `renew` requests a new one, because the gateway rejected the last one. */
 export type TokenSource = (options: { renew: boolean }) => string | Promise<string>
 
 /** What the generated types say of an operation's request. */
@@ -12,13 +12,13 @@ export interface Operation {
   body?: unknown
 }
 
-/** A request to one operation: only what the operation knows can be given. */
+/** A request to one operation, with only the parameters of that operation. */
 export type RequestOf<O extends Operation> = Omit<O, 'url'> & { signal?: AbortSignal | undefined }
 
 export interface Http {
-  /** Calls an operation with JSON. @throws GatewayProblem, or what fetch threw */
+  /** Calls an operation with JSON. @throws GatewayProblem, or the exception of fetch */
   call<O extends Operation>(method: string, url: O['url'], request: RequestOf<O>): Promise<Response>
-  /** The same, and reads the answer. */
+  /** The same, and reads the response. */
   json<O extends Operation, R>(method: string, url: O['url'], request: RequestOf<O>): Promise<R>
   /** Sends a body that can be read only once. @throws the same */
   send(method: string, path: string, init: RequestInit & { duplex?: 'half' }): Promise<Response>

@@ -1,22 +1,22 @@
 import type { Problem } from './generated/types.gen.ts'
 
-/** An answer of the gateway that is no success: RFC 9457, with the gateway's stable `code`. */
+/** An error response of the gateway: RFC 9457, with the gateway's stable `code`. */
 export class GatewayProblem extends Error {
   override readonly name = 'GatewayProblem'
   readonly status: number
-  /** What programs go by; docs/integration.md lists every code and what to do. */
+  /** Stable code for programs; docs/integration.md lists every code and what to do. */
   readonly code: string
-  /** Seconds after which a retry makes sense, if the gateway said so. */
+  /** Seconds to wait before a retry, if the response has `Retry-After`. */
   readonly retryAfter: number | undefined
-  /** Finds the request in the gateway's log. */
+  /** Identifies the request in the gateway's log. */
   readonly requestId: string | undefined
-  /** The fields that are wrong. */
+  /** The invalid fields. */
   readonly errors: NonNullable<Problem['errors']>
 
   constructor(problem: Partial<Problem> & { status: number; code: string }, retryAfter?: number) {
     const { status, code, requestId, errors = [] } = problem
-    // `detail` names the first wrong fields.
-    super(problem.detail ?? problem.title ?? `answered ${status}`)
+    // `detail` names the first invalid fields.
+    super(problem.detail ?? problem.title ?? `the gateway returned ${status}`)
     this.status = status
     this.code = code
     this.retryAfter = retryAfter
@@ -32,14 +32,14 @@ export class GatewayProblem extends Error {
 
 type Body = Partial<Problem> & { error?: string; error_description?: string }
 
-/** Reads the problem that a response tells of; one that came from something in between has a code of its own. */
+/** Reads the problem from a response; one from a proxy in between has a code of its own. */
 export async function readProblem(response: Response): Promise<GatewayProblem> {
   const { status, headers } = response
   const body = (await response.json().catch(() => undefined)) as Body | undefined
   const retryAfter = readRetryAfter(headers.get('retry-after'))
   if (typeof body?.code === 'string')
     return new GatewayProblem({ ...body, status, code: body.code }, retryAfter)
-  // The token endpoint answers errors of RFC 6749 §5.2.
+  // The token endpoint returns errors of RFC 6749 §5.2.
   if (typeof body?.error === 'string')
     return new GatewayProblem(
       { status, code: body.error, detail: body.error_description ?? body.error },

@@ -7,12 +7,12 @@ export interface ClientCredentials {
   url: string
   clientId: string
   clientSecret: string
-  /** Separated by spaces; all that the client has if absent. */
+  /** Scopes, separated by spaces; by default all scopes of the client. */
   scope?: string
   fetch?: typeof fetch
 }
 
-/** Seconds before its end at which a token is no longer used. */
+/** Time before its expiry at which a token is no longer used, in seconds. */
 const margin = 30
 
 /** A client of the gateway's token endpoint (RFC 6749 §4.4): one token is shared by all calls until it expires. */
@@ -23,7 +23,7 @@ export function clientCredentials(options: ClientCredentials): TokenSource {
     if (!renew && current && Date.now() < current.until) return current.token
     const fresh = { token: request(), until: Number.POSITIVE_INFINITY }
     current = fresh
-    // A failed request is not kept: the next call tries again.
+    // A failed request is not kept: the next call requests a token again.
     fresh.token.catch(() => {
       if (current === fresh) current = undefined
     })

@@ -4,13 +4,13 @@ import { GatewayProblem, readRetryAfter } from './problem.ts'
 export interface WaitOptions {
   /** Ends the wait with its reason. */
   signal?: AbortSignal | undefined
-  /** Milliseconds, an hour if absent; then the wait ends with a `TimeoutError` (a DOMException). */
+  /** Milliseconds, an hour by default; then the wait ends with a `TimeoutError` (a DOMException). */
   timeout?: number
-  /** Called with every answer. */
+  /** Called with every response. */
   onStatus?(status: GetStatusResponse): void
 }
 
-/** The platform could not make a video of the content; `code` says why (docs/integration.md). */
+/** The processing failed; `code` is the reason (docs/integration.md). */
 export class VideoFailedError extends Error {
   override readonly name = 'VideoFailedError'
   readonly code: string
@@ -23,13 +23,13 @@ export class VideoFailedError extends Error {
   }
 }
 
-/** Seconds between two looks when nobody says how many. */
+/** Default interval between two requests, in seconds. */
 const defaultPause = 2
 
 /**
- * Asks for the status, as often as `Retry-After` says, until the video is ready. What passes by itself, the network
- * and problems that are `transient`, is waited out.
- * @throws VideoFailedError; GatewayProblem when waiting is no use; the signal's reason
+ * Polls the status, at the interval of `Retry-After`, until the video is ready. Network failures and `transient`
+ * problems are retried.
+ * @throws VideoFailedError; GatewayProblem for a problem that is not transient; the signal's reason
  */
 export async function waitUntilReady(
   look: (signal: AbortSignal) => Promise<Response>,

@@ -1,7 +1,7 @@
 import { createHmac, timingSafeEqual } from 'node:crypto'
 import type { Video } from './generated/types.gen.ts'
 
-/** What a webhook of the gateway says: what happened, and the video after it. */
+/** Event of a webhook of the gateway: what happened, and the resulting video. */
 export interface WebhookEvent {
   /** The same if the gateway delivers it again. */
   id: string
@@ -19,18 +19,18 @@ export type WebhookHeaders =
   | Iterable<[string, string]>
   | Record<string, string | readonly string[] | undefined>
 
-/** The request does not come from the gateway, or not from now: respond with 401 and do nothing. */
+/** The request is not from the gateway, or is too old: respond with 401 and do nothing. */
 export class WebhookVerificationError extends Error {
   override readonly name = 'WebhookVerificationError'
 }
 
-/** How old, or how far ahead, a delivery may be, in seconds: an old one that somebody recorded is rejected. */
+/** Maximum difference between the clocks and the delivery's time, in seconds: a recorded old one is rejected. */
 const toleranceSeconds = 300
 
 /**
  * Verifies a webhook of the gateway (https://www.standardwebhooks.com) and returns its event.
- * @param body as it arrived, byte for byte: not parsed and written again
- * @param secret `whsec_…` of the endpoint; several while it is changed
+ * @param body as it arrived, byte for byte: not parsed and serialized again
+ * @param secret `whsec_…` of the endpoint; several during a change
  * @throws WebhookVerificationError
  */
 export function verifyWebhook(

@@ -62,7 +62,7 @@ t.test('without a key makes one of its own; with a shared key replicas accept ea
   t.match(await b.verify((await a.sign({ client: 'cms', scopes: [] })).token), { name: 'cms' })
 })
 
-t.test('refuses a signing key that will not do, and never repeats it', async (t) => {
+t.test('rejects a signing key that will not do, and never repeats it', async (t) => {
   const ec = await newKey('ES256')
   const { d: _, ...publicOnly } = ec
   const cases: [string, unknown][] = [
@@ -89,7 +89,7 @@ t.test('refuses a signing key that will not do, and never repeats it', async (t)
   }
 })
 
-t.test('over HTTP, every forged or stale token is refused', async (t) => {
+t.test('over HTTP, every forged or stale token is rejected', async (t) => {
   const jwk = await newKey('ES256')
   const gateway = await startGateway(t, { signingKey: JSON.stringify(jwk) })
   const key = await jose.importJWK(jwk, 'ES256')

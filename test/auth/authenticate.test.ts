@@ -94,7 +94,7 @@ t.test('a wrong key or a garbled header is 401 invalid_token', async (t) => {
   }
 })
 
-t.test('two Authorization headers are refused, even with a good one among them', async (t) => {
+t.test('two Authorization headers are rejected, even with a good one among them', async (t) => {
   const gateway = await startGateway(t, { apiKeys })
   for (const [one, other] of [
     [key, key],
@@ -118,7 +118,7 @@ t.test('the header is the only way in', async (t) => {
   t.equal((await gateway.callWith('/read', { cookie: `access_token=${key}`, 'x-api-key': key })).status, 401)
 })
 
-t.test('with no key configured every key is refused', async (t) => {
+t.test('with no key configured every key is rejected', async (t) => {
   const gateway = await startGateway(t)
   t.equal((await gateway.call('/read', key)).status, 401)
 })

@@ -22,7 +22,7 @@ t.test('parses entries with and without scopes, whatever the white space', async
   t.strictSame(parseCredentials(' \n'), [])
 })
 
-t.test('refuses what it cannot read, by position and name, and never repeats a hash', async (t) => {
+t.test('rejects what it cannot read, by position and name, and never repeats a hash', async (t) => {
   const good = `cms:${hex('a')}`
   const cases: [string, string][] = [
     [`${good},`, 'entry 2: the name'],

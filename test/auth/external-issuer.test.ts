@@ -66,7 +66,7 @@ t.test('reads scopes and name as issuers write them', async (t) => {
   }
 })
 
-t.test('refuses forged, stale and foreign tokens', async (t) => {
+t.test('rejects forged, stale and foreign tokens', async (t) => {
   const issuer = await startIssuer(t)
   const gateway = await start(t, issuer.url)
   const now = Math.floor(Date.now() / 1000)

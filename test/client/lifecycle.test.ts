@@ -62,7 +62,7 @@ t.test('problems say what is wrong, and whether a retry makes sense', async (t) 
   await t.rejects(gateway.get('../health/live'), { code: 'video-not-found' }, 'ids cannot lead elsewhere')
 })
 
-t.test('an upload that is refused, of any size, ends with the reason', async (t) => {
+t.test('an upload that is rejected, of any size, ends with the reason', async (t) => {
   const { url } = await startGateway(t)
   const gateway = new VideoGateway({ url, token: key })
   const { id } = await gateway.create({ title: 'x' })
@@ -124,7 +124,7 @@ t.test('content is a path, bytes in memory or a stream of them', async (t) => {
   }
 })
 
-t.test('anything else is refused with what is expected, and the slot stays free', async (t) => {
+t.test('anything else is rejected with what is expected, and the slot stays free', async (t) => {
   const { url } = await startGateway(t)
   const gateway = new VideoGateway({ url, token: key })
   const { id } = await gateway.create({ title: 'x' })
@@ -170,7 +170,7 @@ t.test('anything else is refused with what is expected, and the slot stays free'
   await t.resolves(until(() => gateway.upload(id, 'sandbox/sample.mp4')))
 })
 
-t.test('an address that is none is refused before anything is sent', async (t) => {
+t.test('an address that is none is rejected before anything is sent', async (t) => {
   const cases: [url: string, message: RegExp][] = [
     ['', /begin with https:/],
     ['localhost:3000', /begin with https:/],

@@ -29,7 +29,7 @@ t.test('one token serves all calls, at once and one after the other', async (t) 
   t.equal(state.tokens, 1)
 })
 
-t.test('a token that is refused is replaced, once', async (t) => {
+t.test('a token that is rejected is replaced, once', async (t) => {
   const { gateway, state } = await setUp(t)
   await gateway.list()
   state.refuseNext = true

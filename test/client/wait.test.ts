@@ -81,7 +81,7 @@ t.test(
   },
 )
 
-t.test('without Retry-After it pauses all the same', async (t) => {
+t.test('without Retry-After it pauses anyway', async (t) => {
   t.strictSame((await pauses(t, [status('pending'), status('ready')])).pauses, [2])
 })
 
@@ -98,7 +98,7 @@ t.test('waits out what passes by itself', async (t) => {
   t.strictSame(waited, [2, 7, 2, 4])
 })
 
-t.test('gives up at once on what does not', async (t) => {
+t.test('gives up immediately on what does not', async (t) => {
   const error = { code: 'platform-processing-failed', message: 'no video in it' }
   const failed = await pauses(t, [status('pending', '1'), status('error', undefined, error)])
   t.match(failed.outcome, { name: 'VideoFailedError', code: error.code, message: error.message })

@@ -333,7 +333,7 @@ t.test('a platform that rejects content early and resets the connection', async 
     }
 })
 
-t.test('our credentials for the platform are refused', async (t) => {
+t.test('our credentials for the platform are rejected', async (t) => {
   const gateway = await startGateway(t, { env: { SANDBOX_CLIENT_SECRET: 'wrong' } })
   problem(t, await gateway.call('POST', '/v1/videos', { json: { title: 'x' } }), 502, 'platform-unauthorized')
 })

@@ -31,7 +31,7 @@ t.test('the same key and body get the first answer again', async (t) => {
   })
 })
 
-t.test('while the first is under way, and after it failed', async (t) => {
+t.test('while the first is in progress, and after it failed', async (t) => {
   const gateway = await startGateway(t)
   gateway.sandbox.knobs.faults.push({ operation: 'create', times: 1, delay_ms: 500 })
   const json = { title: 'news' }
@@ -54,7 +54,7 @@ t.test('while the first is under way, and after it failed', async (t) => {
   )
 })
 
-t.test('Retry-After fits a first request that is under way', async (t) => {
+t.test('Retry-After fits a first request that is in progress', async (t) => {
   const gateway = await startGateway(t)
   const waitOf = async (options: Parameters<typeof gateway.call>[2]) => {
     const { status, headers } = await gateway.call('POST', '/v1/videos', options)

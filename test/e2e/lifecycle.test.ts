@@ -160,7 +160,7 @@ t.test('lists page by page, newest first', async (t) => {
   }
 })
 
-t.test('lists by platform: one that has no adapter is refused with the names that exist', async (t) => {
+t.test('lists by platform: one that has no adapter is rejected with the names that exist', async (t) => {
   const gateway = await startGateway(t)
   await gateway.create()
   const list = (platform: string) =>

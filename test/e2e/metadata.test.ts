@@ -164,7 +164,7 @@ for (const operation of ['media', 'poster'] as const) {
   })
 }
 
-t.test('a platform that is gone altogether: what is known is read, at once', async (t) => {
+t.test('a platform that is gone altogether: stored metadata is returned immediately', async (t) => {
   const { gateway, read, later } = await setUp(t)
   await gateway.sandbox.close()
   for (let round = 0; round < 3; round++) {

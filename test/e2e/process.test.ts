@@ -68,7 +68,7 @@ t.test('killed in the middle of an upload: the slot frees itself and takes a new
   await until(second, video.id, 'ready')
 })
 
-t.test('SIGTERM: readiness goes, the upload under way finishes, exit 0', async (t) => {
+t.test('SIGTERM: readiness goes, the upload in progress finishes, exit 0', async (t) => {
   const { env } = await setUp(t)
   const gateway = await startProcess(t, env)
   const { body: video } = await gateway.call('POST', '/v1/videos', { title: 'x' })

@@ -9,7 +9,7 @@ import { slowCreations } from '../support/slow-creations.ts'
 
 const size = 3000
 
-t.test('an upload that is refused leaves the one under way its place', async (t) => {
+t.test('an upload that is rejected leaves the one in progress its place', async (t) => {
   const gateway = await startGateway(t)
   const video = await gateway.create()
   const first = await beginPut(gateway.url, video.id, size)

@@ -148,7 +148,7 @@ t.test('pending videos go on being watched after a restart', async (t) => {
   t.match(await second.until(video.id, ({ status }) => status !== 'pending'), { status: 'ready' })
 })
 
-t.test('a removal that the platform refuses for now is carried out later', async (t) => {
+t.test('a removal that the platform rejects for now is carried out later', async (t) => {
   const gateway = await startGateway(t, { tools: { retries: 0 } })
   const video = await gateway.create()
   gateway.sandbox.knobs.faults.push({ operation: 'delete', times: 1, status: 500 })

@@ -204,7 +204,7 @@ t.test('a form of unknown length goes through, unless something follows the file
   )
 })
 
-t.test('a refused upload is not even sent when the client waits for 100 Continue', async (t) => {
+t.test('a rejected upload is not even sent when the client waits for 100 Continue', async (t) => {
   const gateway = await startGateway(t)
   const head = (path: string, headers: object = {}) =>
     requestHead('PUT', path, {

@@ -119,7 +119,7 @@ t.test('a video that another process deletes while the clean-up of its upload fa
   await until('what it made is removed', () => double.leftovers() === 0)
 })
 
-t.test('a creation that is refused after its claim ended frees its key', async (t) => {
+t.test('a creation that is rejected after its claim ended frees its key', async (t) => {
   const gateway = await startGateway(t, { policy: { claim: 400 } })
   const { knobs } = gateway.sandbox
   const post = () => gateway.call('POST', '/v1/videos', { json: { title: 'x' }, headers: keyed })

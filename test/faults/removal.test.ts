@@ -109,7 +109,7 @@ t.test('deleted by several callers at once', async (t) => {
   )
 })
 
-t.test('of two callers one meets the platform’s failure: deleted all the same', async (t) => {
+t.test('of two callers one meets the platform’s failure: deleted anyway', async (t) => {
   const { gateway, lines } = await setUp(t)
   const { id } = await gateway.create()
   gateway.sandbox.knobs.faults = [{ operation: 'delete', times: 1, status: 500 }]

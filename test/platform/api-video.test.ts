@@ -8,7 +8,7 @@ import { startDouble } from './doubles/api-video.ts'
 /** What api.video has beyond the conformance suite: its token exchange, and slots that take one upload only. */
 const scenario = scenarios(t, startDouble)
 
-scenario('a token is renewed, and exchanged anew when that is refused', async (t, setup) => {
+scenario('a token is renewed, and requested again when the renewal is rejected', async (t, setup) => {
   const { double, platform, publication } = setup
   const video = publication()
   await video.publish()

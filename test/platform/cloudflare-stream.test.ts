@@ -93,7 +93,7 @@ t.test('the thumbnail keeps the shape of the video and is not enlarged', async (
   }
 })
 
-t.test('a chunk that the vendor would refuse stops the start', async (t) => {
+t.test('a chunk that the vendor would reject stops the start', async (t) => {
   const variables = {
     CLOUDFLARE_STREAM_BASE_URL: 'https://api.cloudflare.com/client/v4',
     CLOUDFLARE_STREAM_ACCOUNT_ID: 'account',

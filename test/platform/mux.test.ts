@@ -6,7 +6,7 @@ import { startDouble } from './doubles/mux.ts'
 /** What Mux has beyond the conformance suite: two ids, and uploads that expire or are used up. */
 const scenario = scenarios(t, startDouble)
 
-scenario('an upload that expired, was cancelled or is unknown is made anew', async (t, setup) => {
+scenario('an upload that expired, was canceled or is unknown is created again', async (t, setup) => {
   const { double, platform, publication } = setup
   for (const status of ['timed_out', 'cancelled', 'unknown']) {
     const video = publication()

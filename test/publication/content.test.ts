@@ -76,7 +76,7 @@ t.test('what comes in goes out, however it is cut', async (t) => {
   t.pass()
 })
 
-t.test('what is no mp4 is refused before anything goes on', async (t) => {
+t.test('what is not an MP4 is rejected before anything goes on', async (t) => {
   const open = (...pieces: Buffer[]) => failure(openContent(source(...pieces), options))
   t.equal(await open(Buffer.from('%PDF-1.7 not a video')), 'unsupported-media-type')
   t.equal(await open(Buffer.from('\0\0\0\x18ft'), Buffer.from('xxisom')), 'unsupported-media-type')

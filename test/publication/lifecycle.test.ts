@@ -55,7 +55,7 @@ t.test('refusals say what the caller has to hear', async (t) => {
   t.equal(code('provisioning'), 'video-not-found')
 })
 
-t.test('whatever happens, final is final', async (t) => {
+t.test('in every case, final is final', async (t) => {
   fc.assert(
     fc.property(fc.array(fc.constantFrom(...names), { maxLength: 40 }), (events) => {
       let video = aVideo({ stage: 'provisioning' })

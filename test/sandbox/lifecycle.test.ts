@@ -116,7 +116,7 @@ const broken: [string, () => Promise<Buffer>, string][] = [
   ],
 ]
 
-t.test('what is no video fails', async (t) => {
+t.test('a file that is not a video fails', async (t) => {
   const { call, create, put, until } = await startClient(t)
   for (const [title, file, kind] of broken) {
     const { clip_id, ingest_url } = await create()

@@ -41,7 +41,7 @@ t.test('what was acknowledged is there for the next process', options, async (t)
   for (const each of [store, other]) await each.close()
 })
 
-t.test('a database that cannot be used is refused in one line that names the reason', options, async (t) => {
+t.test('a database that cannot be used is rejected in one line that names the reason', options, async (t) => {
   const newer = server.newUrl()
   await (await openStore(newer, 1)).close()
   await server.query(`UPDATE ${schemaOf(newer)}.schema_version SET version = 999`)

@@ -336,7 +336,7 @@ t.test('sqlite: what was acknowledged is there for the next process', async (t) 
   await store.close()
 })
 
-t.test('sqlite: a file of a newer gateway, or no database at all, is refused with its reason', async (t) => {
+t.test('sqlite: a file of a newer gateway, or no database at all, is rejected with its reason', async (t) => {
   const newer = newFile()
   const db = new DatabaseSync(newer)
   db.exec('PRAGMA user_version = 999')

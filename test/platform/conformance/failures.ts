@@ -112,7 +112,7 @@ export function failureTests(t: Test, start: StartDouble): void {
     }
   })
 
-  scenario('a call that is aborted ends at once, with the reason', async (t, setup) => {
+  scenario('a call that is aborted ends immediately, with the reason', async (t, setup) => {
     const { double, platform, publication, video } = await published(setup)
     const { slot } = video
     const calls: [Operation, (signal: AbortSignal) => Promise<unknown>][] = [
@@ -140,7 +140,7 @@ export function failureTests(t: Test, start: StartDouble): void {
     }
   })
 
-  scenario('credentials are refused', async (t, setup) => {
+  scenario('credentials are rejected', async (t, setup) => {
     const { double, failure, reads, platform, video } = await published(setup)
     for (const status of [401, 403]) {
       for (const [operation, read] of reads) {

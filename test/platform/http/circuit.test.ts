@@ -48,7 +48,7 @@ async function cut(
   await t.rejects(call, reason)
 }
 
-t.test('an open circuit refuses at once, whatever the call, and says for how long', async (t) => {
+t.test('an open circuit rejects every call immediately and says for how long', async (t) => {
   const { http, calls } = await open(t, { halfOpenAfter: 4_500 })
   const chunk = { ...upload(), body: Buffer.from('chunk') }
   for (const request of [get, post, chunk, upload()])

@@ -73,7 +73,7 @@ t.test('a long-lived token is renewed in its last minute, an expired one is wait
   t.equal(await cache.header(), 'Bearer token-2')
 })
 
-t.test('a refused token is dropped, but not the one that took its place', async (t) => {
+t.test('a rejected token is dropped, but not the one that took its place', async (t) => {
   const { grant, asked } = counting()
   const { cache } = setUp(grant)
   const header = await cache.header()

@@ -165,7 +165,7 @@ t.test('where no request was sent there is nothing to pace: open circuit, no fre
 })
 
 t.test(
-  'a token that is refused is replaced at once, also when its early renewal has just failed',
+  'a token that is rejected is replaced at once, also when its early renewal has just failed',
   async (t) => {
     const clock = fakeClock(t)
     const asked: number[] = []
@@ -186,7 +186,7 @@ t.test(
   },
 )
 
-t.test('tokens that are refused as soon as they are given are replaced ever slower', async (t) => {
+t.test('tokens that are rejected as soon as they are given are replaced ever slower', async (t) => {
   const clock = fakeClock(t)
   const asked: number[] = []
   const { cache } = setUp(async () => {

@@ -14,7 +14,7 @@ const withoutChannel = scenarios(t, async () => {
   return { ...double, variables: variables as Record<string, string> }
 })
 
-scenario('a token is renewed; only a refused renewal leads to a new login', async (t, setup) => {
+scenario('a token is renewed; only a rejected renewal leads to a new login', async (t, setup) => {
   const { double, failure, platform, publication } = setup
   const video = publication()
   await video.publish()
@@ -35,7 +35,7 @@ scenario('a token is renewed; only a refused renewal leads to a new login', asyn
   t.equal(double.calls('token'), asked + 4, 'no login after anything else')
 })
 
-scenario('a refused login', async (t, { double, failure, publication }) => {
+scenario('a rejected login', async (t, { double, failure, publication }) => {
   double.fail('token', {
     status: 400,
     headers: { 'content-type': 'application/problem+json' },
@@ -57,7 +57,7 @@ withoutChannel('the account’s first channel is looked up once', async (t, { do
   t.equal(double.calls('find'), lookUps)
 })
 
-scenario('titles and descriptions that PeerTube refuses are refused at once', async (t, setup) => {
+scenario('titles and descriptions that PeerTube rejects are rejected immediately', async (t, setup) => {
   const { double, failure, publication } = setup
   for (const title of ['', 'ab', '  ab  ', 'x'.repeat(121)]) {
     const error = await failure(publication(title).provision())

@@ -141,7 +141,7 @@ scenario('the instance says that it is down: that is not taken for work on the u
   await t.resolves(publication().publish())
 })
 
-scenario('a restart of the instance ends the upload, and the next one starts anew', async (t, setup) => {
+scenario('a restart of the instance ends the upload, and the next one starts again', async (t, setup) => {
   const { double, failure, publication } = setup
   const video = publication()
   await video.provision()

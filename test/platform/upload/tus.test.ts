@@ -37,7 +37,7 @@ t.test('creates an upload with its length and metadata', async (t) => {
   )
 })
 
-t.test('what is no 201 has created nothing', async (t) => {
+t.test('any status other than 201 means that no upload was created', async (t) => {
   const http = await serve(t, (exchange) => exchange.answer(200, undefined, { location: '/files/1' }))
   const creation = createTusUpload(http, { url: '/files', size: 12, metadata: {}, signal })
   await t.rejects(creation, { code: 'platform-protocol-error' })
