@@ -117,7 +117,7 @@ t.test('what is wrong stays as it was, each group by itself', async (t) => {
   const { path, gateway, write, hangUp, statusWith } = await setUp(t)
   const one = entry('cms', 'vgk_test')
   for (const [file, rejected, changed] of [
-    [{ API_KEYS: 'cms:short' }, { API_KEYS: /^API_KEYS: entry 1 \(cms\): a SHA-256/ }, []],
+    [{ API_KEYS: 'cms:short' }, { API_KEYS: /^API_KEYS: entry 1 \(cms\): expected NAME:SHA256/ }, []],
     [{ API_KEYS: '' }, { API_KEYS: /^API_KEYS: is missing: set it, OAUTH_CLIENTS/ }, []],
     [{ SANDBOX_BASE_URL: 'nowhere' }, { SANDBOX_BASE_URL: /^SANDBOX_BASE_URL: expected a URL/ }, []],
     [
