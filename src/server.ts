@@ -91,7 +91,7 @@ function createReload({ server: { log }, adopt }: App, reload: typeof Reload): (
         log.warn({ variables: result.needRestart }, 'variables are different: restart to take them over')
       log.info({ variables: result.changed }, 'the configuration was read again')
     } catch (error) {
-      log.error({ reason: (error as Error).message }, 'configuration is unchanged')
+      log.error({ reason: (error as Error).message }, 'the configuration is unchanged')
     }
   }
 }
