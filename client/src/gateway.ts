@@ -81,11 +81,11 @@ export class VideoGateway {
   }
 
   /**
-   * Waits until the video is ready, polling at the interval that the gateway requests.
+   * Waits until the video is ready. The gateway holds each response back until there is news.
    * @throws VideoFailedError when the status becomes `error`; the signal's reason; a TimeoutError
    */
   waitUntilReady(id: string, options?: WaitOptions): Promise<GetStatusResponse> {
-    return waitUntilReady((signal) => this.#look(id, signal), options)
+    return waitUntilReady((signal, wait) => this.#look(id, signal, { prefer: `wait=${wait}` }), options)
   }
 
   async status(id: string, { signal }: CallOptions = {}): Promise<GetStatusResponse> {
@@ -125,7 +125,8 @@ export class VideoGateway {
     await this.#http.call<DeleteVideoData>('DELETE', '/v1/videos/{id}', { path: { id }, signal })
   }
 
-  #look(id: string, signal?: AbortSignal): Promise<Response> {
-    return this.#http.call<GetStatusData>('GET', '/v1/videos/{id}/status', { path: { id }, signal })
+  #look(id: string, signal?: AbortSignal, headers?: GetStatusData['headers']): Promise<Response> {
+    const request = { path: { id }, ...(headers && { headers }), signal }
+    return this.#http.call<GetStatusData>('GET', '/v1/videos/{id}/status', request)
   }
 }

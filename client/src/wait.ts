@@ -26,26 +26,37 @@ export class VideoFailedError extends Error {
 /** Default interval between two requests, in seconds. */
 const defaultPause = 2
 
+/** Seconds for which the gateway is asked to hold its response back: less than proxies wait for one. */
+const holdBack = 25
+
 /**
- * Polls the status, at the interval of `Retry-After`, until the video is ready. Network failures and `transient`
- * problems are retried.
+ * Requests the status until the video is ready. The gateway holds each response back until the stage changes (RFC 7240,
+ * `Prefer: wait`); one that does not is asked at the interval of `Retry-After`. Network failures and `transient` problems
+ * are retried.
  * @throws VideoFailedError; GatewayProblem for a problem that is not transient; the signal's reason
  */
 export async function waitUntilReady(
-  look: (signal: AbortSignal) => Promise<Response>,
+  look: (signal: AbortSignal, wait: number) => Promise<Response>,
   { signal, timeout = 3_600_000, onStatus }: WaitOptions = {},
 ): Promise<GetStatusResponse> {
   const end = AbortSignal.any([AbortSignal.timeout(timeout), ...(signal ? [signal] : [])])
+  let stage: string | undefined
   for (;;) {
     end.throwIfAborted()
+    const wait = stage === undefined ? 0 : holdBack
+    const begun = performance.now()
     let pause = defaultPause
     try {
-      const response = await look(end)
+      const response = await look(end, wait)
       const status = (await response.json()) as GetStatusResponse
       onStatus?.(status)
       if (status.status === 'ready') return status
       if (status.status === 'error') throw new VideoFailedError(status)
-      pause = readRetryAfter(response.headers.get('retry-after')) ?? defaultPause
+      // A gateway that is shutting down responds early, one that knows no preference at once.
+      const isDue = status.stage !== stage || performance.now() - begun > wait * 900
+      const isHeld = /^wait=/.test(response.headers.get('preference-applied') ?? '')
+      pause = isHeld && isDue ? 0 : (readRetryAfter(response.headers.get('retry-after')) ?? defaultPause)
+      stage = status.stage
     } catch (error) {
       end.throwIfAborted()
       if (!passes(error)) throw error

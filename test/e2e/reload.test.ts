@@ -144,7 +144,9 @@ t.test('what is wrong stays as it was, each group by itself', async (t) => {
   }
   await rm(path)
   await mkdir(path)
-  t.match(await hangUp(), [{ level: 50, reason: '.env: cannot be read', msg: 'the configuration is unchanged' }])
+  t.match(await hangUp(), [
+    { level: 50, reason: '.env: cannot be read', msg: 'the configuration is unchanged' },
+  ])
   t.equal(await statusWith('vgk_test'), 200)
   t.equal(await gateway.kill('SIGTERM'), 0)
 })

@@ -1,28 +1,26 @@
 import { once } from 'node:events'
 import { connect } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
-import t from 'tap'
+import t, { type Test } from 'tap'
 import { startSandbox } from '../../sandbox/server.ts'
 import { hashSecret } from '../../src/auth/credentials.ts'
 import type { Video } from '../../src/publication/video.ts'
 import { openStream } from '../support/event-stream.ts'
-import { fakeMp4, type Json, key, startGateway } from '../support/gateway.ts'
+import { fakeMp4, type Json, key, startGateway, type TestGateway } from '../support/gateway.ts'
 
 const sandbox = await startSandbox({ knobs: { discard: true, processing_delay_ms: 20 } })
 t.teardown(() => sandbox.close())
-const gateway = await startGateway(t, {
-  sandbox,
-  env: {
-    API_KEYS: ['test', 'other']
-      .map((name) => `${name}:${hashSecret(name === 'test' ? key : 'vgk_other').toString('hex')}`)
-      .join(),
-  },
-  streamLimits: { total: 6, perClient: 4 },
-})
-const { call, url } = gateway
+/** Each test has its own, so that it sees its own events alone, also where tests run side by side. */
+const start = (t: Test, streamLimits = { total: 50, perClient: 50 }) =>
+  startGateway(t, {
+    sandbox,
+    streamLimits,
+    env: { API_KEYS: `test:${hash(key)},other:${hash('vgk_other')}` },
+  })
+const hash = (secret: string) => hashSecret(secret).toString('hex')
 const typesOf = (items: Json[]) => items.map(({ type }) => type)
 
-async function published(): Promise<string> {
+async function published(gateway: TestGateway): Promise<string> {
   const { id } = await gateway.create()
   await gateway.put(id, fakeMp4(2_000))
   await gateway.until(id, ({ status }) => status === 'ready')
@@ -30,10 +28,12 @@ async function published(): Promise<string> {
 }
 
 t.test('the feed tells the life of a video, and can be read from any cursor', async (t) => {
-  const start = (await call('GET', '/v1/events?limit=200')).body.nextCursor
-  const id = await published()
+  const gateway = await start(t)
+  const { call } = gateway
+  const begin = (await call('GET', '/v1/events?limit=200')).body.nextCursor
+  const id = await published(gateway)
   await call('DELETE', `/v1/videos/${id}`)
-  const { body } = await call('GET', `/v1/events?after=${start}&limit=200`)
+  const { body } = await call('GET', `/v1/events?after=${begin}&limit=200`)
   const types = typesOf(body.items).filter(
     (type, index, all) => type !== 'video.updated' || all[index - 1] !== type,
   )
@@ -55,14 +55,14 @@ t.test('the feed tells the life of a video, and can be read from any cursor', as
     versions.toSorted((a: number, b: number) => a - b),
   )
   const paged: Json[] = []
-  for (let after = start; ; ) {
+  for (let after = begin; ; ) {
     const page = (await call('GET', `/v1/events?limit=2&after=${after}`)).body
     paged.push(...page.items)
     after = page.nextCursor
     if (page.items.length === 0) break
   }
   t.strictSame(paged, body.items)
-  const only = (query: string) => call('GET', `/v1/events?after=${start}&${query}`)
+  const only = (query: string) => call('GET', `/v1/events?after=${begin}&${query}`)
   t.strictSame(typesOf((await only('type=video.ready')).body.items), ['video.ready'])
   t.strictSame((await only(`video=${id}`)).body.items, body.items)
   t.strictSame((await only('video=none')).body, { items: [], nextCursor: body.nextCursor })
@@ -70,6 +70,7 @@ t.test('the feed tells the life of a video, and can be read from any cursor', as
 })
 
 t.test('what cannot be read is told', async (t) => {
+  const { call, url } = await start(t)
   for (const [path, status, code] of [
     ['/v1/events?after=x', 400, 'invalid-request'],
     ['/v1/events?after=-1', 400, 'invalid-request'],
@@ -85,6 +86,7 @@ t.test('what cannot be read is told', async (t) => {
 })
 
 t.test('Accept chooses between page and stream', async (t) => {
+  const { url } = await start(t)
   for (const [accept, type] of [
     ['*/*', /json/],
     ['application/json', /json/],
@@ -102,11 +104,13 @@ t.test('Accept chooses between page and stream', async (t) => {
 })
 
 t.test('a stream tells what happens, and goes on after the last event that was received', async (t) => {
+  const gateway = await start(t)
+  const { url } = gateway
   const all = await openStream(t, url)
   t.match(all, { status: 200, headers: { get: Function } })
   t.match(all.headers.get('cache-control'), /no-store/)
-  const start = await all.until(({ text }) => /^retry: \d+\nid: \d+$/.test(text))
-  const id = await published()
+  const first = await all.until(({ text }) => /^retry: \d+\nid: \d+$/.test(text))
+  const id = await published(gateway)
   const ready = await all.until(({ event, data }) => event === 'video.ready' && data.data.id === id)
   t.match(ready.data, { type: 'video.ready', data: { id, info: { launchUrl: /^http/ } } })
   const uploaded = all.frames.find(({ event }) => event === 'video.uploaded')
@@ -115,7 +119,7 @@ t.test('a stream tells what happens, and goes on after the last event that was r
     .map(({ data }) => data)
   for (const [query, headers] of [
     [`?after=${uploaded?.id}`, {}],
-    [`?after=${start.id}`, { 'last-event-id': uploaded?.id ?? '' }],
+    [`?after=${first.id}`, { 'last-event-id': uploaded?.id ?? '' }],
     ['', { 'last-event-id': uploaded?.id ?? '' }],
   ] as const) {
     const resumed = await openStream(t, url, query, headers)
@@ -126,7 +130,7 @@ t.test('a stream tells what happens, and goes on after the last event that was r
     )
     resumed.close()
   }
-  const filtered = await openStream(t, url, `?after=${start.id}&type=video.ready&video=${id}`)
+  const filtered = await openStream(t, url, `?after=${first.id}&type=video.ready&video=${id}`)
   await filtered.until(({ event }) => event === 'video.ready')
   t.strictSame(
     filtered.frames.map(({ event }) => event),
@@ -137,7 +141,7 @@ t.test('a stream tells what happens, and goes on after the last event that was r
 })
 
 t.test('streams are limited for each client, and in all', async (t) => {
-  await sleep(50)
+  const { call, url } = await start(t, { total: 6, perClient: 4 })
   const own = await Promise.all(Array.from({ length: 4 }, () => openStream(t, url)))
   t.ok(own.every(({ status }) => status === 200))
   const tooMany = await openStream(t, url)
@@ -157,6 +161,8 @@ t.test('streams are limited for each client, and in all', async (t) => {
 })
 
 t.test('a wait ends with the next stage, with its time, or with its client', async (t) => {
+  const gateway = await start(t)
+  const { call, url } = gateway
   const { id } = await gateway.create()
   const wait = (prefer: string, path = `/v1/videos/${id}/status`) =>
     call('GET', path, { headers: { prefer } })

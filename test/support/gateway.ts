@@ -88,7 +88,13 @@ export async function startGateway(
   } & AppOptions = {},
 ): Promise<TestGateway> {
   const platform = sandbox ?? (await startSandbox({ knobs: { processing_delay_ms: 10 } }))
-  const config = loadConfig({ ...quick, SANDBOX_BASE_URL: platform.url, ...env })
+  const config = loadConfig({
+    ...quick,
+    SANDBOX_BASE_URL: platform.url,
+    // One of the two names the platforms.
+    ...(env.PLATFORMS && { PLATFORM: '' }),
+    ...env,
+  })
   config.databaseUrl = overPostgres(config.databaseUrl)
   Object.assign(config.policy, policy)
   config.platforms.push(...platforms)
