@@ -8,9 +8,8 @@ if ('unavailable' in server) {
 } else {
   process.env.POSTGRES_URL = server.url
   t.jobs = 4
-  const suites = ['e2e/lifecycle', 'e2e/races', 'e2e/idempotency', 'e2e/status']
+  const suites = ['e2e/lifecycle', 'e2e/races', 'e2e/idempotency', 'e2e/status', 'e2e/upload']
   const slow = [
-    'e2e/upload',
     'e2e/metadata',
     'faults/removal',
     'faults/leftovers',

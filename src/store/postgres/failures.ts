@@ -24,7 +24,8 @@ export function failureOf(error: unknown, since: number): GatewayError {
 
 /** Whether another attempt to open the store makes sense, so that gateway and database can be started together. */
 export function mayPass(error: unknown): boolean {
-  if (error instanceof DatabaseError) return !permanent.test(error.code ?? '')
+  if (error instanceof DatabaseError)
+    return !permanent.test(error.code ?? '') && !needsPlainConnections(error)
   const { code = '' } = error as NodeJS.ErrnoException
   return /^(ECONN|ETIMEDOUT|EHOST|ENET|EPIPE|EAI_AGAIN|ENOTFOUND|ENOENT)/.test(code) || isDisconnect(error)
 }
@@ -36,4 +37,9 @@ function isDisconnect(error: unknown): boolean {
 /** A server that offers no TLS. */
 export function lacksTls(error: unknown): boolean {
   return /does not support SSL/.test((error as Error).message)
+}
+
+/** A pooler in transaction mode rejects connections that set a timeout of their session, as pgbouncer does. */
+export function needsPlainConnections(error: unknown): boolean {
+  return /unsupported startup parameter/.test((error as Error).message)
 }

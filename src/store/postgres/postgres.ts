@@ -12,6 +12,7 @@ import type { Video } from '../../publication/video.ts'
 import { createDatabaseClock, type DatabaseClock } from './clock.ts'
 import { readConnection } from './connection.ts'
 import { foldCounts } from './counts.ts'
+import { needsPlainConnections } from './failures.ts'
 import { listStatement, lookupKey } from './list.ts'
 import { type Database, openPool, prepareDatabase } from './pool.ts'
 import { valuesOf, videoOf } from './row.ts'
@@ -46,6 +47,7 @@ export async function openPostgres(url: string, size: number): Promise<VideoStor
 /** A host with several addresses fails with an AggregateError, whose own message is empty. */
 function reasonOf(error: unknown): string {
   const { message, code, errors } = error as NodeJS.ErrnoException & { errors?: Error[] }
+  if (needsPlainConnections(error)) return `${message}; add prepare=false to the URL of a pooler`
   return message || errors?.map((each) => each.message).join(', ') || code || 'unknown reason'
 }
 
