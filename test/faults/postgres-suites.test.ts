@@ -9,13 +9,7 @@ if ('unavailable' in server) {
   process.env.POSTGRES_URL = server.url
   t.jobs = 4
   const suites = ['e2e/lifecycle', 'e2e/races', 'e2e/idempotency', 'e2e/status', 'e2e/upload']
-  const slow = [
-    'e2e/metadata',
-    'faults/removal',
-    'faults/leftovers',
-    'faults/lanes',
-    'e2e/hints',
-  ]
+  const slow = ['e2e/metadata', 'faults/removal', 'faults/leftovers', 'faults/lanes', 'e2e/hints']
   for (const suite of process.env.POSTGRES_SUITES === 'all' ? [...suites, ...slow] : suites)
     await import(`../${suite}.test.ts`)
   t.teardown(() => server.close())
