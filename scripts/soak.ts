@@ -11,6 +11,7 @@ const { status } = spawnSync(
       PENDING_VIDEOS: '10000',
       INTERLEAVINGS: '20',
       FAR_STORE: 'all',
+      POSTGRES_SUITES: 'all',
       REPLICA_KILLS: '200',
       REPLICA_PUBLICATIONS: '1000',
       ...process.env,
