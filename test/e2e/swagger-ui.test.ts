@@ -125,7 +125,7 @@ t.test(
     const operations: Json[] = Object.values<Json>(document.paths)
       .flatMap((item) => Object.values<Json>(item))
       .filter(({ operationId }) => operationId !== 'receivePlatformWebhook')
-    t.equal(operations.length, 16)
+    t.equal(operations.length, 17)
     for (const { operationId, requestBody, responses } of operations)
       for (const type of Object.keys(requestBody?.content ?? { none: {} })) {
         const id = await videoFor(gateway, operationId)
