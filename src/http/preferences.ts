@@ -14,12 +14,12 @@ export function waitPreference(header: string | string[] | undefined): number | 
 
 /** Whether `Accept` asks for an event stream: it names the type, and does not want JSON more (RFC 9110 section 12.5.1). */
 export function prefersEventStream(accept: string | undefined): boolean {
-  const qualities = new Map<string, number>()
+  const weights = new Map<string, number>()
   for (const range of (accept ?? '').split(',')) {
     const [type = '', ...parameters] = range.split(';').map((part) => part.trim().toLowerCase())
     const quality = parameters.find((parameter) => parameter.startsWith('q='))?.slice(2)
-    qualities.set(type, quality === undefined ? 1 : Number(quality) || 0)
+    weights.set(type, quality === undefined ? 1 : Number(quality) || 0)
   }
-  const stream = qualities.get('text/event-stream') ?? 0
-  return stream > 0 && stream >= (qualities.get('application/json') ?? 0)
+  const stream = weights.get('text/event-stream') ?? 0
+  return stream > 0 && stream >= (weights.get('application/json') ?? 0)
 }

@@ -317,7 +317,7 @@ t.test('webhooks of every platform', async (t) => {
   const after = (await gateway.call('GET', `/v1/videos/${video.id}/status`)).body
   t.strictSame(after, before, 'no forged hint changed anything')
   t.ok(
-    logged.some((line) => line.includes('no signature fits')),
+    logged.some((line) => line.includes('no signature matches')),
     'the log has the reason',
   )
   t.strictSame(

@@ -87,7 +87,7 @@ const cases: { name: string; send: string; status?: number; detail: RegExp }[] =
     name: 'headers of 100 KB',
     send: `${post}x: ${'a'.repeat(100_000)}`,
     status: 431,
-    detail: /header fields/,
+    detail: /at most 16 KiB of headers/,
   },
   // These have a request, whose handler responds.
   { name: 'a chunk size that is no number', send: `${chunked}zz\r\n`, detail: /hexadecimal digits/ },

@@ -108,8 +108,11 @@ t.test('a response that begins before the content has been sent has no more time
   for (const [first, code] of [
     ['HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{', 'platform-timeout'],
     ['HTTP/1.1 413 Too Large\r\ncontent-length: 2\r\n\r\n{', 'platform-rejected'],
-    ['HTTP/1.1 100 Continue\r\n\r\n', 'platform-unavailable'],
-    ['HTTP/1.1 101 Switching Protocols\r\nupgrade: x\r\nconnection: upgrade\r\n\r\n', 'platform-unavailable'],
+    ['HTTP/1.1 100 Continue\r\n\r\n', 'platform-protocol-error'],
+    [
+      'HTTP/1.1 101 Switching Protocols\r\nupgrade: x\r\nconnection: upgrade\r\n\r\n',
+      'platform-protocol-error',
+    ],
     ['HTTP/1.1 204 No Content\r\n\r\n', undefined],
   ] as const) {
     const server = createTcpServer((socket) => {
