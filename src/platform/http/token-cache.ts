@@ -27,13 +27,14 @@ const renewalShare = 0.1
 const renewalAtMost = 60_000
 /** Pause after a failed early renewal; the old token is still valid. */
 const renewalRetryMs = 5_000
-const minPauseMs = 1_000
 const maxPauseMs = 30_000
-/** Number of rejected tokens in a row that are replaced immediately: each of them may have been revoked. */
-const immediateReplacements = 3
+/** Pauses after the first failed request, the second and so on; the last one follows all further ones. */
+const failurePausesMs = [1_000, 2_000, 4_000, 8_000, 16_000, maxPauseMs]
+/** The same for tokens that the platform rejects in a row. The first ones may have been revoked: no pause. */
+const rejectionPausesMs = [0, 0, ...failurePausesMs]
 
-/** Returns the pause after this number of failures: none before the first, then 1 s, 2 s, 4 s, 8 s … */
-const pauseAfter = (times: number) => (times < 1 ? 0 : Math.min(minPauseMs * 2 ** (times - 1), maxPauseMs))
+const pauseAfter = (times: number, pauses: readonly number[]) =>
+  pauses[Math.min(times, pauses.length) - 1] as number
 
 /**
  * Keeps one platform's token. At most one token request is in flight for all callers. The token is renewed in the
@@ -43,7 +44,8 @@ const pauseAfter = (times: number) => (times < 1 ? 0 : Math.min(minPauseMs * 2 *
  * monotonic clock, so changes of the wall clock have no effect.
  */
 export function createTokenCache(platform: string, grant: Grant, tools: PlatformTools): Authorization {
-  let held: { token: Token; expiresAt: number; renewAt: number } | undefined
+  /** A rejected token still has its refresh token. */
+  let held: { token: Token; expiresAt: number; renewAt: number; rejected: boolean } | undefined
   let inFlight: Promise<Token> | undefined
   /** Error of the last request, and the time of the next one. */
   let failed: { error: GatewayError; consecutive: number; until: number } | undefined
@@ -63,6 +65,7 @@ export function createTokenCache(platform: string, grant: Grant, tools: Platform
         token,
         expiresAt: now + life,
         renewAt: now + life - Math.min(life * renewalShare, renewalAtMost),
+        rejected: false,
       }
       failed = undefined
       tools.observer.tokenRequest(platform, 'ok')
@@ -81,18 +84,18 @@ export function createTokenCache(platform: string, grant: Grant, tools: Platform
 
   function noteFailure(error: GatewayError) {
     const now = performance.now()
-    const left = held ? held.expiresAt - now : 0
+    const left = held && !held.rejected ? held.expiresAt - now : 0
     const early = left > 0
     if (early) tools.log.warn({ platform, err: error }, 'could not renew the platform token early')
     const consecutive = early ? 0 : (failed?.consecutive ?? 0) + 1
-    const pause = early ? Math.min(left, renewalRetryMs) : pauseAfter(consecutive)
+    const pause = early ? Math.min(left, renewalRetryMs) : pauseAfter(consecutive, failurePausesMs)
     failed = { error, consecutive, until: now + Math.max(pause, (error.retryAfter ?? 0) * 1000) }
   }
 
   return {
     async header() {
       const now = performance.now()
-      const good = held && now < held.expiresAt ? held : undefined
+      const good = held && !held.rejected && now < held.expiresAt ? held : undefined
       const due = !good || now >= good.renewAt
       if (due && !(failed && now < failed.until)) inFlight ??= request()
       if (good) {
@@ -108,15 +111,14 @@ export function createTokenCache(platform: string, grant: Grant, tools: Platform
 
     invalidate(header) {
       // Another caller may already have dropped or renewed the token: only the one in use is dropped.
-      if (!held || header !== bearer(held.token) || held.expiresAt === 0) return true
+      if (!held || header !== bearer(held.token) || held.rejected) return true
       const now = performance.now()
       if (now < dropped.until) return false
       const consecutive = now > dropped.until + maxPauseMs ? 1 : dropped.consecutive + 1
-      dropped = { consecutive, until: now + pauseAfter(consecutive + 1 - immediateReplacements) }
+      dropped = { consecutive, until: now + pauseAfter(consecutive, rejectionPausesMs) }
       // The pause after a failed early renewal does not apply now, unless the platform requested it.
       if (failed?.consecutive === 0 && failed.error.retryAfter === undefined) failed = undefined
-      // The refresh token stays valid.
-      held = { ...held, expiresAt: 0, renewAt: 0 }
+      held = { ...held, rejected: true }
       return true
     },
   }
