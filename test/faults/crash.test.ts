@@ -73,11 +73,11 @@ for (const engine of engines)
           ...(late && { late, reset: true }),
         })
       const reached = async () => {
-        for (
-          const calls = sandbox.stats().calls[operation];
-          sandbox.stats().calls[operation] <= calls + spared;
-        )
+        const calls = sandbox.stats().calls[operation]
+        for (const deadline = Date.now() + 20_000; sandbox.stats().calls[operation] <= calls + spared; ) {
+          if (Date.now() > deadline) throw new Error(`the platform was not called: ${first.output()}`)
           await sleep(5)
+        }
         await sleep(late ? 150 : 50)
         await first.kill('SIGKILL')
       }
