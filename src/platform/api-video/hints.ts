@@ -1,9 +1,9 @@
 import { type Static, Type } from '@sinclair/typebox'
 import { fits, Id } from '../http/border.ts'
 import {
+  createHintReader,
   gatewayIds,
   readJsonBody,
-  readSecrets,
   rejected,
   requireRecent,
   signatureHeader,
@@ -24,18 +24,13 @@ export function apiVideoHints(
   secret: string | undefined,
   ownIdOf: (videoId: string, signal: AbortSignal) => Promise<string | undefined>,
 ): HintReader {
-  const secrets = readSecrets(secret)
-  return {
-    variable: 'API_VIDEO_WEBHOOK_SECRET',
-    configured: secrets.length > 0,
-    async read(notification, signal) {
-      verifyHmac([signatureHeader(notification, 'x-api-video-signature')], secrets, [notification.body])
-      const event = readJsonBody(notification) as Static<typeof Event>
-      const { emittedAt, type } = event ?? {}
-      if (typeof emittedAt !== 'string') throw rejected('its body has no time')
-      requireRecent(Date.parse(emittedAt))
-      if (!fits(Event, event) || !type.startsWith('video.')) return []
-      return gatewayIds(await ownIdOf(event.videoId, signal))
-    },
-  }
+  return createHintReader('API_VIDEO_WEBHOOK_SECRET', secret, async (notification, secrets, signal) => {
+    verifyHmac([signatureHeader(notification, 'x-api-video-signature')], secrets, [notification.body])
+    const event = readJsonBody(notification) as Static<typeof Event>
+    const { emittedAt, type } = event ?? {}
+    if (typeof emittedAt !== 'string') throw rejected('its body has no time')
+    requireRecent(Date.parse(emittedAt))
+    if (!fits(Event, event) || !type.startsWith('video.')) return []
+    return gatewayIds(await ownIdOf(event.videoId, signal))
+  })
 }

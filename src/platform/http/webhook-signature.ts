@@ -1,6 +1,6 @@
 import { createHmac, timingSafeEqual } from 'node:crypto'
 import { GatewayError } from '../../errors.ts'
-import type { Notification } from '../platform.ts'
+import type { HintReader, Notification } from '../platform.ts'
 
 /**
  * How far the time of a signature may be from the gateway's, either way, in ms: a later copy of the request is not
@@ -10,12 +10,42 @@ const toleranceMs = 300_000
 /** Signatures of one request: one for each secret that the platform uses while it is changed. */
 const maxSignatures = 8
 
-/** Reads the variable with the secrets of a webhook: comma-separated, so that one can replace another without a gap. */
-export function readSecrets(text: string | undefined): string[] {
-  return (text ?? '')
+/**
+ * Makes the reader of a platform's webhooks.
+ * @param secret the value of the variable: comma-separated, so that one secret can replace another without a gap
+ * @param read verifies the signature with any of the secrets, and returns the gateway's ids of the videos concerned
+ */
+export function createHintReader(
+  variable: string,
+  secret: string | undefined,
+  read: (notification: Notification, secrets: readonly string[], signal: AbortSignal) => Promise<string[]>,
+): HintReader {
+  const secrets = (secret ?? '')
     .split(',')
-    .map((secret) => secret.trim())
+    .map((one) => one.trim())
     .filter(Boolean)
+  return {
+    variable,
+    configured: secrets.length > 0,
+    read: (notification, signal) => read(notification, secrets, signal),
+  }
+}
+
+/**
+ * Verifies a header such as `t=1565220904,v1=5257a8…`, whose signature covers the time, a full stop and the body.
+ * @param name of the header field
+ * @param keys of the time, in seconds, and of the signatures
+ * @throws GatewayError `invalid-signature`
+ */
+export function verifyTimestamped(
+  notification: Notification,
+  secrets: readonly string[],
+  name: string,
+  keys: { time: string; signature: string },
+): void {
+  const { time, signatures } = readSignature(signatureHeader(notification, name), keys)
+  verifyHmac(signatures, secrets, [`${time}.`, notification.body])
+  requireRecent(Number(time) * 1000)
 }
 
 /** @returns the only value of a header field. @throws GatewayError `invalid-signature` for none, or several */
@@ -31,11 +61,11 @@ export function signatureHeader(notification: Notification, name: string): strin
  * @returns the time in seconds as it is written, for it is signed like this, and the signatures
  * @throws GatewayError `invalid-signature`
  */
-export function readSignature(header: string, names: { time: string; signature: string }) {
+function readSignature(header: string, keys: { time: string; signature: string }) {
   const pairs = header.split(',').map((pair) => pair.trim().split('=', 2))
-  const valuesOf = (name: string) => pairs.filter(([key]) => key === name).map(([, value = '']) => value)
-  const [time, ...others] = valuesOf(names.time)
-  const signatures = valuesOf(names.signature)
+  const valuesOf = (wanted: string) => pairs.filter(([key]) => key === wanted).map(([, value = '']) => value)
+  const [time, ...others] = valuesOf(keys.time)
+  const signatures = valuesOf(keys.signature)
   if (time === undefined || others.length > 0 || !/^\d{1,12}$/.test(time))
     throw rejected('its signature has no time, or several')
   if (signatures.length === 0 || signatures.length > maxSignatures)

@@ -1,14 +1,6 @@
 import { Type } from '@sinclair/typebox'
 import { fits } from '../http/border.ts'
-import {
-  gatewayIds,
-  readJsonBody,
-  readSecrets,
-  readSignature,
-  requireRecent,
-  signatureHeader,
-  verifyHmac,
-} from '../http/webhook-signature.ts'
+import { createHintReader, gatewayIds, readJsonBody, verifyTimestamped } from '../http/webhook-signature.ts'
 import type { HintReader } from '../platform.ts'
 
 /** An event about an asset, which contains the gateway's id, or about an upload, which contains it for the later asset. */
@@ -22,18 +14,10 @@ const Event = Type.Object({
 
 /** Webhooks of Mux (https://www.mux.com/docs/core/verify-webhook-signatures): `Mux-Signature: t=SECONDS,v1=HEX`. */
 export function muxHints(secret: string | undefined): HintReader {
-  const secrets = readSecrets(secret)
-  return {
-    variable: 'MUX_WEBHOOK_SECRET',
-    configured: secrets.length > 0,
-    async read(notification) {
-      const header = signatureHeader(notification, 'mux-signature')
-      const { time, signatures } = readSignature(header, { time: 't', signature: 'v1' })
-      verifyHmac(signatures, secrets, [`${time}.`, notification.body])
-      requireRecent(Number(time) * 1000)
-      const event = readJsonBody(notification)
-      if (!fits(Event, event) || !/^video\.(asset|upload)\./.test(event.type)) return []
-      return gatewayIds(event.data.passthrough, event.data.new_asset_settings?.passthrough)
-    },
-  }
+  return createHintReader('MUX_WEBHOOK_SECRET', secret, async (notification, secrets) => {
+    verifyTimestamped(notification, secrets, 'mux-signature', { time: 't', signature: 'v1' })
+    const event = readJsonBody(notification)
+    if (!fits(Event, event) || !/^video\.(asset|upload)\./.test(event.type)) return []
+    return gatewayIds(event.data.passthrough, event.data.new_asset_settings?.passthrough)
+  })
 }
