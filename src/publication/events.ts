@@ -54,6 +54,7 @@ const shownFields = [
 
 /** Fields that are measured again and again: a new value alone is not worth an event. */
 const measured: readonly string[] = ['bytesReceived', 'updatedAt', 'version']
+const comparedFields = shownFields.filter((name) => !measured.includes(name))
 
 /**
  * Decides, purely, what a change of a row means to the back office.
@@ -87,10 +88,16 @@ function shown(video: Video): ShownVideo {
   return { ...fields, slot: { videoId: video.slot.videoId } } as ShownVideo
 }
 
+/** Every check of a video asks this, so what is the same object is not taken apart. */
 function looksTheSame(before: Video, after: Video): boolean {
-  const seen = (video: Video) => {
-    const fields = Object.entries({ ...shown(video), ...shownMetadata(video) })
-    return fields.filter(([name]) => !measured.includes(name))
-  }
-  return isDeepStrictEqual(seen(before), seen(after))
+  if (before.slot.videoId !== after.slot.videoId) return false
+  const changed = comparedFields.filter((name) => (before[name] ?? null) !== (after[name] ?? null))
+  return changed.length === 0 || isDeepStrictEqual(visible(before, changed), visible(after, changed))
+}
+
+function visible(video: Video, names: readonly (keyof Video)[]) {
+  const metadata = shownMetadata(video)
+  return names.map((name) =>
+    name === 'info' || name === 'thumbnail' ? metadata[name] : (video[name] ?? null),
+  )
 }
