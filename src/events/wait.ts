@@ -1,4 +1,4 @@
-import type { ShownVideo } from '../publication/events.ts'
+import type { ShownVideo, VideoEvent } from '../publication/events.ts'
 import type { Tail } from './tail.ts'
 
 /**
@@ -16,19 +16,29 @@ export async function waitForStage(
 ): Promise<void> {
   const over = Promise.withResolvers<void>()
   let seen: ShownVideo | undefined
-  // Before the look, so that a change after it is heard of.
+  /** Events that came before the video was seen: the look may have read the row before them. */
+  let early: readonly VideoEvent[] = []
+  // Before the look, so that a change after it is noticed.
   const stopListening = await tail.listen((events) => {
-    for (const { type, video } of events)
-      if (video.id === seen?.id && video.version > seen.version)
-        if (type === 'video.deleted' || video.stage !== seen.stage) over.resolve()
+    if (seen === undefined) early = [...early, ...events]
+    else if (hasNews(events, seen)) over.resolve()
   })
   const timer = setTimeout(over.resolve, ms)
   signal.addEventListener('abort', () => over.resolve(), { once: true })
   try {
     seen = await look()
-    if (seen && !signal.aborted) await over.promise
+    if (seen && !hasNews(early, seen) && !signal.aborted) await over.promise
   } finally {
     clearTimeout(timer)
     stopListening()
   }
+}
+
+function hasNews(events: readonly VideoEvent[], seen: ShownVideo): boolean {
+  return events.some(
+    ({ type, video }) =>
+      video.id === seen.id &&
+      video.version > seen.version &&
+      (type === 'video.deleted' || video.stage !== seen.stage),
+  )
 }
