@@ -1,11 +1,11 @@
 import { type ChildProcess, fork, spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdirSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
-import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { generateSecret, hashSecret } from '../../src/auth/credentials.ts'
+import { freePort } from '../../test/support/ports.ts'
 
 /** A server of the bench: a process of its own on loopback. */
 export interface Server {
@@ -134,13 +134,4 @@ function handle(child: ChildProcess, started: number): Omit<Server, 'url'> {
       clearTimeout(timer)
     },
   }
-}
-
-async function freePort(): Promise<number> {
-  const probe = createServer().listen(0, '127.0.0.1')
-  await once(probe, 'listening')
-  const { port } = probe.address() as { port: number }
-  probe.close()
-  await once(probe, 'close')
-  return port
 }

@@ -1,15 +1,14 @@
 import { spawn } from 'node:child_process'
 import diagnostics from 'node:diagnostics_channel'
-import { once } from 'node:events'
 import { existsSync } from 'node:fs'
 import { mkdir, writeFile } from 'node:fs/promises'
 import type { IncomingMessage, ServerResponse } from 'node:http'
-import { createServer } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
 import t, { type Test } from 'tap'
 import { type Sandbox, startSandbox } from '../../sandbox/server.ts'
 import { type Line, type Publication, publishThroughCrashes } from '../support/back-office.ts'
 import { fakeMp4, type Json, key, temporaryDirectory } from '../support/gateway.ts'
+import { freePort } from '../support/ports.ts'
 import { type PostgresServer, schemaOf, startPostgres } from '../support/postgres.ts'
 import { callTo, type GatewayProcess, startProcess } from '../support/process.ts'
 
@@ -371,12 +370,4 @@ async function startNginx(t: Test, urls: string[]): Promise<string> {
     )
       break
   return url
-}
-
-async function freePort(): Promise<number> {
-  const probe = createServer().listen(0, '127.0.0.1')
-  await once(probe, 'listening')
-  const { port } = probe.address() as { port: number }
-  probe.close()
-  return port
 }

@@ -1,11 +1,11 @@
 import { execFile, spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import { readFile, writeFile } from 'node:fs/promises'
-import { connect, createServer } from 'node:net'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { promisify } from 'node:util'
 import type { Test } from 'tap'
+import { freePort, listens } from '../support/ports.ts'
 
 const run = promisify(execFile)
 const modules = '/usr/lib/apache2/modules'
@@ -186,23 +186,4 @@ async function makeCertificate(directory: string): Promise<void> {
   await run('openssl', ['req', '-x509', ...algorithm, ...subject, '-keyout', key, '-out', certificate])
   const both = (await readFile(certificate, 'utf8')) + (await readFile(key, 'utf8'))
   await writeFile(join(directory, 'fullchain-and-key.pem'), both)
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const { port } = server.address() as { port: number }
-  server.close()
-  await once(server, 'close')
-  return port
-}
-
-async function listens(port: number): Promise<boolean> {
-  const socket = connect(port, '127.0.0.1')
-  const open = await once(socket, 'connect').then(
-    () => true,
-    () => false,
-  )
-  socket.destroy()
-  return open
 }

@@ -1,11 +1,11 @@
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import { chmod, writeFile } from 'node:fs/promises'
-import { connect, createServer } from 'node:net'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Test } from 'tap'
 import { temporaryDirectory } from './gateway.ts'
+import { freePort, listens } from './ports.ts'
 
 /** Debian has servers where only root's PATH leads. */
 const env = { ...process.env, PATH: `${process.env.PATH}:/usr/sbin` }
@@ -66,22 +66,4 @@ export async function startPgbouncer(t: Test, serverPort: number, poolSize: numb
   t.teardown(kill)
   await start()
   return { port, kill, start }
-}
-
-async function freePort(): Promise<number> {
-  const probe = createServer().listen(0, '127.0.0.1')
-  await once(probe, 'listening')
-  const { port } = probe.address() as { port: number }
-  probe.close()
-  return port
-}
-
-async function listens(port: number): Promise<boolean> {
-  const socket = connect(port, '127.0.0.1')
-  const open = await once(socket, 'connect').then(
-    () => true,
-    () => false,
-  )
-  socket.destroy()
-  return open
 }

