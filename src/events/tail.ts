@@ -3,7 +3,7 @@ import { createAlarm } from '../publication/alarm.ts'
 import type { VideoEvent } from '../publication/events.ts'
 import type { VideoStore } from '../publication/store.ts'
 
-/** Time between two looks for new events while somebody listens, in ms. */
+/** Interval between two queries for new events while there are listeners, in ms. */
 const intervalMs = 250
 /** The same after a change in this process, in ms: changes that come together are read together. */
 const wakeMs = 10
@@ -30,13 +30,13 @@ export interface Tail {
 }
 
 /**
- * Follows the events in the store, with one small query per interval for all listeners of this process, and none while
- * nobody listens. No notification is sent from the transaction of a change: under load that would serialize commits.
+ * Follows the events in the store, with one small query per interval for all listeners of this process, and none without
+ * listeners. The transaction of a change sends no notification: under load that would serialize commits.
  */
 export function createTail(store: VideoStore, log: Log): Tail {
   const listeners = new Set<Hear>()
   const alarm = createAlarm()
-  /** All events up to this position are known; undefined while nobody listens. */
+  /** All events up to this position are known; undefined without listeners. */
   let last: number | undefined
   /** The events behind this position, up to `last`. */
   let recentAfter = 0

@@ -13,9 +13,9 @@ export interface LogOutput {
 }
 
 /**
- * Writes log lines to a file descriptor, and drops them where they cannot be written: on a full disk, and in a pipe that
- * nobody reads. Neither stops the process, which Node's own streams and pino's would do: they write to a pipe until it
- * takes the line, and a line that fails is an error that ends the process. Once lines can be written again, one says how
+ * Writes log lines to a file descriptor, and drops them where they cannot be written: on a full disk, and in an unread pipe.
+ * Neither stops the process. Node's own streams and pino's would: they write to a pipe until it accepts the line, and a line
+ * that fails is an error that ends the process. Once lines can be written again, one says how
  * many were dropped.
  */
 export function createLogOutput(fd: number): LogOutput {

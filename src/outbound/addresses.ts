@@ -1,6 +1,6 @@
 import { BlockList, isIP } from 'node:net'
 
-/** Which addresses the gateway may dial for somebody else: for a webhook, or to fetch a file. */
+/** Addresses that the gateway may dial when a client chooses them: for a webhook, or to fetch a file. */
 export interface AddressRules {
   /** Whether the address may be dialled. Anything but an IP address may not. */
   permits(address: string): boolean

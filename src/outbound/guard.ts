@@ -3,7 +3,7 @@ import { isIP, type LookupFunction } from 'node:net'
 import { Agent, buildConnector } from 'undici'
 import { type AddressRules, isLoopback } from './addresses.ts'
 
-/** Where the gateway may call for somebody else. */
+/** Targets that the gateway may call when a client chooses them. */
 export interface DialRules {
   addresses: AddressRules
   /** Ports that may be dialled, besides those of this machine while `allowsLoopback`. */
