@@ -1,6 +1,8 @@
-import { execFile } from 'node:child_process'
+import { execFile, spawn } from 'node:child_process'
+import { once } from 'node:events'
 import { readFile, truncate, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { promisify } from 'node:util'
 import t from 'tap'
 import { tokenRateLimit } from '../../src/http/limits.ts'
@@ -87,6 +89,50 @@ for (const kind of proxies) {
     t.equal(forged.status, 429, 'and cannot get more with a header of its own')
     t.equal((await from('127.0.0.3', '/oauth2/token')).status, 401, 'another one has its own')
   })
+}
+
+for (const kind of proxies) {
+  t.test(`an event stream behind ${kind.name}, read by curl`, { skip: missing(kind) }, async (t) => {
+    // One place: the next reader gets it only when the gateway has noticed that the last one left.
+    const gateway = await startGateway(t, { streamLimits: { total: 1, perClient: 1 } })
+    const url = await startProxy(t, kind, gateway.url, await temporaryDirectory(t))
+    for (const { name, options } of protocols.filter(({ name }) => !name.includes('Expect'))) {
+      const reader = await openStream([...options, `${url}/v1/events`], () => gateway.create())
+      const { id } = await gateway.create()
+      const event = `event: video.created\ndata: {[^\n]*"id":"${id}"`
+      t.match(await reader.until(new RegExp(event)), /^retry: \d+\nid: \d+\n\n/, `${name}: it arrives`)
+      await reader.leave()
+    }
+  })
+}
+
+/**
+ * Follows events with `curl -N`, once the gateway has a place for it. HAProxy and Apache notice that their client has left
+ * when they write to it, so an event is sent each time that there is no place yet.
+ */
+async function openStream(args: string[], sendEvent: () => Promise<unknown>) {
+  for (const deadline = Date.now() + 20_000; ; await sendEvent()) {
+    const accept = ['-H', 'Accept: text/event-stream']
+    const child = spawn('curl', ['-sSN', '--insecure', '--fail', ...token, ...accept, ...args])
+    const closed = once(child, 'close')
+    let text = ''
+    child.stdout.on('data', (chunk) => {
+      text += chunk
+    })
+    const until = async (pattern: RegExp) => {
+      while (!pattern.test(text) && child.exitCode === null && Date.now() < deadline) await sleep(10)
+      return pattern.test(text) ? text : `only ${JSON.stringify(text)}`
+    }
+    await until(/^retry/)
+    if (child.exitCode === null || Date.now() > deadline)
+      return {
+        until,
+        async leave() {
+          child.kill()
+          await closed
+        },
+      }
+  }
 }
 
 /** One curl process is one client with a connection of its own. @returns status 0 where it got no response */
