@@ -19,7 +19,10 @@ async function setUp(t: Test, engine: Engine) {
   const sandbox = await startSandbox({ knobs: { discard: true, processing_delay_ms: 10 } })
   t.teardown(() => sandbox.close())
   const database = await engine.create(t)
-  const start = () => startProcess(t, { SANDBOX_BASE_URL: sandbox.url, DATABASE_URL: database.url }, script)
+  // Long enough for a busy machine: a hold that ends under a living process ends its call.
+  const holds = { LEASE: '2000', CLAIM: '2000' }
+  const start = () =>
+    startProcess(t, { SANDBOX_BASE_URL: sandbox.url, DATABASE_URL: database.url, ...holds }, script)
   const clips = () => Object.values(sandbox.stats().clips).reduce((sum, count) => sum + count, 0)
   /** The number of rows in each stage. */
   const stages = async () => {
