@@ -1,0 +1,150 @@
+import { type EventType, eventTypes, type VideoEvent } from './events.ts'
+
+/** What an endpoint can be told. Without a choice it gets all events of videos; of endpoints it gets what it asks for. */
+export const webhookEventTypes = [...eventTypes, 'webhook.disabled'] as const
+export type WebhookEventType = (typeof webhookEventTypes)[number]
+
+/** A URL that is called when something happens: a row of the store. Times in ms since the epoch. */
+export interface WebhookEndpoint {
+  /** UUIDv7. */
+  id: string
+  url: string
+  description: string | null
+  /** The types that it gets; null for all events of videos. */
+  events: readonly WebhookEventType[] | null
+  enabled: boolean
+  /** Why the gateway disabled it; null otherwise. */
+  disabledReason: 'gone' | 'failing' | null
+  /** Of its secret, which is derived and not stored: 1 at first, one more with each renewal. */
+  generation: number
+  /** When the secret was renewed; null before. */
+  renewedAt: number | null
+  /** Since when every delivery has failed; null after one that succeeded, and before the first. */
+  failingSince: number | null
+  /** The position after which events are delivered: where the events ended when it was made or enabled. */
+  after: number
+  createdAt: number
+  updatedAt: number
+  version: number
+}
+
+/** An event that is not one of a video: a test, or news of an endpoint. Its deliveries carry its body. */
+export interface OwnEvent {
+  /** UUIDv7. */
+  id: string
+  type: 'webhook.test' | 'webhook.disabled'
+  /** JSON, as it is signed and sent. */
+  body: string
+}
+
+export type DeliveryStatus = 'pending' | 'delivered' | 'failed'
+
+/** The delivery of one event to one endpoint: a row of the store. Times in ms since the epoch. */
+export interface Delivery {
+  endpointId: string
+  eventId: string
+  type: EventType | OwnEvent['type']
+  /** `failed`: given up. */
+  status: DeliveryStatus
+  /** Attempts so far, with the one in progress. A resend begins again at 0. */
+  attempts: number
+  createdAt: number
+  /** Null once it is delivered or given up. */
+  nextAttemptAt: number | null
+  lastAttemptAt: number | null
+  /** Of the last attempt: the status of the response, and why it failed. */
+  responseStatus: number | null
+  failure: string | null
+  /** The beginning of the last response, as text of one line. */
+  response: string | null
+}
+
+/** A delivery that this process makes now. Another one may take it over when the claim ends. */
+export interface ClaimedDelivery extends Delivery {
+  /** Its body: an event of the store, or the text of an own one. Null: the event is gone, so it cannot be delivered. */
+  event: VideoEvent | string | null
+}
+
+/** What came of an attempt. */
+export interface AttemptResult {
+  responseStatus: number | null
+  /** Undefined: delivered. */
+  failure: string | undefined
+  response: string | null
+  /** Time until the next attempt, in ms; undefined: there is none. */
+  retryIn: number | undefined
+}
+
+/** A page of deliveries, the newest event first. `before` is the id of the event after which the page starts. */
+export interface DeliveryQuery {
+  endpointId: string
+  status?: DeliveryStatus | undefined
+  before?: string | undefined
+  limit: number
+}
+
+/** Makes the row of an endpoint for the time of the store and the position of its last event. Must be pure. */
+export type MakeEndpoint = (now: number, lastPosition: number) => WebhookEndpoint
+/** As `MakeEndpoint`, of the row as it is. Returns its argument to change nothing. */
+export type ChangeEndpoint = (current: WebhookEndpoint, now: number, lastPosition: number) => WebhookEndpoint
+
+/** Where endpoints and deliveries live. The rules of `VideoStore` hold here too. */
+export interface WebhookStore {
+  /** @returns undefined, and adds nothing, when there are `limit` endpoints already */
+  insertEndpoint(make: MakeEndpoint, limit: number): Promise<WebhookEndpoint | undefined>
+  findEndpoint(id: string): Promise<WebhookEndpoint | undefined>
+  /** All of them, the oldest first: there are few. */
+  endpoints(): Promise<WebhookEndpoint[]>
+  /**
+   * Compare-and-set, as `VideoStore.update`.
+   * @param notice is delivered, in the same transaction, to the other enabled endpoints that ask for its type
+   */
+  updateEndpoint(
+    id: string,
+    change: ChangeEndpoint,
+    notice?: (changed: WebhookEndpoint) => OwnEvent | undefined,
+  ): Promise<WebhookEndpoint | undefined>
+  /** Its deliveries go with `expireDeliveries`. @returns whether it was there */
+  deleteEndpoint(id: string): Promise<boolean>
+
+  /**
+   * Adds a delivery of each of the next events to every enabled endpoint that gets it, and remembers how far it came, in
+   * one transaction: every event gets its deliveries once, whoever calls this and whatever is killed. Continues resends
+   * (`resendAfter`) likewise. Does not wait for the disk where the loss repeats the work as a whole.
+   * @param limit events
+   * @returns whether there may be more
+   */
+  fanOut(limit: number): Promise<boolean>
+  /**
+   * Takes up to `limit` deliveries of an enabled endpoint that are due, the longest due first: counts the attempt, and
+   * moves the next one `claim` ms ahead. Does not wait for the disk.
+   */
+  claimDeliveries(endpointId: string, claim: number, limit: number): Promise<ClaimedDelivery[]>
+  /** Time until the next delivery of an enabled endpoint is due, in ms, by endpoint; those without one are not in it. */
+  nextDeliveriesIn(): Promise<Map<string, number>>
+  /**
+   * Stores what came of an attempt, unless somebody else has claimed the delivery since; keeps `failingSince` of the
+   * endpoint. Does not wait for the disk: a lost result repeats the delivery.
+   * @param attempts as claimed
+   */
+  settleDelivery(endpointId: string, eventId: string, attempts: number, result: AttemptResult): Promise<void>
+
+  deliveries(query: DeliveryQuery): Promise<Delivery[]>
+  /**
+   * Makes a delivery due now, as if for the first time, whether the event had one or not.
+   * @returns undefined when there is no such event any more, nor a delivery with a body of its own
+   */
+  resend(endpointId: string, eventId: string): Promise<Delivery | undefined>
+  /** Lets `fanOut` do the same with every event since a time that the endpoint gets. @param since ms since the epoch */
+  resendAfter(endpointId: string, since: number): Promise<void>
+  /** Adds a delivery of an own event. */
+  addDelivery(endpointId: string, event: OwnEvent): Promise<Delivery>
+  /** Age of the oldest event that an enabled endpoint has not got and that is not given up, in ms. */
+  oldestPendingDelivery(): Promise<number | undefined>
+  /**
+   * Deletes up to `limit` deliveries that ended more than `age` ms ago, or whose endpoint is gone. Does not wait for the
+   * disk.
+   * @returns the number of deleted rows
+   */
+  expireDeliveries(age: number, limit: number): Promise<number>
+}
