@@ -42,16 +42,19 @@ export async function holding<T>(
 ): Promise<T> {
   const current = beginWork(gateway, { id, epoch })
   const { end } = current
+  const { signal } = end
   const limit = gateway.policy.claim * workShare
   const timer = setTimeout(() => end.abort(tooLong(limit)), limit)
-  const signal = AbortSignal.any([stopped, end.signal])
+  const stop = () => end.abort(stopped.reason)
+  stopped.addEventListener('abort', stop)
   const { promise: ended, reject } = Promise.withResolvers<never>()
   try {
-    signal.throwIfAborted()
+    stopped.throwIfAborted()
     signal.addEventListener('abort', () => reject(signal.reason), { once: true })
     return await Promise.race([work({ id, epoch, signal }), ended])
   } finally {
     clearTimeout(timer)
+    stopped.removeEventListener('abort', stop)
     gateway.works.delete(current)
   }
 }

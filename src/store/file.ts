@@ -12,7 +12,8 @@ export class StoreFileError extends Error {}
 /**
  * Remembers which files the connection has open, and returns a check that they are still at their paths. SQLite goes
  * on writing to a file that was deleted or renamed, where no other process finds the data again. The check costs
- * three calls of `stat`, so it runs before each write. The database comes back when the same files do.
+ * three calls of `stat`, so it runs before each write that is
+ * acknowledged. The database comes back when the same files do.
  *
  * The file must not be opened with `node:fs`: closing it would release the locks that SQLite holds on it
  * (https://sqlite.org/howtocorrupt.html, 2.2).

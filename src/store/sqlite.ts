@@ -85,7 +85,7 @@ function createStore(db: DatabaseSync, expectFiles: () => void): VideoStore {
   const counts = () => statements.counts.all() as unknown as VideoCount[]
   const list = createList(db, counts)
   const events = createEventList(db)
-  /** Every write passes here. */
+  /** Every write that is acknowledged passes here. */
   const write = <T>(work: () => T): Promise<T> =>
     lock.write(() => {
       expectFiles()
@@ -102,20 +102,24 @@ function createStore(db: DatabaseSync, expectFiles: () => void): VideoStore {
       throw error
     }
   }
-  /** Writes without waiting for the disk. The next durable write persists them; a power loss may undo them. */
-  const withoutFsync = <T>(work: () => T): T => {
-    db.exec('PRAGMA synchronous = NORMAL')
-    try {
-      return work()
-    } finally {
-      db.exec('PRAGMA synchronous = FULL')
-    }
-  }
-  /** @param way `withoutFsync`, or nothing */
+  /**
+   * Writes without waiting for the disk. The next durable write persists it; a power loss may undo it, or the loss of
+   * the file, which the next durable write notices.
+   */
+  const writeWithoutFsync = <T>(work: () => T): Promise<T> =>
+    lock.write(() => {
+      db.exec('PRAGMA synchronous = NORMAL')
+      try {
+        return work()
+      } finally {
+        db.exec('PRAGMA synchronous = FULL')
+      }
+    })
+  /** @param way `write` or `writeWithoutFsync` */
   const update = async (
     id: string,
     change: Change,
-    way: (work: () => boolean) => boolean = (work) => work(),
+    way: typeof write,
     along?: Along,
   ): Promise<Video | undefined> => {
     for (;;) {
@@ -129,7 +133,7 @@ function createStore(db: DatabaseSync, expectFiles: () => void): VideoStore {
       const setAll = () =>
         along || event ? transaction(() => set() && writeAlong(id, along ?? {}, event)) : set()
       // A reader may have an event by the time that the power fails.
-      if (await write(event ? setAll : () => way(setAll))) return next
+      if (await (event ? write : way)(setAll)) return next
     }
   }
   const writeAlong = (id: string, { leftover, freesKey }: Along, event?: NewEvent): true => {
@@ -158,8 +162,8 @@ function createStore(db: DatabaseSync, expectFiles: () => void): VideoStore {
       find: async (id) => find(id),
       list: async (query) => list(query),
 
-      update: (id, change, along) => update(id, change, undefined, along),
-      plan: (id, change) => update(id, change, withoutFsync),
+      update: (id, change, along) => update(id, change, write, along),
+      plan: (id, change) => update(id, change, writeWithoutFsync),
 
       async claimDue({ platform, ready, claim, horizon, limit }) {
         // The time of the call, also when the lock is waited for: the clock may be changed meanwhile.
@@ -171,7 +175,7 @@ function createStore(db: DatabaseSync, expectFiles: () => void): VideoStore {
           statements.claim.run(now() + claim, JSON.stringify(due.map((video) => video.id)))
           return due.map((video) => ({ ...video, epoch: video.epoch + 1 }))
         }
-        return write(() => withoutFsync(() => transaction(claimRows)))
+        return writeWithoutFsync(() => transaction(claimRows))
       },
       async nextDueIn(platform) {
         const { at } = statements.nextDue.get(platform) as { at: number | null }
@@ -199,19 +203,13 @@ function createStore(db: DatabaseSync, expectFiles: () => void): VideoStore {
         void (await write(() => statements.saveResponse.run(fingerprint, response, now(), videoId))),
       releaseKey: async (videoId) => void (await write(() => statements.releaseKey.run(videoId))),
       expireKeys: async (age, limit) =>
-        Number(
-          (await write(() => withoutFsync(() => statements.expireKeys.run(now() - age, limit)))).changes,
-        ),
+        Number((await writeWithoutFsync(() => statements.expireKeys.run(now() - age, limit))).changes),
       expireDeleted: async (age, limit) =>
-        Number(
-          (await write(() => withoutFsync(() => statements.expireDeleted.run(now() - age, limit)))).changes,
-        ),
+        Number((await writeWithoutFsync(() => statements.expireDeleted.run(now() - age, limit))).changes),
       eventRange: async () => ({ ...(statements.eventRange.get() as unknown as EventRange) }),
       events: async (query) => events(query),
       expireEvents: async (age, limit) =>
-        Number(
-          (await write(() => withoutFsync(() => statements.expireEvents.run(now() - age, limit)))).changes,
-        ),
+        Number((await writeWithoutFsync(() => statements.expireEvents.run(now() - age, limit))).changes),
       async ping() {
         expectFiles()
         statements.ping.get()
