@@ -29,6 +29,7 @@ export class TargetNotAllowedError extends Error {
   readonly code = 'TARGET_NOT_ALLOWED'
 }
 
+const notPublic = 'has an address that is not public: use one that the operator of the gateway allows'
 /** Characters of a URL. */
 const longestUrl = 2_048
 const connectMs = 5_000
@@ -43,10 +44,10 @@ export function checkTarget(text: string, rules: DialRules): URL {
   if (text.length > longestUrl) throw new TargetNotAllowedError(`is longer than ${longestUrl} characters`)
   const url = URL.canParse(text) ? new URL(text) : undefined
   if (!url || !/^https?:\/\//i.test(text))
-    throw new TargetNotAllowedError('is not a URL that begins with https://')
+    throw new TargetNotAllowedError('is not a URL: send one that begins with https://')
   if (url.username || url.password)
-    throw new TargetNotAllowedError('has credentials: use no user and password')
-  if (url.hash) throw new TargetNotAllowedError('has a fragment, which is never sent')
+    throw new TargetNotAllowedError('has credentials: send a URL without user and password')
+  if (url.hash) throw new TargetNotAllowedError('has a fragment, which is never sent: end the URL before #')
   checkOrigin(url, rules)
   return url
 }
@@ -55,17 +56,20 @@ function checkOrigin({ protocol, hostname, port }: Origin, rules: DialRules): vo
   const host = bare(hostname)
   const isLocal = host === 'localhost' || host.endsWith('.localhost') || isLoopback(host)
   if (isLocal && rules.allowsLoopback && ['http:', 'https:'].includes(protocol)) return
-  if (protocol !== 'https:') throw new TargetNotAllowedError('is not https')
+  if (protocol !== 'https:')
+    throw new TargetNotAllowedError('is not https: send a URL that begins with https://')
   const number = Number(port || 443)
   if (!rules.ports.has(number))
-    throw new TargetNotAllowedError(`has the port ${number}, which is not allowed`)
+    throw new TargetNotAllowedError(
+      `has the port ${number}, which is not allowed: use ${[...rules.ports].join(' or ')}`,
+    )
   if (isIP(host)) checkAddress(host, rules)
 }
 
 /** @throws TargetNotAllowedError for an address that may not be dialled */
 function checkAddress(address: string, { addresses, allowsLoopback }: DialRules): void {
   if (addresses.permits(address) || (allowsLoopback && isLoopback(address))) return
-  throw new TargetNotAllowedError('has an address that is not public')
+  throw new TargetNotAllowedError(notPublic)
 }
 
 /**
@@ -104,7 +108,7 @@ function createGuardedConnector(rules: DialRules, lookup: LookupFunction): build
       if (error) return callback(error, null)
       if (isPermitted(socket.remoteAddress ?? '', rules)) return callback(null, socket)
       socket.destroy()
-      callback(new TargetNotAllowedError('has an address that is not public'), null)
+      callback(new TargetNotAllowedError(notPublic), null)
     })
 }
 
@@ -118,7 +122,7 @@ function guardLookup(rules: DialRules, lookup: LookupFunction): LookupFunction {
       const all = found as { address: string; family: number }[]
       const permitted = all.filter(({ address }) => isPermitted(address, rules))
       const [first] = permitted
-      if (!first) return callback(new TargetNotAllowedError('has an address that is not public'), [])
+      if (!first) return callback(new TargetNotAllowedError(notPublic), [])
       if (options.all) callback(null, permitted)
       else callback(null, first.address, first.family)
     })
