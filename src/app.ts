@@ -11,11 +11,14 @@ import fastify, {
 import { createTokenIssuer } from './auth/access-tokens.ts'
 import { createAuthenticator } from './auth/authenticate.ts'
 import { createExternalIssuer } from './auth/external-issuer.ts'
+import { deriveWebhookSecrets, generateGatewaySecret } from './auth/gateway-secret.ts'
 import type { Config } from './config/config.ts'
 import type { Adopt } from './config/reload.ts'
 import { version } from './config/version.ts'
 import { warningsOf } from './config/warnings.ts'
 import { GatewayError } from './errors.ts'
+import { validGenerations } from './events/endpoint-secrets.ts'
+import type { Webhooks } from './events/endpoints.ts'
 import { createStreamPlaces, defaultStreamLimits, type StreamLimits } from './events/places.ts'
 import { createTail } from './events/tail.ts'
 import { checkBodies } from './http/bodies.ts'
@@ -39,6 +42,7 @@ import { createMetrics } from './observability/metrics.ts'
 import { observeStore } from './observability/observed-store.ts'
 import { harmlessPath } from './observability/redaction.ts'
 import { type TraceOf, traceHeaders, traceRequests, withRequestId } from './observability/tracing.ts'
+import { createDialRules } from './outbound/guard.ts'
 import { configurePlatforms } from './platform/configured.ts'
 import { defaultTools, type PlatformTools } from './platform/tools.ts'
 import type { Gateway } from './publication/gateway.ts'
@@ -59,6 +63,7 @@ import { operationsRoutes } from './routes/operations.ts'
 import { createPresenter } from './routes/presentation.ts'
 import { statusRoutes } from './routes/status.ts'
 import { videoRoutes } from './routes/videos.ts'
+import { webhookRoutes } from './routes/webhooks.ts'
 import { describeStore, isNewStore, openStore } from './store/open.ts'
 import { watchStore } from './store/watch.ts'
 
@@ -181,16 +186,28 @@ export async function buildApp(config: Config, options: AppOptions = {}): Promis
 
   const publicUrl = () =>
     config.publicUrl ?? server.listeningOrigin.replace('[::]', 'localhost').replace('0.0.0.0', 'localhost')
+  // In production what is derived from a secret must survive the process.
+  const secrets = config.secrets.length > 0 || config.production ? config.secrets : [generateGatewaySecret()]
   const issuer = await createTokenIssuer({
     issuerUrl: publicUrl,
     signingKey: config.oauthSigningKey,
-    secrets: config.secrets,
+    secrets,
   }).catch((error: Error) => {
     throw new Error(`OAUTH_SIGNING_KEY: ${error.message}`)
   })
   const external =
     config.externalIssuer && createExternalIssuer({ ...config.externalIssuer, log: server.log })
   const authenticate = createAuthenticator({ apiKeys: config.apiKeys, issuer, external })
+
+  const webhooks: Webhooks = {
+    store,
+    rules: createDialRules(config.webhooks, config.production),
+    secretsOf:
+      secrets.length > 0
+        ? (endpoint, now) => deriveWebhookSecrets(secrets, endpoint.id, validGenerations(endpoint, now))
+        : undefined,
+    wake: () => {},
+  }
 
   traceRequests(server, options.traceOf)
   observeRequests(server, metrics)
@@ -228,6 +245,7 @@ export async function buildApp(config: Config, options: AppOptions = {}): Promis
     places,
     streaming: () => AbortSignal.any([endStreams.signal, drain.signal]),
   })
+  await server.register(webhookRoutes, { webhooks, requireScope, publicUrl })
   await server.register(hintRoutes, { gateway })
   await server.register(oauthRoutes, { issuer, clients: config.oauthClients, publicUrl })
   await server.register(operationsRoutes, { metrics, notReady })

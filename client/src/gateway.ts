@@ -1,4 +1,5 @@
 import { type Content, NotContentError, openContent, type Progress, streamOf } from './content.ts'
+import { type EventsOptions, type StreamEventsData, type StreamedEvent, streamEvents } from './events.ts'
 import type {
   CreateVideoData,
   DeleteVideoData,
@@ -18,6 +19,7 @@ import type {
 } from './generated/types.gen.ts'
 import { createHttp, expand, type Http, type TokenSource } from './http.ts'
 import { type WaitOptions, waitUntilReady } from './wait.ts'
+import { WebhookEndpoints } from './webhooks.ts'
 
 export interface VideoGatewayOptions {
   /** The gateway's address, without `/v1`. */
@@ -43,9 +45,11 @@ export interface UploadOptions extends CallOptions {
  */
 export class VideoGateway {
   readonly #http: Http
+  readonly webhooks: WebhookEndpoints
 
   constructor({ url, token, fetch: fetcher = fetch }: VideoGatewayOptions) {
     this.#http = createHttp(url, typeof token === 'string' ? () => token : token, fetcher)
+    this.webhooks = new WebhookEndpoints(this.#http)
   }
 
   /** Provisions a slot. With an idempotency key (up to 255 characters) the call may be repeated without a second one. */
@@ -107,6 +111,16 @@ export class VideoGateway {
     { signal }: CallOptions = {},
   ): Promise<ListEventsResponse> {
     return this.#http.json<ListEventsData, ListEventsResponse>('GET', '/v1/events', { query, signal })
+  }
+
+  /**
+   * Yields events as they happen, without an end, and connects again after every interruption: nothing is missed, and an
+   * event may come twice.
+   * @throws GatewayProblem that is not transient: `cursor-expired` for an `after` that is too old, 401, 403; the signal's
+   * reason
+   */
+  events(options: EventsOptions = {}): AsyncGenerator<StreamedEvent, void, undefined> {
+    return streamEvents((request) => this.#http.call<StreamEventsData>('GET', '/v1/events', request), options)
   }
 
   /** Launch URL, size and duration, once the video is ready. */

@@ -30,6 +30,11 @@ export class GatewayProblem extends Error {
   }
 }
 
+/** Whether a call may succeed later. fetch reports a broken connection as a TypeError. */
+export function isTransient(error: unknown): boolean {
+  return error instanceof GatewayProblem ? error.transient : error instanceof TypeError
+}
+
 type Body = Partial<Problem> & { error?: string; error_description?: string }
 
 /** Reads the problem from a response; one from a proxy in between has a code of its own. */

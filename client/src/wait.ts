@@ -1,5 +1,6 @@
 import type { GetStatusResponse } from './generated/types.gen.ts'
-import { GatewayProblem, readRetryAfter } from './problem.ts'
+import { GatewayProblem, isTransient, readRetryAfter } from './problem.ts'
+import { sleep } from './sleep.ts'
 
 export interface WaitOptions {
   /** Ends the wait with its reason. */
@@ -59,28 +60,9 @@ export async function waitUntilReady(
       stage = status.stage
     } catch (error) {
       end.throwIfAborted()
-      if (!passes(error)) throw error
+      if (!isTransient(error)) throw error
       if (error instanceof GatewayProblem) pause = error.retryAfter ?? defaultPause
     }
     await sleep(pause * 1000, end)
   }
-}
-
-/** fetch reports a broken connection as a TypeError. */
-function passes(error: unknown): boolean {
-  return error instanceof GatewayProblem ? error.transient : error instanceof TypeError
-}
-
-function sleep(ms: number, signal: AbortSignal): Promise<void> {
-  return new Promise((resolve, reject) => {
-    const stop = () => {
-      clearTimeout(timer)
-      reject(signal.reason)
-    }
-    const timer = setTimeout(() => {
-      signal.removeEventListener('abort', stop)
-      resolve()
-    }, ms)
-    signal.addEventListener('abort', stop, { once: true })
-  })
 }

@@ -1,16 +1,17 @@
 import { createHmac, timingSafeEqual } from 'node:crypto'
-import type { Video } from './generated/types.gen.ts'
+import type { Event, Webhook } from './generated/types.gen.ts'
 
-/** Event of a webhook of the gateway: what happened, and the resulting video. */
-export interface WebhookEvent {
+/** What a webhook of the gateway tells. A later gateway may send other types: ignore those that you do not know. */
+export type WebhookEvent = Event | EndpointEvent
+
+/** An event about an endpoint itself. */
+export interface EndpointEvent {
   /** The same if the gateway delivers it again. */
   id: string
-  /** Such as `video.ready`. */
-  type: string
+  type: 'webhook.test' | 'webhook.disabled'
   /** When it happened (ISO 8601). */
   timestamp: string
-  /** Its `version` tells which of two events is the later one. */
-  data: Video
+  data: Webhook
 }
 
 /** Header fields as `fetch`, `node:http` and most frameworks have them; case does not matter. */

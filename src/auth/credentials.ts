@@ -1,7 +1,7 @@
 import { hash, randomBytes, timingSafeEqual } from 'node:crypto'
 
 /** Permissions of a client, in the order in which scopes are listed everywhere. */
-export const allScopes = ['videos:read', 'videos:write', 'videos:delete'] as const
+export const allScopes = ['videos:read', 'videos:write', 'videos:delete', 'webhooks:manage'] as const
 export type Scope = (typeof allScopes)[number]
 
 /** A client whose token has been verified. Names are unique only within a kind and origin. */

@@ -51,8 +51,19 @@ export function validate<T extends TSchema>(schema: T, value: unknown): Static<T
   throw new GatewayError('invalid-request', undefined, { errors: fieldErrors(Value.Errors(schema, value)) })
 }
 
-function* readMessages(errors: Iterable<ValueError>) {
-  for (const error of errors) yield { path: error.path, message: messageOf(error) }
+function* readMessages(errors: Iterable<ValueError>): Iterable<{ path: string; message: string }> {
+  for (const error of errors) {
+    const orNull = nullableErrors(error)
+    if (orNull) yield* readMessages(orNull)
+    else yield { path: error.path, message: messageOf(error) }
+  }
+}
+
+/** Of a value that may also be null: what is wrong with it when it is not. */
+function nullableErrors({ type, schema, errors }: ValueError): Iterable<ValueError> | undefined {
+  if (type !== ValueErrorType.Union || schema.anyOf.length !== 2) return undefined
+  const other = schema.anyOf.findIndex((choice: TSchema) => choice.type !== 'null')
+  return schema.anyOf[1 - other].type === 'null' ? errors[other] : undefined
 }
 
 function fieldErrors(errors: Iterable<ValueError>) {
@@ -62,6 +73,7 @@ function fieldErrors(errors: Iterable<ValueError>) {
 const formatMessages: Record<string, string> = {
   line: 'must be one line of text, without control characters',
   text: 'must be text, without NUL and control characters of the C1 set',
+  'date-time': 'must be a time of RFC 3339 such as 2026-11-24T08:00:00Z',
 }
 
 /** What is wrong with a field, as the end of a sentence that its path begins. */
@@ -73,6 +85,16 @@ function messageOf({ type, schema, message }: ValueError): string {
       return 'is not a known field'
     case ValueErrorType.Object:
       return 'must be a JSON object'
+    case ValueErrorType.ObjectMinProperties:
+      return 'must have at least one field'
+    case ValueErrorType.Array:
+      return 'must be an array'
+    case ValueErrorType.ArrayMinItems:
+      return 'must not be empty'
+    case ValueErrorType.ArrayUniqueItems:
+      return 'must not have the same element twice'
+    case ValueErrorType.Boolean:
+      return 'must be true or false'
     case ValueErrorType.String:
       return 'must be a string'
     case ValueErrorType.StringMaxLength:

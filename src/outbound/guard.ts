@@ -1,7 +1,7 @@
 import { lookup as systemLookup } from 'node:dns'
 import { isIP, type LookupFunction } from 'node:net'
 import { Agent, buildConnector } from 'undici'
-import { type AddressRules, isLoopback } from './addresses.ts'
+import { type AddressRules, createAddressRules, isLoopback } from './addresses.ts'
 
 /** Targets that the gateway may call when a client chooses them. */
 export interface DialRules {
@@ -12,12 +12,24 @@ export interface DialRules {
   allowsLoopback: boolean
 }
 
+/**
+ * Makes the rules from the configuration: public addresses and those of `networks`, by https and on `ports`; outside
+ * production also this machine, by http and on any port.
+ */
+export function createDialRules(
+  { networks, ports }: { networks: readonly string[]; ports: readonly number[] },
+  production: boolean,
+): DialRules {
+  return { addresses: createAddressRules(networks), ports: new Set(ports), allowsLoopback: !production }
+}
+
 /** The target is not one that the gateway calls. The message ends a sentence that begins with the URL. */
 export class TargetNotAllowedError extends Error {
   override readonly name = 'TargetNotAllowedError'
   readonly code = 'TARGET_NOT_ALLOWED'
 }
 
+const notPublic = 'has an address that is not public: use one that the operator of the gateway allows'
 /** Characters of a URL. */
 const longestUrl = 2_048
 const connectMs = 5_000
@@ -32,10 +44,10 @@ export function checkTarget(text: string, rules: DialRules): URL {
   if (text.length > longestUrl) throw new TargetNotAllowedError(`is longer than ${longestUrl} characters`)
   const url = URL.canParse(text) ? new URL(text) : undefined
   if (!url || !/^https?:\/\//i.test(text))
-    throw new TargetNotAllowedError('is not a URL that begins with https://')
+    throw new TargetNotAllowedError('is not a URL: send one that begins with https://')
   if (url.username || url.password)
-    throw new TargetNotAllowedError('has credentials: use no user and password')
-  if (url.hash) throw new TargetNotAllowedError('has a fragment, which is never sent')
+    throw new TargetNotAllowedError('has credentials: send a URL without user and password')
+  if (url.hash) throw new TargetNotAllowedError('has a fragment, which is never sent: end the URL before #')
   checkOrigin(url, rules)
   return url
 }
@@ -44,17 +56,20 @@ function checkOrigin({ protocol, hostname, port }: Origin, rules: DialRules): vo
   const host = bare(hostname)
   const isLocal = host === 'localhost' || host.endsWith('.localhost') || isLoopback(host)
   if (isLocal && rules.allowsLoopback && ['http:', 'https:'].includes(protocol)) return
-  if (protocol !== 'https:') throw new TargetNotAllowedError('is not https')
+  if (protocol !== 'https:')
+    throw new TargetNotAllowedError('is not https: send a URL that begins with https://')
   const number = Number(port || 443)
   if (!rules.ports.has(number))
-    throw new TargetNotAllowedError(`has the port ${number}, which is not allowed`)
+    throw new TargetNotAllowedError(
+      `has the port ${number}, which is not allowed: use ${[...rules.ports].join(' or ')}`,
+    )
   if (isIP(host)) checkAddress(host, rules)
 }
 
 /** @throws TargetNotAllowedError for an address that may not be dialled */
 function checkAddress(address: string, { addresses, allowsLoopback }: DialRules): void {
   if (addresses.permits(address) || (allowsLoopback && isLoopback(address))) return
-  throw new TargetNotAllowedError('has an address that is not public')
+  throw new TargetNotAllowedError(notPublic)
 }
 
 /**
@@ -93,7 +108,7 @@ function createGuardedConnector(rules: DialRules, lookup: LookupFunction): build
       if (error) return callback(error, null)
       if (isPermitted(socket.remoteAddress ?? '', rules)) return callback(null, socket)
       socket.destroy()
-      callback(new TargetNotAllowedError('has an address that is not public'), null)
+      callback(new TargetNotAllowedError(notPublic), null)
     })
 }
 
@@ -107,7 +122,7 @@ function guardLookup(rules: DialRules, lookup: LookupFunction): LookupFunction {
       const all = found as { address: string; family: number }[]
       const permitted = all.filter(({ address }) => isPermitted(address, rules))
       const [first] = permitted
-      if (!first) return callback(new TargetNotAllowedError('has an address that is not public'), [])
+      if (!first) return callback(new TargetNotAllowedError(notPublic), [])
       if (options.all) callback(null, permitted)
       else callback(null, first.address, first.family)
     })

@@ -11,8 +11,8 @@ const batchSize = 200
 const pauseMs = 20
 
 /**
- * Deletes old idempotency keys, old events and the rows of videos that were deleted long ago, at startup and then every hour, in
- * small batches. Every process does: the store gives each row to one of them.
+ * Deletes old idempotency keys, events and deliveries, and the rows of videos that were deleted long ago, at startup and
+ * then every hour, in small batches. Every process does: the store gives each row to one of them.
  * @returns a function that stops it
  */
 export function startHousekeeping({ store, policy, log }: Gateway): () => void {
@@ -25,6 +25,7 @@ export function startHousekeeping({ store, policy, log }: Gateway): () => void {
     await expire('idempotency keys', () => store.expireKeys(keyLifetimeMs, batchSize))
     await expire('deleted videos', () => store.expireDeleted(policy.deletedRetention, batchSize))
     await expire('events', () => store.expireEvents(policy.eventRetention, batchSize))
+    await expire('deliveries', () => store.expireDeliveries(policy.eventRetention, batchSize))
     running = false
   }
 

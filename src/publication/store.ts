@@ -1,6 +1,7 @@
 import { GatewayError } from '../errors.ts'
 import type { EventType, VideoEvent } from './events.ts'
 import type { Stage, Status, Video } from './video.ts'
+import type { WebhookStore } from './webhooks.ts'
 
 /**
  * Another process holds the store's lock, or the database cannot be reached at the moment. The same call may succeed a
@@ -121,7 +122,7 @@ export interface Along {
  * All other methods reject with GatewayError `store-unavailable` when the database is unavailable, and with
  * StoreBusyError, which is one, when another process holds it.
  */
-export interface VideoStore {
+export interface VideoStore extends WebhookStore {
   /**
    * Returns the time by the store's clock, in ms since the epoch, for what is shown and for how long to wait. Between
    * two responses of a remote store it is an estimate, by the process's monotonic clock.

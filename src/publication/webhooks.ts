@@ -4,6 +4,12 @@ import { type EventType, eventTypes, type VideoEvent } from './events.ts'
 export const webhookEventTypes = [...eventTypes, 'webhook.disabled'] as const
 export type WebhookEventType = (typeof webhookEventTypes)[number]
 
+/**
+ * Longest time between two attempts, in ms: the store plans none further ahead. One that is was planned before the clock
+ * was set back, and counts as due.
+ */
+export const longestDeliveryPauseMs = 48 * 3_600_000
+
 /** A URL that is called when something happens: a row of the store. Times in ms since the epoch. */
 export interface WebhookEndpoint {
   /** UUIDv7. */
@@ -19,7 +25,10 @@ export interface WebhookEndpoint {
   generation: number
   /** When the secret was renewed; null before. */
   renewedAt: number | null
-  /** Since when every delivery has failed; null after one that succeeded, and before the first. */
+  /**
+   * Since when every delivery has failed; null after one that succeeded, and before the first. The store keeps it beside
+   * the version: it is a measurement, and no change that a client could have missed.
+   */
   failingSince: number | null
   /** The position after which events are delivered: where the events ended when it was made or enabled. */
   after: number
@@ -48,6 +57,7 @@ export interface Delivery {
   status: DeliveryStatus
   /** Attempts so far, with the one in progress. A resend begins again at 0. */
   attempts: number
+  /** When the event happened; after a resend: when that was asked for. */
   createdAt: number
   /** Null once it is delivered or given up. */
   nextAttemptAt: number | null
@@ -96,7 +106,8 @@ export interface WebhookStore {
   /** All of them, the oldest first: there are few. */
   endpoints(): Promise<WebhookEndpoint[]>
   /**
-   * Compare-and-set, as `VideoStore.update`.
+   * Compare-and-set, as `VideoStore.update`: the version grows by one. What `change` was decided by is what is replaced,
+   * `failingSince` included.
    * @param notice is delivered, in the same transaction, to the other enabled endpoints that ask for its type
    */
   updateEndpoint(
@@ -123,8 +134,8 @@ export interface WebhookStore {
   /** Time until the next delivery of an enabled endpoint is due, in ms, by endpoint; those without one are not in it. */
   nextDeliveriesIn(): Promise<Map<string, number>>
   /**
-   * Stores what came of an attempt, unless somebody else has claimed the delivery since; keeps `failingSince` of the
-   * endpoint. Does not wait for the disk: a lost result repeats the delivery.
+   * Stores what came of an attempt, unless somebody else has claimed the delivery since, or it was resent; keeps
+   * `failingSince` of the endpoint. Does not wait for the disk: a lost result repeats the delivery.
    * @param attempts as claimed
    */
   settleDelivery(endpointId: string, eventId: string, attempts: number, result: AttemptResult): Promise<void>
@@ -132,10 +143,14 @@ export interface WebhookStore {
   deliveries(query: DeliveryQuery): Promise<Delivery[]>
   /**
    * Makes a delivery due now, as if for the first time, whether the event had one or not.
-   * @returns undefined when there is no such event any more, nor a delivery with a body of its own
+   * @returns undefined when there is no such event any more, nor a delivery with a body of its own, or no such endpoint
    */
   resend(endpointId: string, eventId: string): Promise<Delivery | undefined>
-  /** Lets `fanOut` do the same with every event since a time that the endpoint gets. @param since ms since the epoch */
+  /**
+   * Lets `fanOut` do the same with every event from a time on, up to now, that the endpoint gets, once it is enabled. Asked
+   * for again before that has ended, it begins again with the earlier of both times.
+   * @param since ms since the epoch
+   */
   resendAfter(endpointId: string, since: number): Promise<void>
   /** Adds a delivery of an own event. */
   addDelivery(endpointId: string, event: OwnEvent): Promise<Delivery>

@@ -8,6 +8,7 @@ import { foldErrors } from './docs-page/fold-errors.ts'
 import { type Document, documentOptions } from './document.ts'
 import { type DocumentView, viewOf } from './document-view.ts'
 import { ProblemDocument, VideoEvent, VideoResource } from './schemas.ts'
+import { DeliveryResource, WebhookResource, WebhookWithSecret } from './webhook-schemas.ts'
 
 const file = (name: string) => readFileSync(new URL(`docs-page/${name}`, import.meta.url), 'utf8')
 
@@ -19,6 +20,9 @@ const file = (name: string) => readFileSync(new URL(`docs-page/${name}`, import.
 export async function registerDocs(app: FastifyInstance, view: DocumentView): Promise<() => void> {
   app.addSchema(VideoResource)
   app.addSchema(VideoEvent)
+  app.addSchema(WebhookResource)
+  app.addSchema(WebhookWithSecret)
+  app.addSchema(DeliveryResource)
   app.addSchema(ProblemDocument)
   await app.register(swagger, documentOptions)
 

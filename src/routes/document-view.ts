@@ -45,7 +45,7 @@ function keyAdvice(hasClients: boolean, issuerUrl: string | undefined): string {
   ]
   return `
 
-**Try it here:** press *Authorize* and ${ways.join(', or ')}. The operator creates a key with \`npm run apikey -- NAME\`; outside production, a gateway without keys prints one when it starts. Then open an operation and press *Execute*: the proposed values work as they are. Where an id is asked for, enter that of a video that you created.`
+**Try it here:** press *Authorize* and ${ways.join(', or ')}. The operator creates a key with \`npm run apikey -- NAME\`; outside production, a gateway without keys prints one when it starts. Then open an operation and press *Execute*: the proposed values work as they are. Where an id is asked for, enter that of a video or of a webhook endpoint that you created.`
 }
 
 function operationsOf(view: Document): Document[] {
@@ -55,7 +55,7 @@ function operationsOf(view: Document): Document[] {
 /** No id is proposed: it would be that of no video. */
 function proposeParameter(parameter: Document, platforms: string[]): void {
   if (parameter.name === 'platform') parameter.schema.enum = platforms
-  if (parameter.name === 'id') delete parameter.example
+  if (parameter.name === 'id' || parameter.name === 'event') delete parameter.example
 }
 
 /** Swagger UI makes up a value of every field that has no example: `string`, `1`. */

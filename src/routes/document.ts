@@ -1,6 +1,7 @@
 import type { SwaggerOptions } from '@fastify/swagger'
 import type { allScopes } from '../auth/credentials.ts'
 import { version } from '../config/version.ts'
+import { documentedWebhooks } from './document-webhooks.ts'
 import { ownFormats } from './schemas.ts'
 
 // biome-ignore lint/suspicious/noExplicitAny: a JSON document of any depth
@@ -10,6 +11,7 @@ const scopes = {
   'videos:read': 'Read videos, status and metadata.',
   'videos:write': 'Create videos and upload content.',
   'videos:delete': 'Delete videos.',
+  'webhooks:manage': 'Manage webhook endpoints and their deliveries.',
 } satisfies Record<(typeof allScopes)[number], string>
 
 const description = `Publish videos on any supported platform through one API, in five steps:
@@ -39,6 +41,7 @@ export const documentOptions: SwaggerOptions = {
       { name: 'Uploads', description: 'Upload the MP4; the gateway streams it to the platform.' },
       { name: 'Status', description: 'Follow the processing of a video.' },
       { name: 'Events', description: 'Follow what happens to videos.' },
+      { name: 'Webhooks', description: 'Let the gateway call you when something happens.' },
       { name: 'Metadata', description: 'Retrieve the launch URL and thumbnail of a ready video.' },
       { name: 'Platform webhooks', description: 'Called by the platforms, never by your back office.' },
       { name: 'Access tokens', description: 'Create and verify access tokens.' },
@@ -55,7 +58,9 @@ export const documentOptions: SwaggerOptions = {
     buildLocalReference: (schema, _base, _fragment, index) => String(schema.$id ?? `schema-${index}`),
   },
   transformObject: (documents) =>
-    'openapiObject' in documents ? splitCreation(plain(documents.openapiObject)) : documents.swaggerObject,
+    'openapiObject' in documents
+      ? { ...splitCreation(plain(documents.openapiObject)), webhooks: documentedWebhooks() }
+      : documents.swaggerObject,
 }
 
 /** The creation as a form, which is an operation of its own in the document. */

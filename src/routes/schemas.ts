@@ -1,8 +1,8 @@
 import { FormatRegistry, type TSchema, Type } from '@sinclair/typebox'
 import { eventTypes } from '../publication/events.ts'
 
-const nullable = <T extends TSchema>(schema: T) => Type.Union([schema, Type.Null()])
-const time = (description: string) => Type.String({ format: 'date-time', description })
+export const nullable = <T extends TSchema>(schema: T) => Type.Union([schema, Type.Null()])
+export const time = (description: string) => Type.String({ format: 'date-time', description })
 
 /** A replacement character is what is left of bytes that were no UTF-8. */
 const isText = (text: string) => text.isWellFormed() && !/[\0\x80-\x9f\uFFFD]/.test(text)

@@ -11,6 +11,7 @@ import { platformDefinitions } from '../platform/registry.ts'
 import { deleteVideo } from '../publication/delete.ts'
 import { requireVideo } from '../publication/gateway.ts'
 import { type IdempotencyKey, type PublishResult, publish } from '../publication/publish.ts'
+import { decodeCursor, encodeCursor } from './cursors.ts'
 import type { RouteOptions } from './options.ts'
 import { json, platformFailures, responses, securedBy } from './responses.ts'
 import { IdParams, PublicationBody, PublicationForm, VideoPage } from './schemas.ts'
@@ -215,16 +216,4 @@ function expectKnownPlatform(platform: string): void {
   if (names.includes(platform)) return
   const message = `must be one of ${names.join(', ')}`
   throw new GatewayError('invalid-request', undefined, { errors: [{ path: 'platform', message }] })
-}
-
-function encodeCursor(id: string): string {
-  return Buffer.from(id).toString('base64url')
-}
-
-function decodeCursor(cursor: string): string {
-  const id = Buffer.from(cursor, 'base64url').toString()
-  if (/^[0-9a-f-]{36}$/.test(id) && encodeCursor(id) === cursor) return id
-  throw new GatewayError('invalid-request', undefined, {
-    errors: [{ path: 'cursor', message: 'is not a cursor from this list; pass nextCursor unchanged' }],
-  })
 }

@@ -86,6 +86,38 @@ const migrations = [
    );
    CREATE INDEX video_events_by_video ON video_events (videoId, position);
    CREATE INDEX video_events_by_type ON video_events (type, position);`,
+  `CREATE INDEX video_events_by_id ON video_events (id);
+   CREATE TABLE webhook_endpoints (
+     id TEXT PRIMARY KEY,
+     slot INTEGER NOT NULL UNIQUE,
+     document TEXT NOT NULL,
+     enabled INTEGER NOT NULL,
+     events TEXT,
+     beginsAfter INTEGER NOT NULL,
+     failingSince INTEGER,
+     version INTEGER NOT NULL,
+     resendSince INTEGER,
+     resendAfter INTEGER,
+     resendUpTo INTEGER
+   ) WITHOUT ROWID;
+   CREATE TABLE webhook_deliveries (
+     endpointId TEXT NOT NULL,
+     eventId TEXT NOT NULL,
+     position INTEGER,
+     type TEXT NOT NULL,
+     body TEXT,
+     status TEXT NOT NULL,
+     attempts INTEGER NOT NULL,
+     createdAt INTEGER NOT NULL,
+     nextAttemptAt INTEGER,
+     lastAttemptAt INTEGER,
+     result TEXT,
+     PRIMARY KEY (endpointId, eventId)
+   ) WITHOUT ROWID;
+   CREATE INDEX webhook_deliveries_due ON webhook_deliveries (endpointId, nextAttemptAt) WHERE status = 'pending';
+   CREATE INDEX webhook_deliveries_by_status ON webhook_deliveries (endpointId, status, eventId);
+   CREATE INDEX webhook_deliveries_ended ON webhook_deliveries (lastAttemptAt) WHERE status <> 'pending';
+   CREATE TABLE webhook_fan_out (id INTEGER PRIMARY KEY, position INTEGER NOT NULL);`,
 ]
 
 /** The current schema version. */

@@ -22,6 +22,7 @@ import { createLock, isBusy, pause } from './lock.ts'
 import { migrate } from './migrations.ts'
 import { prepareStatements } from './statements.ts'
 import { mapStoreErrors } from './store-errors.ts'
+import { createWebhookStore } from './webhooks.ts'
 
 /** Time to wait at startup for another process that holds the database, or migrates it, in ms. */
 const startWaitMs = 30_000
@@ -153,11 +154,16 @@ function createStore(db: DatabaseSync, expectFiles: () => void): VideoStore {
   }
   const probeWrite = () => lock.probe(() => statements.probe.run(probeBytes))
 
+  const durably = <T>(work: () => T) => write(() => transaction(work))
   return mapStoreErrors(
     {
+      ...createWebhookStore(db, {
+        now,
+        durably,
+        withoutFsync: (work) => write(() => withoutFsync(() => transaction(work))),
+      }),
       now,
-      insert: (given, claim) =>
-        write(() => transaction(() => add(typeof given === 'function' ? given(now()) : given, claim))),
+      insert: (given, claim) => durably(() => add(typeof given === 'function' ? given(now()) : given, claim)),
 
       find: async (id) => find(id),
       list: async (query) => list(query),

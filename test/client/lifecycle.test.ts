@@ -236,7 +236,7 @@ async function until(again: () => Promise<void>): Promise<void> {
   }
 }
 
-t.test('every operation on videos has its method', async (t) => {
+t.test('every operation has its method', async (t) => {
   const { paths } = JSON.parse(readFileSync('openapi/openapi.json', 'utf8'))
   const operations = Object.entries(paths as Record<string, Record<string, { operationId: string }>>)
     .filter(([path]) => path.startsWith('/v1/') && path !== '/v1/platforms/{name}/webhook')
@@ -254,6 +254,21 @@ t.test('every operation on videos has its method', async (t) => {
     getInfo: 'info',
     getThumbnail: 'thumbnail',
   }
-  t.strictSame(operations.sort(), Object.keys(methods).sort())
-  for (const method of Object.values(methods)) t.type(Reflect.get(VideoGateway.prototype, method), 'function')
+  const webhookMethods = {
+    createWebhook: 'create',
+    listWebhooks: 'list',
+    getWebhook: 'get',
+    updateWebhook: 'update',
+    deleteWebhook: 'remove',
+    renewWebhookSecret: 'renewSecret',
+    testWebhook: 'test',
+    listDeliveries: 'deliveries',
+    resendEvent: 'resend',
+    resendEvents: 'resendSince',
+  }
+  t.strictSame(operations.sort(), Object.keys({ ...methods, ...webhookMethods }).sort())
+  const gateway = new VideoGateway({ url: 'http://127.0.0.1:1', token: key })
+  for (const method of Object.values(methods)) t.type(Reflect.get(gateway, method), 'function')
+  for (const method of Object.values(webhookMethods))
+    t.type(Reflect.get(gateway.webhooks, method), 'function')
 })

@@ -4,6 +4,8 @@ export type ClientOptions = {
     baseUrl: `${string}://${string}` | (string & {});
 };
 
+export type Webhooks = OnVideoCreatedWebhookRequest | OnVideoUploadedWebhookRequest | OnVideoUploadFailedWebhookRequest | OnVideoReadyWebhookRequest | OnVideoFailedWebhookRequest | OnVideoUpdatedWebhookRequest | OnVideoDeletedWebhookRequest | OnWebhookTestWebhookRequest | OnWebhookDisabledWebhookRequest;
+
 export type Video = {
     /**
      * The gateway’s id of the video (UUIDv7).
@@ -96,6 +98,88 @@ export type Event = {
      */
     timestamp: string;
     data: Video;
+};
+
+export type Webhook = {
+    /**
+     * The gateway’s id of the endpoint (UUIDv7).
+     */
+    id: string;
+    url: string;
+    description: string | null;
+    events: Array<'video.created' | 'video.uploaded' | 'video.upload-failed' | 'video.ready' | 'video.failed' | 'video.updated' | 'video.deleted' | 'webhook.disabled'> | null;
+    enabled: boolean;
+    disabledReason: 'gone' | 'failing' | null;
+    failingSince: string | null;
+    /**
+     * Grows with every change.
+     */
+    version: number;
+    /**
+     * Time of the creation.
+     */
+    createdAt: string;
+    /**
+     * Time of the last change.
+     */
+    updatedAt: string;
+};
+
+export type WebhookWithSecret = {
+    /**
+     * The gateway’s id of the endpoint (UUIDv7).
+     */
+    id: string;
+    url: string;
+    description: string | null;
+    events: Array<'video.created' | 'video.uploaded' | 'video.upload-failed' | 'video.ready' | 'video.failed' | 'video.updated' | 'video.deleted' | 'webhook.disabled'> | null;
+    enabled: boolean;
+    disabledReason: 'gone' | 'failing' | null;
+    failingSince: string | null;
+    /**
+     * Grows with every change.
+     */
+    version: number;
+    /**
+     * Time of the creation.
+     */
+    createdAt: string;
+    /**
+     * Time of the last change.
+     */
+    updatedAt: string;
+    /**
+     * Verifies the signatures. It is shown only here: the gateway does not return it again.
+     */
+    secret: string;
+};
+
+export type Delivery = {
+    /**
+     * Id of the event: the header `webhook-id`.
+     */
+    eventId: string;
+    /**
+     * Type of the event.
+     */
+    type: string;
+    /**
+     * `pending` until the endpoint returned 2xx (`delivered`), or the gateway gave up (`failed`).
+     */
+    status: 'pending' | 'delivered' | 'failed';
+    /**
+     * Attempts so far, including one in progress.
+     */
+    attempts: number;
+    /**
+     * When the delivery was planned.
+     */
+    createdAt: string;
+    lastAttemptAt: string | null;
+    nextAttemptAt: string | null;
+    responseStatus: number | null;
+    failure: string | null;
+    response: string | null;
 };
 
 export type Problem = {
@@ -1073,6 +1157,682 @@ export type ListEventsResponses = {
 
 export type ListEventsResponse = ListEventsResponses[keyof ListEventsResponses];
 
+export type TestWebhookData = {
+    body?: never;
+    path: {
+        /**
+         * The gateway’s id of the endpoint.
+         */
+        id: string;
+    };
+    query?: never;
+    url: '/v1/webhooks/{id}/test';
+};
+
+export type TestWebhookErrors = {
+    /**
+     * `invalid-request`
+     */
+    400: Problem;
+    /**
+     * `unauthorized`
+     */
+    401: Problem;
+    /**
+     * `insufficient-scope`
+     */
+    403: Problem;
+    /**
+     * `webhook-not-found`
+     */
+    404: Problem;
+    /**
+     * `request-timeout`
+     */
+    408: Problem;
+    /**
+     * `webhook-disabled`
+     */
+    409: Problem;
+    /**
+     * `too-many-requests`
+     */
+    429: Problem;
+    /**
+     * `internal-error`
+     */
+    500: Problem;
+    /**
+     * `webhooks-not-configured`
+     */
+    501: Problem;
+    /**
+     * `store-unavailable`, `issuer-unavailable`, `shutting-down`
+     */
+    503: Problem;
+};
+
+export type TestWebhookError = TestWebhookErrors[keyof TestWebhookErrors];
+
+export type TestWebhookResponses = {
+    /**
+     * The delivery, which is now due
+     */
+    202: Delivery;
+};
+
+export type TestWebhookResponse = TestWebhookResponses[keyof TestWebhookResponses];
+
+export type ListDeliveriesData = {
+    body?: never;
+    path: {
+        /**
+         * The gateway’s id of the endpoint.
+         */
+        id: string;
+    };
+    query?: {
+        /**
+         * `pending` until the endpoint returned 2xx (`delivered`), or the gateway gave up (`failed`).
+         */
+        status?: 'pending' | 'delivered' | 'failed';
+        /**
+         * Deliveries per page.
+         */
+        limit?: number;
+        /**
+         * `nextCursor` of the previous page.
+         */
+        cursor?: string;
+    };
+    url: '/v1/webhooks/{id}/deliveries';
+};
+
+export type ListDeliveriesErrors = {
+    /**
+     * `invalid-request`
+     */
+    400: Problem;
+    /**
+     * `unauthorized`
+     */
+    401: Problem;
+    /**
+     * `insufficient-scope`
+     */
+    403: Problem;
+    /**
+     * `webhook-not-found`
+     */
+    404: Problem;
+    /**
+     * `request-timeout`
+     */
+    408: Problem;
+    /**
+     * `too-many-requests`
+     */
+    429: Problem;
+    /**
+     * `internal-error`
+     */
+    500: Problem;
+    /**
+     * `store-unavailable`, `issuer-unavailable`
+     */
+    503: Problem;
+};
+
+export type ListDeliveriesError = ListDeliveriesErrors[keyof ListDeliveriesErrors];
+
+export type ListDeliveriesResponses = {
+    /**
+     * A page of deliveries
+     */
+    200: {
+        items: Array<Delivery>;
+        nextCursor: string | null;
+    };
+};
+
+export type ListDeliveriesResponse = ListDeliveriesResponses[keyof ListDeliveriesResponses];
+
+export type ResendEventData = {
+    body?: never;
+    path: {
+        /**
+         * The gateway’s id of the endpoint.
+         */
+        id: string;
+        /**
+         * Id of the event.
+         */
+        event: string;
+    };
+    query?: never;
+    url: '/v1/webhooks/{id}/deliveries/{event}/resend';
+};
+
+export type ResendEventErrors = {
+    /**
+     * `invalid-request`
+     */
+    400: Problem;
+    /**
+     * `unauthorized`
+     */
+    401: Problem;
+    /**
+     * `insufficient-scope`
+     */
+    403: Problem;
+    /**
+     * `webhook-not-found`, `event-not-found`
+     */
+    404: Problem;
+    /**
+     * `request-timeout`
+     */
+    408: Problem;
+    /**
+     * `webhook-disabled`
+     */
+    409: Problem;
+    /**
+     * `too-many-requests`
+     */
+    429: Problem;
+    /**
+     * `internal-error`
+     */
+    500: Problem;
+    /**
+     * `webhooks-not-configured`
+     */
+    501: Problem;
+    /**
+     * `store-unavailable`, `issuer-unavailable`, `shutting-down`
+     */
+    503: Problem;
+};
+
+export type ResendEventError = ResendEventErrors[keyof ResendEventErrors];
+
+export type ResendEventResponses = {
+    /**
+     * The delivery, which is now due
+     */
+    202: Delivery;
+};
+
+export type ResendEventResponse = ResendEventResponses[keyof ResendEventResponses];
+
+export type ResendEventsData = {
+    body: {
+        /**
+         * Every event from this time on is sent again, in at most `EVENT_RETENTION`.
+         */
+        since: string;
+    };
+    path: {
+        /**
+         * The gateway’s id of the endpoint.
+         */
+        id: string;
+    };
+    query?: never;
+    url: '/v1/webhooks/{id}/deliveries/resend';
+};
+
+export type ResendEventsErrors = {
+    /**
+     * `invalid-request`
+     */
+    400: Problem;
+    /**
+     * `unauthorized`
+     */
+    401: Problem;
+    /**
+     * `insufficient-scope`
+     */
+    403: Problem;
+    /**
+     * `webhook-not-found`
+     */
+    404: Problem;
+    /**
+     * `request-timeout`
+     */
+    408: Problem;
+    /**
+     * `webhook-disabled`
+     */
+    409: Problem;
+    /**
+     * `content-too-large`
+     */
+    413: Problem;
+    /**
+     * `unsupported-media-type`
+     */
+    415: Problem;
+    /**
+     * `too-many-requests`
+     */
+    429: Problem;
+    /**
+     * `internal-error`
+     */
+    500: Problem;
+    /**
+     * `webhooks-not-configured`
+     */
+    501: Problem;
+    /**
+     * `store-unavailable`, `issuer-unavailable`, `shutting-down`
+     */
+    503: Problem;
+};
+
+export type ResendEventsError = ResendEventsErrors[keyof ResendEventsErrors];
+
+export type ResendEventsResponses = {
+    /**
+     * Accepted: the events are sent in the background
+     */
+    202: {
+        /**
+         * Every event from this time on is sent again, in at most `EVENT_RETENTION`.
+         */
+        since: string;
+    };
+};
+
+export type ResendEventsResponse = ResendEventsResponses[keyof ResendEventsResponses];
+
+export type ListWebhooksData = {
+    body?: never;
+    path?: never;
+    query?: never;
+    url: '/v1/webhooks';
+};
+
+export type ListWebhooksErrors = {
+    /**
+     * `invalid-request`
+     */
+    400: Problem;
+    /**
+     * `unauthorized`
+     */
+    401: Problem;
+    /**
+     * `insufficient-scope`
+     */
+    403: Problem;
+    /**
+     * `request-timeout`
+     */
+    408: Problem;
+    /**
+     * `too-many-requests`
+     */
+    429: Problem;
+    /**
+     * `internal-error`
+     */
+    500: Problem;
+    /**
+     * `store-unavailable`, `issuer-unavailable`
+     */
+    503: Problem;
+};
+
+export type ListWebhooksError = ListWebhooksErrors[keyof ListWebhooksErrors];
+
+export type ListWebhooksResponses = {
+    /**
+     * All endpoints
+     */
+    200: {
+        items: Array<Webhook>;
+    };
+};
+
+export type ListWebhooksResponse = ListWebhooksResponses[keyof ListWebhooksResponses];
+
+export type CreateWebhookData = {
+    body: {
+        /**
+         * Where events are sent by `POST`: https, without credentials and fragment, on a port and an address that the operator allows.
+         */
+        url: string;
+        description?: string | null;
+        events?: Array<'video.created' | 'video.uploaded' | 'video.upload-failed' | 'video.ready' | 'video.failed' | 'video.updated' | 'video.deleted' | 'webhook.disabled'> | null;
+        /**
+         * Whether events are sent.
+         */
+        enabled?: boolean;
+    };
+    path?: never;
+    query?: never;
+    url: '/v1/webhooks';
+};
+
+export type CreateWebhookErrors = {
+    /**
+     * `invalid-request`
+     */
+    400: Problem;
+    /**
+     * `unauthorized`
+     */
+    401: Problem;
+    /**
+     * `insufficient-scope`
+     */
+    403: Problem;
+    /**
+     * `request-timeout`
+     */
+    408: Problem;
+    /**
+     * `too-many-webhooks`
+     */
+    409: Problem;
+    /**
+     * `content-too-large`
+     */
+    413: Problem;
+    /**
+     * `unsupported-media-type`
+     */
+    415: Problem;
+    /**
+     * `too-many-requests`
+     */
+    429: Problem;
+    /**
+     * `internal-error`
+     */
+    500: Problem;
+    /**
+     * `webhooks-not-configured`
+     */
+    501: Problem;
+    /**
+     * `store-unavailable`, `issuer-unavailable`, `shutting-down`
+     */
+    503: Problem;
+};
+
+export type CreateWebhookError = CreateWebhookErrors[keyof CreateWebhookErrors];
+
+export type CreateWebhookResponses = {
+    /**
+     * The endpoint, and its secret
+     */
+    201: WebhookWithSecret;
+};
+
+export type CreateWebhookResponse = CreateWebhookResponses[keyof CreateWebhookResponses];
+
+export type DeleteWebhookData = {
+    body?: never;
+    path: {
+        /**
+         * The gateway’s id of the endpoint.
+         */
+        id: string;
+    };
+    query?: never;
+    url: '/v1/webhooks/{id}';
+};
+
+export type DeleteWebhookErrors = {
+    /**
+     * `invalid-request`
+     */
+    400: Problem;
+    /**
+     * `unauthorized`
+     */
+    401: Problem;
+    /**
+     * `insufficient-scope`
+     */
+    403: Problem;
+    /**
+     * `webhook-not-found`
+     */
+    404: Problem;
+    /**
+     * `request-timeout`
+     */
+    408: Problem;
+    /**
+     * `too-many-requests`
+     */
+    429: Problem;
+    /**
+     * `internal-error`
+     */
+    500: Problem;
+    /**
+     * `store-unavailable`, `issuer-unavailable`, `shutting-down`
+     */
+    503: Problem;
+};
+
+export type DeleteWebhookError = DeleteWebhookErrors[keyof DeleteWebhookErrors];
+
+export type DeleteWebhookResponses = {
+    /**
+     * Endpoint deleted
+     */
+    204: void;
+};
+
+export type DeleteWebhookResponse = DeleteWebhookResponses[keyof DeleteWebhookResponses];
+
+export type GetWebhookData = {
+    body?: never;
+    path: {
+        /**
+         * The gateway’s id of the endpoint.
+         */
+        id: string;
+    };
+    query?: never;
+    url: '/v1/webhooks/{id}';
+};
+
+export type GetWebhookErrors = {
+    /**
+     * `invalid-request`
+     */
+    400: Problem;
+    /**
+     * `unauthorized`
+     */
+    401: Problem;
+    /**
+     * `insufficient-scope`
+     */
+    403: Problem;
+    /**
+     * `webhook-not-found`
+     */
+    404: Problem;
+    /**
+     * `request-timeout`
+     */
+    408: Problem;
+    /**
+     * `too-many-requests`
+     */
+    429: Problem;
+    /**
+     * `internal-error`
+     */
+    500: Problem;
+    /**
+     * `store-unavailable`, `issuer-unavailable`
+     */
+    503: Problem;
+};
+
+export type GetWebhookError = GetWebhookErrors[keyof GetWebhookErrors];
+
+export type GetWebhookResponses = {
+    /**
+     * The endpoint
+     */
+    200: Webhook;
+};
+
+export type GetWebhookResponse = GetWebhookResponses[keyof GetWebhookResponses];
+
+export type UpdateWebhookData = {
+    body: {
+        /**
+         * Where events are sent by `POST`: https, without credentials and fragment, on a port and an address that the operator allows.
+         */
+        url?: string;
+        description?: string | null;
+        events?: Array<'video.created' | 'video.uploaded' | 'video.upload-failed' | 'video.ready' | 'video.failed' | 'video.updated' | 'video.deleted' | 'webhook.disabled'> | null;
+        /**
+         * Whether events are sent.
+         */
+        enabled?: boolean;
+    };
+    path: {
+        /**
+         * The gateway’s id of the endpoint.
+         */
+        id: string;
+    };
+    query?: never;
+    url: '/v1/webhooks/{id}';
+};
+
+export type UpdateWebhookErrors = {
+    /**
+     * `invalid-request`
+     */
+    400: Problem;
+    /**
+     * `unauthorized`
+     */
+    401: Problem;
+    /**
+     * `insufficient-scope`
+     */
+    403: Problem;
+    /**
+     * `webhook-not-found`
+     */
+    404: Problem;
+    /**
+     * `request-timeout`
+     */
+    408: Problem;
+    /**
+     * `content-too-large`
+     */
+    413: Problem;
+    /**
+     * `unsupported-media-type`
+     */
+    415: Problem;
+    /**
+     * `too-many-requests`
+     */
+    429: Problem;
+    /**
+     * `internal-error`
+     */
+    500: Problem;
+    /**
+     * `store-unavailable`, `issuer-unavailable`, `shutting-down`
+     */
+    503: Problem;
+};
+
+export type UpdateWebhookError = UpdateWebhookErrors[keyof UpdateWebhookErrors];
+
+export type UpdateWebhookResponses = {
+    /**
+     * The endpoint after the change
+     */
+    200: Webhook;
+};
+
+export type UpdateWebhookResponse = UpdateWebhookResponses[keyof UpdateWebhookResponses];
+
+export type RenewWebhookSecretData = {
+    body?: never;
+    path: {
+        /**
+         * The gateway’s id of the endpoint.
+         */
+        id: string;
+    };
+    query?: never;
+    url: '/v1/webhooks/{id}/secret';
+};
+
+export type RenewWebhookSecretErrors = {
+    /**
+     * `invalid-request`
+     */
+    400: Problem;
+    /**
+     * `unauthorized`
+     */
+    401: Problem;
+    /**
+     * `insufficient-scope`
+     */
+    403: Problem;
+    /**
+     * `webhook-not-found`
+     */
+    404: Problem;
+    /**
+     * `request-timeout`
+     */
+    408: Problem;
+    /**
+     * `too-many-requests`
+     */
+    429: Problem;
+    /**
+     * `internal-error`
+     */
+    500: Problem;
+    /**
+     * `webhooks-not-configured`
+     */
+    501: Problem;
+    /**
+     * `store-unavailable`, `issuer-unavailable`, `shutting-down`
+     */
+    503: Problem;
+};
+
+export type RenewWebhookSecretError = RenewWebhookSecretErrors[keyof RenewWebhookSecretErrors];
+
+export type RenewWebhookSecretResponses = {
+    /**
+     * The endpoint, and its new secret
+     */
+    200: WebhookWithSecret;
+};
+
+export type RenewWebhookSecretResponse = RenewWebhookSecretResponses[keyof RenewWebhookSecretResponses];
+
 export type ReceivePlatformWebhookData = {
     /**
      * What the platform sends.
@@ -1386,3 +2146,183 @@ export type GetMetricsResponses = {
 };
 
 export type GetMetricsResponse = GetMetricsResponses[keyof GetMetricsResponses];
+
+export type OnVideoCreatedWebhookPayload = {
+    /**
+     * Id of the event, as in `webhook-id`.
+     */
+    id: string;
+    type: 'video.created';
+    /**
+     * Time of the change.
+     */
+    timestamp: string;
+    data: Video;
+};
+
+export type OnVideoCreatedWebhookRequest = {
+    body: OnVideoCreatedWebhookPayload;
+    key: 'video.created';
+    path?: never;
+    query?: never;
+};
+
+export type OnVideoUploadedWebhookPayload = {
+    /**
+     * Id of the event, as in `webhook-id`.
+     */
+    id: string;
+    type: 'video.uploaded';
+    /**
+     * Time of the change.
+     */
+    timestamp: string;
+    data: Video;
+};
+
+export type OnVideoUploadedWebhookRequest = {
+    body: OnVideoUploadedWebhookPayload;
+    key: 'video.uploaded';
+    path?: never;
+    query?: never;
+};
+
+export type OnVideoUploadFailedWebhookPayload = {
+    /**
+     * Id of the event, as in `webhook-id`.
+     */
+    id: string;
+    type: 'video.upload-failed';
+    /**
+     * Time of the change.
+     */
+    timestamp: string;
+    data: Video;
+};
+
+export type OnVideoUploadFailedWebhookRequest = {
+    body: OnVideoUploadFailedWebhookPayload;
+    key: 'video.upload-failed';
+    path?: never;
+    query?: never;
+};
+
+export type OnVideoReadyWebhookPayload = {
+    /**
+     * Id of the event, as in `webhook-id`.
+     */
+    id: string;
+    type: 'video.ready';
+    /**
+     * Time of the change.
+     */
+    timestamp: string;
+    data: Video;
+};
+
+export type OnVideoReadyWebhookRequest = {
+    body: OnVideoReadyWebhookPayload;
+    key: 'video.ready';
+    path?: never;
+    query?: never;
+};
+
+export type OnVideoFailedWebhookPayload = {
+    /**
+     * Id of the event, as in `webhook-id`.
+     */
+    id: string;
+    type: 'video.failed';
+    /**
+     * Time of the change.
+     */
+    timestamp: string;
+    data: Video;
+};
+
+export type OnVideoFailedWebhookRequest = {
+    body: OnVideoFailedWebhookPayload;
+    key: 'video.failed';
+    path?: never;
+    query?: never;
+};
+
+export type OnVideoUpdatedWebhookPayload = {
+    /**
+     * Id of the event, as in `webhook-id`.
+     */
+    id: string;
+    type: 'video.updated';
+    /**
+     * Time of the change.
+     */
+    timestamp: string;
+    data: Video;
+};
+
+export type OnVideoUpdatedWebhookRequest = {
+    body: OnVideoUpdatedWebhookPayload;
+    key: 'video.updated';
+    path?: never;
+    query?: never;
+};
+
+export type OnVideoDeletedWebhookPayload = {
+    /**
+     * Id of the event, as in `webhook-id`.
+     */
+    id: string;
+    type: 'video.deleted';
+    /**
+     * Time of the change.
+     */
+    timestamp: string;
+    data: Video;
+};
+
+export type OnVideoDeletedWebhookRequest = {
+    body: OnVideoDeletedWebhookPayload;
+    key: 'video.deleted';
+    path?: never;
+    query?: never;
+};
+
+export type OnWebhookTestWebhookPayload = {
+    /**
+     * Id of the event, as in `webhook-id`.
+     */
+    id: string;
+    type: 'webhook.test';
+    /**
+     * Time of the change.
+     */
+    timestamp: string;
+    data: Webhook;
+};
+
+export type OnWebhookTestWebhookRequest = {
+    body: OnWebhookTestWebhookPayload;
+    key: 'webhook.test';
+    path?: never;
+    query?: never;
+};
+
+export type OnWebhookDisabledWebhookPayload = {
+    /**
+     * Id of the event, as in `webhook-id`.
+     */
+    id: string;
+    type: 'webhook.disabled';
+    /**
+     * Time of the change.
+     */
+    timestamp: string;
+    data: Webhook;
+};
+
+export type OnWebhookDisabledWebhookRequest = {
+    body: OnWebhookDisabledWebhookPayload;
+    key: 'webhook.disabled';
+    path?: never;
+    query?: never;
+};

@@ -1,0 +1,181 @@
+import { isDeepStrictEqual } from 'node:util'
+import { v7 as uuidv7 } from 'uuid'
+import { GatewayError } from '../errors.ts'
+import { checkTarget, type DialRules, TargetNotAllowedError } from '../outbound/guard.ts'
+import type { Delivery, WebhookEndpoint, WebhookEventType, WebhookStore } from '../publication/webhooks.ts'
+import { ownEvent } from './own-events.ts'
+
+/** What the use cases of webhooks work with; wired in `app.ts`. */
+export interface Webhooks {
+  store: WebhookStore
+  rules: DialRules
+  /**
+   * Returns the secrets of an endpoint that sign at a time (ms since the epoch), the current one first. Undefined in
+   * production without `GATEWAY_SECRET`: then nothing can be signed.
+   */
+  secretsOf: ((endpoint: WebhookEndpoint, now: number) => string[]) | undefined
+  /** Tells the worker that a delivery may be due. */
+  wake(): void
+}
+
+/** Most endpoints of a gateway. */
+export const endpointLimit = 100
+
+/** What a client chooses of an endpoint. */
+export interface EndpointFields {
+  url: string
+  description?: string | null
+  events?: readonly WebhookEventType[] | null
+  enabled?: boolean
+}
+
+/** An endpoint, and its current secret: shown when it is made, and never again. */
+export interface EndpointWithSecret {
+  endpoint: WebhookEndpoint
+  secret: string
+}
+
+/** @throws GatewayError for a URL that is not allowed, one endpoint too many, or without a secret of the gateway */
+export async function createEndpoint(
+  webhooks: Webhooks,
+  { url, description = null, events = null, enabled = true }: EndpointFields,
+): Promise<EndpointWithSecret> {
+  const secretsOf = requireSecrets(webhooks)
+  const target = allowedUrl(url, webhooks.rules)
+  const id = uuidv7()
+  const endpoint = await webhooks.store.insertEndpoint(
+    (now, lastPosition) => ({
+      id,
+      url: target,
+      description,
+      events,
+      enabled,
+      disabledReason: null,
+      generation: 1,
+      renewedAt: null,
+      failingSince: null,
+      after: lastPosition,
+      createdAt: now,
+      updatedAt: now,
+      version: 1,
+    }),
+    endpointLimit,
+  )
+  if (!endpoint)
+    throw new GatewayError(
+      'too-many-webhooks',
+      `This gateway has ${endpointLimit} webhook endpoints, which is the limit. Delete one that is no longer used.`,
+    )
+  return withSecret(endpoint, secretsOf)
+}
+
+/** @throws GatewayError */
+export async function requireEndpoint({ store }: Webhooks, id: string): Promise<WebhookEndpoint> {
+  return found(await store.findEndpoint(id))
+}
+
+/**
+ * Changes an endpoint. One that is enabled again begins with the events that happen from then on.
+ * @throws GatewayError
+ */
+export async function changeEndpoint(
+  { store, rules, wake }: Webhooks,
+  id: string,
+  { url, ...fields }: Partial<EndpointFields>,
+): Promise<WebhookEndpoint> {
+  const target = url === undefined ? undefined : allowedUrl(url, rules)
+  const changed = await store.updateEndpoint(id, (current, now, lastPosition) => {
+    const isNewTarget = target !== undefined && target !== current.url
+    const isEnabled = fields.enabled === true && !current.enabled
+    const next = {
+      ...current,
+      ...fields,
+      ...(target !== undefined && { url: target }),
+      // What failed before says nothing about what is called from now on.
+      ...((isNewTarget || isEnabled) && { failingSince: null }),
+      ...(isEnabled && { after: lastPosition }),
+      ...(fields.enabled !== undefined && { disabledReason: null }),
+    }
+    return isDeepStrictEqual(next, current) ? current : { ...next, updatedAt: now }
+  })
+  wake()
+  return found(changed)
+}
+
+/** @throws GatewayError */
+export async function deleteEndpoint({ store }: Webhooks, id: string): Promise<void> {
+  if (!(await store.deleteEndpoint(id))) throw new GatewayError('webhook-not-found')
+}
+
+/** Makes a new secret. The one before it signs too, for a day. @throws GatewayError */
+export async function renewSecret(webhooks: Webhooks, id: string): Promise<EndpointWithSecret> {
+  const secretsOf = requireSecrets(webhooks)
+  const renewed = await webhooks.store.updateEndpoint(id, (current, now) => ({
+    ...current,
+    generation: current.generation + 1,
+    renewedAt: now,
+    updatedAt: now,
+  }))
+  return withSecret(found(renewed), secretsOf)
+}
+
+/** Sends an event that means nothing. @throws GatewayError */
+export async function sendTest(webhooks: Webhooks, id: string): Promise<Delivery> {
+  const endpoint = await requireReachable(webhooks, id)
+  const delivery = await webhooks.store.addDelivery(id, ownEvent('webhook.test', endpoint, Date.now()))
+  webhooks.wake()
+  return delivery
+}
+
+/** Delivers an event again, or for the first time. @throws GatewayError */
+export async function resendEvent(webhooks: Webhooks, id: string, eventId: string): Promise<Delivery> {
+  await requireReachable(webhooks, id)
+  const delivery = await webhooks.store.resend(id, eventId)
+  if (!delivery) throw new GatewayError('event-not-found')
+  webhooks.wake()
+  return delivery
+}
+
+/** Delivers every event since a time again. @param since ms since the epoch @throws GatewayError */
+export async function resendSince(webhooks: Webhooks, id: string, since: number): Promise<void> {
+  await requireReachable(webhooks, id)
+  await webhooks.store.resendAfter(id, since)
+  webhooks.wake()
+}
+
+async function requireReachable(webhooks: Webhooks, id: string): Promise<WebhookEndpoint> {
+  requireSecrets(webhooks)
+  const endpoint = await requireEndpoint(webhooks, id)
+  if (!endpoint.enabled) throw new GatewayError('webhook-disabled')
+  return endpoint
+}
+
+function requireSecrets({ secretsOf }: Webhooks): NonNullable<Webhooks['secretsOf']> {
+  if (!secretsOf) throw new GatewayError('webhooks-not-configured')
+  return secretsOf
+}
+
+function withSecret(
+  endpoint: WebhookEndpoint,
+  secretsOf: NonNullable<Webhooks['secretsOf']>,
+): EndpointWithSecret {
+  const [secret = ''] = secretsOf(endpoint, endpoint.updatedAt)
+  return { endpoint, secret }
+}
+
+function found(endpoint: WebhookEndpoint | undefined): WebhookEndpoint {
+  if (!endpoint) throw new GatewayError('webhook-not-found')
+  return endpoint
+}
+
+/** @returns the URL as it is dialled */
+function allowedUrl(url: string, rules: DialRules): string {
+  try {
+    return checkTarget(url, rules).href
+  } catch (error) {
+    if (!(error instanceof TargetNotAllowedError)) throw error
+    throw new GatewayError('invalid-request', undefined, {
+      errors: [{ path: '/url', message: error.message }],
+    })
+  }
+}
