@@ -11,6 +11,7 @@ import type { PlatformDefinition } from '../platform/tools.ts'
 import type { Policy } from '../publication/gateway.ts'
 import { callerVariables, externalIssuer, type IssuerConfig } from './callers.ts'
 import { duration, formatMessages, retention, size } from './formats.ts'
+import { type WebhookConfig, webhookVariables } from './webhooks.ts'
 
 /** Every variable of the gateway itself; those of a platform are in its adapter. The docs are generated from this. */
 export const variables = Type.Object({
@@ -91,6 +92,7 @@ export const variables = Type.Object({
   DELETED_RETENTION: retention('90d', 'time for which a deleted video returns 410 instead of 404'),
   UPLOAD_MAX_BYTES: size('64GiB', 'maximum file size'),
   UPLOAD_IDLE_TIMEOUT: duration('60s', 'maximum time without data during an upload'),
+  ...webhookVariables,
   SHUTDOWN_TIMEOUT: duration('30s', 'time that requests in progress have to finish after SIGTERM'),
   OTEL_EXPORTER_OTLP_ENDPOINT: Type.Optional(
     Type.String({
@@ -121,6 +123,7 @@ export interface Config {
   /** The first is the default; `variables` are checked against the definition's schema. */
   platforms: { definition: PlatformDefinition; variables: Record<string, unknown> }[]
   policy: Policy
+  webhooks: WebhookConfig
   /** Milliseconds. */
   shutdownTimeout: number
   tracesEndpoint: string | undefined
@@ -190,6 +193,7 @@ export function loadConfig(env: NodeJS.ProcessEnv): Config {
       eventRetention: values.EVENT_RETENTION,
       deletedRetention: values.DELETED_RETENTION,
     },
+    webhooks: { networks: values.WEBHOOK_NETWORKS, ports: values.WEBHOOK_PORTS },
     shutdownTimeout: values.SHUTDOWN_TIMEOUT,
     tracesEndpoint: values.OTEL_EXPORTER_OTLP_ENDPOINT,
   }

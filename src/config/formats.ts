@@ -67,8 +67,8 @@ export function size(defaultValue: string, description: string) {
     .Encode(String)
 }
 
-/** An IP address, or a network such as `10.0.0.0/8`. */
-function isAddress(text: string): boolean {
+/** Whether a text is an IP address, or a network such as `10.0.0.0/8`. */
+export function isAddress(text: string): boolean {
   const [address = '', bits, ...rest] = text.split('/')
   const longest = { 0: -1, 4: 32, 6: 128 }[isIP(address)] ?? -1
   return (

@@ -1,7 +1,7 @@
 import { lookup as systemLookup } from 'node:dns'
 import { isIP, type LookupFunction } from 'node:net'
 import { Agent, buildConnector } from 'undici'
-import { type AddressRules, isLoopback } from './addresses.ts'
+import { type AddressRules, createAddressRules, isLoopback } from './addresses.ts'
 
 /** Targets that the gateway may call when a client chooses them. */
 export interface DialRules {
@@ -10,6 +10,17 @@ export interface DialRules {
   ports: ReadonlySet<number>
   /** Outside production: this machine may be called too, by http as well and on any port. */
   allowsLoopback: boolean
+}
+
+/**
+ * Makes the rules from the configuration: public addresses and those of `networks`, by https and on `ports`; outside
+ * production also this machine, by http and on any port.
+ */
+export function createDialRules(
+  { networks, ports }: { networks: readonly string[]; ports: readonly number[] },
+  production: boolean,
+): DialRules {
+  return { addresses: createAddressRules(networks), ports: new Set(ports), allowsLoopback: !production }
 }
 
 /** The target is not one that the gateway calls. The message ends a sentence that begins with the URL. */

@@ -62,6 +62,16 @@ const refused: [env: Record<string, string>, ...complaints: (string | RegExp)[]]
     /^UPLOAD_MAX_BYTES: expected a size/,
     /^SHUTDOWN_TIMEOUT: expected a duration/,
   ],
+  [
+    { WEBHOOK_NETWORKS: '10.0.0.0/8, 10.1.0.0/33,db.internal', WEBHOOK_PORTS: '443,0,https,65536' },
+    'WEBHOOK_NETWORKS: entry 2, entry 3: expected an IP address or a network such as 10.0.0.0/8',
+    'WEBHOOK_PORTS: entry 2, entry 3, entry 4: expected a port from 1 to 65535',
+  ],
+  [
+    { WEBHOOK_NETWORKS: ',', WEBHOOK_PORTS: '443,' },
+    /^WEBHOOK_NETWORKS: entry 1, entry 2: expected/,
+    /^WEBHOOK_PORTS: entry 2: expected/,
+  ],
   [{ OAUTH_ISSUER: 'https://issuer.example' }, 'OAUTH_AUDIENCE: is required with OAUTH_ISSUER'],
   [
     { OAUTH_AUDIENCE: 'x', DATABASE_URL: 'mysql://x', PLATFORM: ' ,' },
@@ -91,6 +101,8 @@ t.test('no secret is repeated', async (t) => {
   for (const name of [
     'API_KEYS',
     'GATEWAY_SECRET',
+    'WEBHOOK_NETWORKS',
+    'WEBHOOK_PORTS',
     'OAUTH_CLIENTS',
     'MUX_TOKEN_SECRET',
     'PEERTUBE_CHANNEL_ID',
