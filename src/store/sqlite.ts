@@ -160,7 +160,7 @@ function createStore(db: DatabaseSync, expectFiles: () => void): VideoStore {
       ...createWebhookStore(db, {
         now,
         durably,
-        withoutFsync: (work) => write(() => withoutFsync(() => transaction(work))),
+        withoutFsync: (work) => writeWithoutFsync(() => transaction(work)),
       }),
       now,
       insert: (given, claim) => durably(() => add(typeof given === 'function' ? given(now()) : given, claim)),
