@@ -6,7 +6,8 @@ const longestWaitS = 60
  * as a preference that is not understood is ignored. The first of several counts.
  */
 export function waitPreference(header: string | string[] | undefined): number | undefined {
-  const preferences = [header ?? ''].flat().join(',').split(',')
+  if (header === undefined) return undefined
+  const preferences = [header].flat().join(',').split(',')
   const wait = preferences.find((text) => /^\s*wait\s*=/i.test(text))
   const seconds = /^\s*wait\s*=\s*"?(\d{1,9})"?\s*(?:;.*)?$/i.exec(wait ?? '')?.[1]
   return seconds === undefined ? undefined : Math.min(Number(seconds), longestWaitS)
