@@ -117,7 +117,7 @@ export function createWebhookStore(db: DatabaseSync, { now, durably, withoutFsyn
         const time = now()
         const retries = failure !== undefined && retryIn !== undefined
         const status = failure === undefined ? 'delivered' : retries ? 'pending' : 'failed'
-        const next = retries ? time + Math.min(retryIn, longestDeliveryPauseMs) : null
+        const next = retries ? time + Math.round(Math.min(retryIn, longestDeliveryPauseMs)) : null
         const key = [endpointId, eventId, attempts] as const
         if (statements.settle.run(...key, status, next, resultText(result)).changes === 0) return
         statements.keepFailing.run(endpointId, failure === undefined ? null : time)

@@ -42,6 +42,34 @@ async function move(args: string[], { heapMb = 64, killAfter = '' } = {}) {
 const texts = ['Ümläute, 日本語', 'a NUL \0', 'a lone surrogate \ud800', '"quotes" \\ \\u0000', '']
 const stages = Object.values(visibleStages).flat() as Stage[]
 
+const endpointIds = ['1', '2']
+
+/** One that waits, or one that has ended; some have a body of their own. */
+function deliveryValues(index: number, text: string) {
+  const result = JSON.stringify({ responseStatus: 500, failure: 'status 500', response: text })
+  const end = index % 8 ? ['pending', 1, index, index, null] : ['failed', 9, index, null, result]
+  const [status, attempts, createdAt, next, settled] = end as [
+    string,
+    number,
+    number,
+    number | null,
+    string | null,
+  ]
+  const body = index % 12 ? null : JSON.stringify({ text })
+  const key = [endpointIds[index % 2] as string, `event ${index}`, body ? null : index + 1] as const
+  return [
+    ...key,
+    'video.updated',
+    body,
+    status,
+    attempts,
+    createdAt,
+    next,
+    settled && index,
+    settled,
+  ] as const
+}
+
 /** A database with videos in every stage, keys and leftovers with all kinds of text. */
 async function seed(file: string, count: number): Promise<void> {
   await openSqlite(`sqlite:${file}`).close()
@@ -52,6 +80,16 @@ async function seed(file: string, count: number): Promise<void> {
   const addEvent = db.prepare(
     'INSERT INTO video_events (position, id, videoId, type, createdAt, video) VALUES (?, ?, ?, ?, ?, ?)',
   )
+  const addDelivery = db.prepare(
+    `INSERT INTO webhook_deliveries (endpointId, eventId, position, type, body, status, attempts, createdAt, nextAttemptAt,
+       lastAttemptAt, result) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+  )
+  for (const id of endpointIds)
+    db.exec(
+      `INSERT INTO webhook_endpoints (id, slot, document, enabled, events, beginsAfter, failingSince, version, resendSince)
+       VALUES ('${id}', ${id}, '${JSON.stringify({ description: texts.join() }).replaceAll("'", "''")}', 1, '["video.ready"]', 7, 8, 9, 10)`,
+    )
+  db.exec('INSERT INTO webhook_fan_out VALUES (1, 12)')
   for (let index = 0; index < count; index++) {
     const text = texts[index % texts.length] as string
     const stage = [...stages, 'deleted' as const][index % 6] as Stage
@@ -72,6 +110,7 @@ async function seed(file: string, count: number): Promise<void> {
     if (index % 5 === 0) addKey.run('cms', `${text}-${index}`, 'f', id, response, 1_700_000_000_000 + index)
     if (index % 3 === 0)
       addEvent.run(index + 1, `event ${index}`, id, 'video.updated', index, JSON.stringify({ title: text }))
+    if (index % 4 === 0) addDelivery.run(...deliveryValues(index, text))
     if (index % 7 === 0) db.exec(`INSERT INTO leftovers VALUES ('${id}', 2, 1, ${index}, ${index + 1})`)
   }
   db.exec('COMMIT')
@@ -89,8 +128,12 @@ async function contentsOf(url: string) {
   }
   const counts = (await store.counts()).toSorted((a, b) => a.stage.localeCompare(b.stage))
   const byReference = (await store.list({ reference: texts[1], limit: 1_000 })).map(({ id }) => id)
+  const endpoints = await store.endpoints()
+  const deliveries = await Promise.all(
+    endpoints.map(({ id }) => store.deliveries({ endpointId: id, limit: 1_000 })),
+  )
   await store.close()
-  return JSON.parse(JSON.stringify({ videos, keys, counts, byReference }))
+  return JSON.parse(JSON.stringify({ videos, keys, counts, byReference, endpoints, deliveries }))
 }
 
 const big = await temporaryDirectory(t)
@@ -113,13 +156,14 @@ t.test('every direction: the same rows, of which the gateway reads the same', { 
   const expected = await contentsOf(first)
   t.equal(expected.videos.length, 250)
   t.ok(expected.keys.filter(Boolean).length > 10)
+  t.equal(expected.deliveries.flat().length, 75)
   const digests = new Set()
   for (const [index, to] of urls.slice(1).entries()) {
     const { code, output, digest } = await move([urls[index] as string, to])
     t.equal(code, 0, output)
     t.match(
       output,
-      /^Moved and verified: 300 videos, 60 idempotency keys, 43 expected leftovers, 100 events \(SHA-256/m,
+      /^Moved and verified: 300 videos, 60 idempotency keys, 43 expected leftovers, 100 events, 2 webhook endpoints, 75 webhook deliveries, 1 webhook cursors \(SHA-256/m,
     )
     t.notMatch(output, /password|Warning/, 'no password is printed')
     digests.add(digest)

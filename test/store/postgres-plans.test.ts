@@ -5,6 +5,7 @@ import { openStore } from '../../src/store/open.ts'
 import { eventStatement } from '../../src/store/postgres/events.ts'
 import { listStatement } from '../../src/store/postgres/list.ts'
 import { type Statement, statementsFor } from '../../src/store/postgres/statements.ts'
+import { deliveriesStatement, webhookStatementsFor } from '../../src/store/postgres/webhook-statements.ts'
 import { type PostgresServer, schemaOf, sharedPostgres } from '../support/postgres.ts'
 import { aVideo } from '../support/video.ts'
 import { expectLists, queries, seed, stages } from './listing.ts'
@@ -82,15 +83,34 @@ async function expectFewRows(t: Test, { stage, platform }: Mix): Promise<void> {
      SELECT n, n, n % 5000, CASE WHEN n % 100 = 0 THEN 'video.ready' ELSE 'video.updated' END, n, '{}'
      FROM generate_series(1, 20000) AS n`,
   )
+  // One endpoint's deliveries all wait; nearly all of two others are finished.
+  await server.query(
+    `INSERT INTO ${schema}.webhook_endpoints (id, slot, document, enabled, events, begins_after, version, resend_since,
+       resend_after, resend_up_to)
+     SELECT n, n, '{"description":null}', CASE n WHEN 9 THEN 0 ELSE 1 END, CASE n WHEN 3 THEN '["video.ready"]' END, 0, 1,
+       CASE n WHEN 1 THEN 0 END, CASE n WHEN 1 THEN 10000 END, CASE n WHEN 1 THEN 20000 END
+     FROM generate_series(1, 10) AS n`,
+  )
+  await server.query(`INSERT INTO ${schema}.webhook_fan_out VALUES (1, 10000)`)
+  await server.query(
+    `INSERT INTO ${schema}.webhook_deliveries (endpoint_id, event_id, position, type, status, attempts, created_at,
+       next_attempt_at, last_attempt_at, result)
+     SELECT 1 + n % 3, n, n, 'video.updated',
+       CASE WHEN n % 3 = 1 OR n > 39900 THEN 'pending' ELSE 'delivered' END, 1, n,
+       CASE WHEN n % 3 = 1 OR n > 39900 THEN n END, n, '{}'
+     FROM generate_series(1, 40000) AS n`,
+  )
   while ((await server.query(statementsFor(schema).foldCounts.text, [5000])).rows[0].folded > 0);
   await server.query(
     `VACUUM ANALYZE ${schema}.videos, ${schema}.idempotency_keys, ${schema}.leftovers, ${schema}.video_events`,
   )
   await server.query(`VACUUM ANALYZE ${schema}.video_count_changes, ${schema}.video_counts`)
+  await server.query(`VACUUM ANALYZE ${schema}.webhook_endpoints, ${schema}.webhook_deliveries`)
 
   const id = '01900000-0000-7000-8000-000000000100'
   const row = [id, null, 'mux', 'processing', null, 1, 1, 7, null, 0, 0, 0]
   const s = statementsFor(schema)
+  const w = webhookStatementsFor(schema)
   const now = Date.now()
   const cases: [string, Statement, unknown[]][] = [
     ['find', s.find, [id]],
@@ -116,7 +136,34 @@ async function expectFewRows(t: Test, { stage, platform }: Mix): Promise<void> {
     ['claim leftover', s.claimLeftover, [30_000]],
     ['plan leftover', s.planLeftover, ['78', 1, 1, 5]],
     ['ping', s.ping, []],
+    ['endpoint', w.findEndpoint, ['1']],
+    ['what is to be fanned out', w.fanOutState, []],
+    ['fan out', w.fanOut, [100]],
+    ['continue a resend', w.continueResend, [100]],
+    ['begin a resend', w.beginResend, ['4', 5]],
+    ['resend', w.resend, ['1', '77']],
+    ['resend one that is gone', w.resend, ['1', 'x']],
+    ['claim deliveries', w.claimDeliveries, ['1', 60_000, 100, 10 ** 15]],
+    ['claim the last pending deliveries', w.claimDeliveries, ['2', 60_000, 100, 10 ** 15]],
+    ['claim what is planned too far ahead', w.claimDeliveries, ['3', 60_000, 100, 0]],
+    ['settle', w.settleDelivery, ['1', '4', 1, 'delivered', null, '{}']],
+    ['keep failing', w.keepFailing, ['1', true]],
+    ['next deliveries', w.nextDeliveries, []],
+    ['oldest pending', w.oldestPending, []],
+    ['expire deliveries', w.expireDeliveries, [0, 100]],
+    ['orphan', w.orphan, []],
+    ['delete orphans', w.deleteOrphans, ['2', 100]],
   ]
+  for (const status of [undefined, 'pending', 'delivered'] as const)
+    for (const before of [undefined, '39000']) {
+      const { statement, values } = deliveriesStatement(schema, {
+        endpointId: '1',
+        status,
+        before,
+        limit: 100,
+      })
+      cases.push([`deliveries ${status} ${before}`, statement, values])
+    }
   for (const video of [undefined, '77'])
     for (const type of [undefined, 'video.ready'] as const) {
       const asked = { after: 10_000, upTo: 20_000, video, type, limit: 100 }
@@ -135,7 +182,9 @@ async function expectFewRows(t: Test, { stage, platform }: Mix): Promise<void> {
       const costly = [...nodesOf(plan)].filter(
         (node) =>
           (node['Node Type'] === 'Seq Scan' &&
-            /^(videos|idempotency_keys|leftovers|video_events)$/.test(node['Relation Name'] ?? '')) ||
+            /^(videos|idempotency_keys|leftovers|video_events|webhook_deliveries)$/.test(
+              node['Relation Name'] ?? '',
+            )) ||
           (node['Actual Rows'] + (node['Rows Removed by Filter'] ?? 0)) * node['Actual Loops'] > most,
       )
       if (costly.length > 0) t.strictSame(costly, [], `${name}, planned for ${which}\n${text}`)

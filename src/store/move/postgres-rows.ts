@@ -16,7 +16,7 @@ export interface Mapping {
 
 const videoColumns = {
   id: 'text',
-  document: 'text',
+  document: 'json',
   platform: 'text',
   stage: 'text',
   reference: 'text',
@@ -55,12 +55,12 @@ export function mappingOf({ name: table, columns, escaped = [] }: Table): Mappin
   }
 }
 
-/** A document is text within the array: the array's parser would reject some of its escapes. */
+/** A JSON column is text within the array: the array's parser would reject some of its escapes. */
 function insertion(place: string, columns: Record<string, string>): string {
   const names = Object.keys(columns)
-  const types = Object.entries(columns).map(([name, type]) => `${name} ${type}`)
+  const types = Object.entries(columns).map(([name, type]) => `${name} ${type === 'json' ? 'text' : type}`)
   return `INSERT INTO ${place} (${names.join(', ')})
-    SELECT ${names.map((name) => (name === 'document' ? 'document::json' : name)).join(', ')}
+    SELECT ${names.map((name) => (columns[name] === 'json' ? `${name}::json` : name)).join(', ')}
     FROM json_to_recordset($1::json) AS moved (${types.join(', ')})`
 }
 

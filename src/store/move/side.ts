@@ -48,6 +48,41 @@ export const tables: readonly Table[] = [
       video: 'text',
     },
   },
+  {
+    name: 'webhook_endpoints',
+    what: 'webhook endpoints',
+    columns: {
+      id: 'text',
+      slot: 'bigint',
+      document: 'text',
+      enabled: 'bigint',
+      events: 'text',
+      beginsAfter: 'bigint',
+      failingSince: 'bigint',
+      version: 'bigint',
+      resendSince: 'bigint',
+      resendAfter: 'bigint',
+      resendUpTo: 'bigint',
+    },
+  },
+  {
+    name: 'webhook_deliveries',
+    what: 'webhook deliveries',
+    columns: {
+      endpointId: 'text',
+      eventId: 'text',
+      position: 'bigint',
+      type: 'text',
+      body: 'text',
+      status: 'text',
+      attempts: 'bigint',
+      createdAt: 'bigint',
+      nextAttemptAt: 'bigint',
+      lastAttemptAt: 'bigint',
+      result: 'text',
+    },
+  },
+  { name: 'webhook_fan_out', what: 'webhook cursors', columns: { id: 'bigint', position: 'bigint' } },
 ]
 
 /** Rows per batch: a row takes up to 60 KiB. */

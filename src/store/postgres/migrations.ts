@@ -117,6 +117,47 @@ const migrations = [
    CREATE INDEX video_events_to_place ON $schema.video_events (written) WHERE position IS NULL;
    CREATE INDEX video_events_by_video ON $schema.video_events (video_id, position);
    CREATE INDEX video_events_by_type ON $schema.video_events (type, position);`,
+  `CREATE INDEX video_events_by_id ON $schema.video_events (id);
+   CREATE TABLE $schema.webhook_endpoints (
+     id text COLLATE "C" PRIMARY KEY,
+     slot bigint NOT NULL UNIQUE,
+     document text NOT NULL,
+     enabled bigint NOT NULL,
+     events text,
+     begins_after bigint NOT NULL,
+     failing_since bigint,
+     version bigint NOT NULL,
+     resend_since bigint,
+     resend_after bigint,
+     resend_up_to bigint
+   );
+   CREATE TABLE $schema.webhook_deliveries (
+     endpoint_id text COLLATE "C",
+     event_id text COLLATE "C",
+     position bigint,
+     type text COLLATE "C" NOT NULL,
+     body text,
+     status text COLLATE "C" NOT NULL,
+     attempts bigint NOT NULL,
+     created_at bigint NOT NULL,
+     next_attempt_at bigint,
+     last_attempt_at bigint,
+     result text,
+     PRIMARY KEY (endpoint_id, event_id)
+   ) WITH (
+     fillfactor = 80,
+     autovacuum_vacuum_threshold = 1000,
+     autovacuum_vacuum_scale_factor = 0.01,
+     autovacuum_vacuum_insert_scale_factor = 0.05,
+     autovacuum_analyze_scale_factor = 0.02,
+     autovacuum_vacuum_cost_delay = 1
+   );
+   CREATE INDEX webhook_deliveries_due ON $schema.webhook_deliveries (endpoint_id, next_attempt_at)
+     WHERE status = 'pending';
+   CREATE INDEX webhook_deliveries_by_status ON $schema.webhook_deliveries (endpoint_id, status, event_id);
+   CREATE INDEX webhook_deliveries_ended ON $schema.webhook_deliveries (last_attempt_at) WHERE status <> 'pending';
+   CREATE TABLE $schema.webhook_fan_out (id bigint PRIMARY KEY, position bigint NOT NULL)
+     WITH (fillfactor = 10, autovacuum_vacuum_threshold = 500, autovacuum_vacuum_cost_delay = 0);`,
 ]
 
 /** The current schema version. */

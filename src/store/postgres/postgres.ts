@@ -11,7 +11,6 @@ import type {
 } from '../../publication/store.ts'
 import { StoreBusyError } from '../../publication/store.ts'
 import type { Video } from '../../publication/video.ts'
-import type { WebhookStore } from '../../publication/webhooks.ts'
 import { createDatabaseClock, type DatabaseClock } from './clock.ts'
 import { readConnection } from './connection.ts'
 import { foldCounts } from './counts.ts'
@@ -20,6 +19,7 @@ import { listStatement, lookupKey } from './list.ts'
 import { type Database, openPool, prepareDatabase } from './pool.ts'
 import { valuesOf, videoOf } from './row.ts'
 import { type Statements, statementsFor } from './statements.ts'
+import { createWebhookStore } from './webhooks.ts'
 
 /**
  * Opens the store of a `DATABASE_URL` that begins with `postgres://`. Any number of processes may use one database, and
@@ -52,32 +52,6 @@ function reasonOf(error: unknown): string {
   const { message, code, errors } = error as NodeJS.ErrnoException & { errors?: Error[] }
   return message || errors?.map((each) => each.message).join(', ') || code || 'unknown reason'
 }
-
-const notYet = Object.fromEntries(
-  [
-    'insertEndpoint',
-    'findEndpoint',
-    'endpoints',
-    'updateEndpoint',
-    'deleteEndpoint',
-    'fanOut',
-    'claimDeliveries',
-    'nextDeliveriesIn',
-    'settleDelivery',
-    'deliveries',
-    'resend',
-    'resendAfter',
-    'addDelivery',
-    'oldestPendingDelivery',
-    'expireDeliveries',
-  ].map((name) => [
-    name,
-    async () => {
-      if (name === 'expireDeliveries') return 0
-      throw new Error(`${name}: not yet`)
-    },
-  ]),
-) as unknown as WebhookStore
 
 function createStore(
   database: Database,
@@ -140,8 +114,9 @@ function createStore(
     return row && { ...(row as IdempotencyRecord), client, key }
   }
 
+  const eventRange = createEventRange(database, statements)
   return {
-    ...notYet,
+    ...createWebhookStore({ ...database, write }, eventRange, schema),
     now: clock.now,
     async insert(given, claim): Promise<Inserted> {
       const video = typeof given === 'function' ? given((await query(statements.clock))[0]?.now) : given
@@ -200,7 +175,7 @@ function createStore(
     expireKeys: async (...values) => (await write(statements.expireKeys, values)).length,
     expireDeleted: async (...values) => (await write(statements.expireDeleted, values)).length,
 
-    eventRange: createEventRange(database, statements),
+    eventRange,
     async events(asked) {
       const { statement, values } = eventStatement(schema, asked)
       return (await query(statement, values)).map(

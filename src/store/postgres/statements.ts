@@ -8,12 +8,12 @@ export interface Statement {
 export const hot = `stage, platform, version, epoch, next_check_at AS "nextCheckAt", checked_at AS "checkedAt", checks,
   bytes_received AS "bytesReceived", updated_at AS "updatedAt", claimed_until AS "claimedUntil"`
 /** The store's clock, in ms since the epoch. */
-const clock = 'floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint'
+export const clock = 'floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint'
 /**
  * Appended to a condition: the transaction of this statement does not wait for the disk. The setting ends with it, so
  * that it works behind a pooler, and costs no call of its own.
  */
-const withoutFsync = `AND set_config('synchronous_commit', 'off', true) = 'off'`
+export const withoutFsync = `AND set_config('synchronous_commit', 'off', true) = 'off'`
 const keyColumns = `client, key, fingerprint, video_id AS "videoId", response, created_at AS "createdAt"`
 
 /**
