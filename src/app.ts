@@ -206,6 +206,13 @@ export async function buildApp(config: Config, options: AppOptions = {}): Promis
       secrets.length > 0
         ? (endpoint, now) => deriveWebhookSecrets(secrets, endpoint.id, validGenerations(endpoint, now))
         : undefined,
+    secretShown() {
+      if (secrets !== config.secrets)
+        log.warn(
+          {},
+          'GATEWAY_SECRET: is not set, so this secret of a webhook is valid until the process ends',
+        )
+    },
     wake: () => {},
   }
 

@@ -13,6 +13,10 @@ export function warningsOf(config: Config): string[] {
     warnings.push(
       'GATEWAY_SECRET: is not set, so access tokens become invalid when this process ends, and other processes do not accept them',
     )
+  if (config.production && config.secrets.length === 0)
+    warnings.push(
+      'GATEWAY_SECRET: is not set, so the gateway cannot sign webhooks: it rejects new endpoints and delivers nothing (npm run secret makes one)',
+    )
   if (config.externalIssuer?.allowHttp && config.externalIssuer.issuerUrl.startsWith('http:'))
     warnings.push(
       'OAUTH_ALLOW_HTTP: is true, so anyone who can change what the issuer sends can forge access tokens',

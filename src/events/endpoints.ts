@@ -14,6 +14,8 @@ export interface Webhooks {
    * production without `GATEWAY_SECRET`: then nothing can be signed.
    */
   secretsOf: ((endpoint: WebhookEndpoint, now: number) => string[]) | undefined
+  /** A client gets the secret of an endpoint. */
+  secretShown(): void
   /** Tells the worker that a delivery may be due. */
   wake(): void
 }
@@ -66,7 +68,7 @@ export async function createEndpoint(
       'too-many-webhooks',
       `This gateway has ${endpointLimit} webhook endpoints, which is the limit. Delete one that is no longer used.`,
     )
-  return withSecret(endpoint, secretsOf)
+  return withSecret(webhooks, endpoint, secretsOf)
 }
 
 /** @throws GatewayError */
@@ -116,7 +118,7 @@ export async function renewSecret(webhooks: Webhooks, id: string): Promise<Endpo
     renewedAt: now,
     updatedAt: now,
   }))
-  return withSecret(found(renewed), secretsOf)
+  return withSecret(webhooks, found(renewed), secretsOf)
 }
 
 /** Sends an event that means nothing. @throws GatewayError */
@@ -156,9 +158,11 @@ function requireSecrets({ secretsOf }: Webhooks): NonNullable<Webhooks['secretsO
 }
 
 function withSecret(
+  { secretShown }: Webhooks,
   endpoint: WebhookEndpoint,
   secretsOf: NonNullable<Webhooks['secretsOf']>,
 ): EndpointWithSecret {
+  secretShown()
   const [secret = ''] = secretsOf(endpoint, endpoint.updatedAt)
   return { endpoint, secret }
 }
