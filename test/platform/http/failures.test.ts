@@ -218,7 +218,10 @@ t.test('what is no HTTP, and what is not there', async (t) => {
       (reason) => reason,
     )
     t.match(error, { code: 'platform-protocol-error' }, one.slice(0, 30))
-    t.ok(loggedText(error).length < 4_000, `${loggedText(error).length} characters are logged, stack included`)
+    t.ok(
+      loggedText(error).length < 4_000,
+      `${loggedText(error).length} characters are logged, stack included`,
+    )
   }
   // After the headers a length that does not match means that the connection was cut.
   for (const header of ['', 'Connection: close\r\n']) {
