@@ -42,5 +42,5 @@ function variablesOf(server: Awaited<ReturnType<typeof sharedPostgres>> | undefi
   if (!server) return {}
   return 'unavailable' in server
     ? { POSTGRES_UNAVAILABLE: server.unavailable }
-    : { POSTGRES_SERVER: String(server.port) }
+    : { TEST_POSTGRES_URL: server.url }
 }

@@ -2,7 +2,7 @@ import { DatabaseSync } from 'node:sqlite'
 import type { Video } from '../../src/publication/video.ts'
 import { openStore } from '../../src/store/open.ts'
 import { columnsOf } from '../../src/store/postgres/row.ts'
-import { statementsFor } from '../../src/store/postgres/statements.ts'
+import { insertColumns } from '../../src/store/postgres/statements.ts'
 import { type PostgresServer, schemaOf, startPostgres } from '../../test/support/postgres.ts'
 import { freshPath } from './processes.ts'
 import { cpuOfTree } from './usage.ts'
@@ -109,13 +109,11 @@ function postgresOn(postgres: PostgresServer): Engine {
     },
     seed: (videos) =>
       insert(async function* (schema) {
-        const { text } = statementsFor(schema).insert
-        const columns = /\(([^)]+)\)/.exec(text)?.[1]
         const rows = [...videos].map(columnsOf)
         for (let at = 0; at < rows.length; at += batchSize)
           yield [
-            `INSERT INTO ${schema}.videos (${columns})
-             SELECT ${columns} FROM json_populate_recordset(NULL::${schema}.videos, $1)`,
+            `INSERT INTO ${schema}.videos (${insertColumns})
+             SELECT ${insertColumns} FROM json_populate_recordset(NULL::${schema}.videos, $1)`,
             [JSON.stringify(rows.slice(at, at + batchSize).map(withDocument))],
           ]
       }),

@@ -5,37 +5,45 @@ import { type Engine, engines } from '../support/engines.ts'
 import { forkProcess, startGateway, startServer } from '../support/processes.ts'
 import { atLeast, median, type Scale, type Table } from '../support/report.ts'
 import { startRequester } from '../support/requests.ts'
+import { watch } from '../support/usage.ts'
 
 const connections = 16
 
+/** What so many creations, or pairs of commits, a second have cost. */
+interface Run extends Pick<RequestsResult, 'perSecond' | 'p50' | 'p99'> {
+  /** CPU per creation in ms: of the process that creates, and of the database. */
+  own: number
+  database: number
+}
+
 /** Creating videos: durable transactions before and after the platform is asked, against two raw ones. */
 export async function provisioningTable(scale: Scale): Promise<Table[]> {
-  const runs: { engine: Engine; raw: number[]; created: RequestsResult[] }[] = []
+  const runs: { engine: Engine; raw: Run[]; created: Run[] }[] = []
   for (const engine of await engines()) runs.push({ engine, ...(await create(engine, scale)) })
   const share = ({ raw, created }: (typeof runs)[number]) =>
-    median(created.map(({ perSecond }, round) => perSecond / raw[round]!))
+    median(created.map(({ perSecond }, round) => perSecond / raw[round]!.perSecond))
   return [
     {
       title: `Provisioning, durable, ${connections} connections`,
       note:
         'Two raw commits: an insert and an update of one row, by the driver alone. The gateway also asks the platform, and ' +
-        'stores that a slot is about to be created.',
-      columns: ['variant', 'per second', 'share', 'p50 ms', 'p99 ms'],
-      rows: runs.flatMap((run) => [
-        [`${run.engine.name}: two raw commits`, median(run.raw), 1, '–', '–'],
-        [
-          `${run.engine.name}: POST /v1/videos`,
-          median(run.created.map(({ perSecond }) => perSecond)),
-          share(run),
-          median(run.created.map(({ p50 }) => p50)),
-          median(run.created.map(({ p99 }) => p99)),
-        ],
+        'stores that a slot is about to be created. CPU per creation: of the driver or the gateway, and of the database.',
+      columns: ['variant', 'per second', 'share', 'CPU ms', 'database CPU ms', 'p50 ms', 'p99 ms'],
+      rows: runs.flatMap(({ engine, raw, created }) => [
+        rowOf(`${engine.name}: two raw commits`, raw, 1),
+        rowOf(`${engine.name}: POST /v1/videos`, created, share({ engine, raw, created })),
       ]),
       verdicts: runs
         .filter(({ engine }) => engine.name === 'PostgreSQL')
         .map((run) => atLeast('PostgreSQL: provisioning ≥ 0.50 × two raw commits', share(run), 0.5, ' ×')),
     },
   ]
+}
+
+function rowOf(name: string, runs: Run[], share: number) {
+  const of = (field: keyof Run) => median(runs.map((run) => run[field]))
+  const latency = (field: 'p50' | 'p99') => (Number.isNaN(of(field)) ? '–' : of(field))
+  return [name, of('perSecond'), share, of('own'), of('database'), latency('p50'), latency('p99')]
 }
 
 async function create(engine: Engine, { quick }: Scale) {
@@ -45,12 +53,28 @@ async function create(engine: Engine, { quick }: Scale) {
   const gateway = await startGateway(platform, { DATABASE_URL: url })
   const requester = startRequester()
   const committer = forkProcess('commits')
-  const commit = async (): Promise<number> => {
-    const answered = once(committer, 'message')
-    committer.send({ url, seconds, connections } satisfies Commits)
-    return (await answered)[0]
+  /** @param work how many a second, after `seconds` */
+  async function measure<T>(pid: number, work: () => Promise<T>, perSecond: (result: T) => number) {
+    const usage = watch(pid)
+    const before = await engine.cpu()
+    const result = await work()
+    const cpu = (used: number) => (used * 1000) / (perSecond(result) * seconds)
+    return { result, own: cpu(usage().cpu), database: cpu((await engine.cpu()) - before) }
   }
-  const request = () =>
+  const commit = async (): Promise<Run> => {
+    const answered = once(committer, 'message')
+    const work = async () => {
+      committer.send({ url, seconds, connections } satisfies Commits)
+      return (await answered)[0] as number
+    }
+    const { result, ...used } = await measure(committer.pid as number, work, (pairs) => pairs)
+    return { ...used, perSecond: result, p50: Number.NaN, p99: Number.NaN }
+  }
+  const request = async (): Promise<Run> => {
+    const { result, ...used } = await measure(gateway.pid, send, ({ perSecond }) => perSecond)
+    return { ...used, ...result }
+  }
+  const send = () =>
     requester.run({
       url: gateway.url,
       paths: ['/v1/videos'],
@@ -62,8 +86,8 @@ async function create(engine: Engine, { quick }: Scale) {
   try {
     await commit()
     await request()
-    const raw: number[] = []
-    const created: RequestsResult[] = []
+    const raw: Run[] = []
+    const created: Run[] = []
     for (let round = 0; round < (quick ? 1 : 3); round++) {
       raw.push(await commit())
       created.push(await request())

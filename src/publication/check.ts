@@ -84,10 +84,10 @@ async function checkProcessing(gateway: Gateway, video: Video, hold: Hold): Prom
     const interval = spread(gateway.policy.recheck.interval)
     const times = (now: number) => ({ fetchedAt: now, checkedAt: now, nextCheckAt: now + interval })
     const changes = (now: number) => ({ ...metadata, ...times(now) })
-    await storeResult(gateway, () => advance(gateway, hold, 'processed', changes))
+    await storeResult(gateway, () => advance(gateway, video, 'processed', changes))
   } else if (verdict.is === 'failed') {
     const changes = (now: number) => ({ error: verdict.error, checkedAt: now })
-    await storeResult(gateway, () => advance(gateway, hold, 'processing-failed', changes))
+    await storeResult(gateway, () => advance(gateway, video, 'processing-failed', changes))
   }
   return { evidence, progress, ...(finding.says === 'nothing' && { failure: finding.error }) }
 }
@@ -126,7 +126,7 @@ async function examine(gateway: Gateway, video: Video, hold: Hold): Promise<Exam
   }
 }
 
-/** Plans the next check of a row that is still held. */
+/** Plans the next check of a row that is still held. Few have changed since the claim: those alone are read again. */
 async function reschedule(
   gateway: Gateway,
   video: Video,
@@ -139,7 +139,7 @@ async function reschedule(
   const checks = asked ? video.checks + 1 : video.checks
   const delay = Math.max(backoffDelay(gateway.policy.backoff, checks), wait)
   let wakeIn: number | undefined
-  await gateway.store.plan(video.id, (current, now) => {
+  await gateway.store.plan(video, (current, now) => {
     if (!isHeld(video, current) || current.stage !== video.stage || current.nextCheckAt === null)
       return current
     // A webhook arrived during the check, whose result may be older than it.
@@ -166,7 +166,7 @@ function undoCheckAt({ undoAt }: Video, now: number): number | null {
 
 /** Makes the row due immediately, for another process: this one is ending. */
 async function giveBack(gateway: Gateway, video: Video): Promise<void> {
-  await gateway.store.plan(video.id, (current, now) =>
+  await gateway.store.plan(video, (current, now) =>
     isHeld(video, current) && current.stage === video.stage && current.nextCheckAt !== null
       ? { ...current, nextCheckAt: now }
       : current,

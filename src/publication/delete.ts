@@ -24,7 +24,8 @@ export async function deleteVideo(gateway: Gateway, id: string): Promise<void> {
   if (video.stage === 'deleted') return
   if (video.stage !== 'deleting') {
     const living = (current: Video) => current.stage !== 'deleting' && current.stage !== 'deleted'
-    const request = () => requestDeletion(gateway, id, living)
+    const found = video
+    const request = () => requestDeletion(gateway, found, living)
     video = (await askStore(gateway, request)) ?? (await gateway.store.find(id))
     if (video) endWork(gateway, video)
   }
@@ -42,7 +43,7 @@ export async function deleteVideo(gateway: Gateway, id: string): Promise<void> {
  */
 export async function undo(gateway: Gateway, started: Video): Promise<void> {
   const video = await storeResult(gateway, () =>
-    requestDeletion(gateway, started.id, (row) => isHeld(started, row)),
+    requestDeletion(gateway, started, (row) => isHeld(started, row)),
   )
   if (video) await carryOut(gateway, video)
 }
@@ -63,9 +64,9 @@ async function carryOut(gateway: Gateway, video: Video): Promise<void> {
 }
 
 /** Stores the deletion request. The video is now deleted for clients; an unanswered creation may be repeated. */
-function requestDeletion(gateway: Gateway, id: string, guard: (current: Video) => boolean) {
+function requestDeletion(gateway: Gateway, row: Video, guard: (current: Video) => boolean) {
   const claim = (now: number) => ({ nextCheckAt: now + gateway.policy.claim })
-  return begin(gateway, id, 'deletion-requested', claim, guard, { freesKey: true })
+  return begin(gateway, row, 'deletion-requested', claim, guard, { freesKey: true })
 }
 
 /** Performs a requested deletion, for DELETE or the poller. Several processes may do so concurrently. */
@@ -74,7 +75,7 @@ export async function finishDeletion(gateway: Gateway, hold: Hold): Promise<void
   if (video?.stage !== 'deleting') return
   await deleteFromPlatform(gateway, video, hold)
   const deleting = (current: Video) => current.stage === 'deleting'
-  await storeResult(gateway, () => begin(gateway, hold.id, 'deletion-completed', {}, deleting))
+  await storeResult(gateway, () => begin(gateway, video, 'deletion-completed', {}, deleting))
 }
 
 /** Deletes the slot's content from the platform; it may already be gone. */

@@ -74,8 +74,8 @@ export function startLane(gateway: Gateway, platform: string): Lane {
       }
       const due = await store.claimDue({ ...query, limit: free })
       const now = store.now()
-      for (const video of due) {
-        const lagSeconds = Math.max(0, now - (video.nextCheckAt ?? now)) / 1000
+      for (const { video, dueAt } of due) {
+        const lagSeconds = Math.max(0, now - (dueAt ?? now)) / 1000
         gateway.observer.polled({ platform, lagSeconds })
         start(video)
       }
@@ -98,7 +98,7 @@ export function startLane(gateway: Gateway, platform: string): Lane {
     if (elapsed < readyAt || limit <= 0 || circuit !== 'closed') return
     readyAt = elapsed + longestSleep * 0.9
     const due = { platform, ready: true, claim, horizon: readyHorizon, limit }
-    for (const video of await store.claimDue(due)) start(video)
+    for (const { video } of await store.claimDue(due)) start(video)
   }
 
   function start(video: Video): void {

@@ -13,8 +13,8 @@ import { isDeleted, newVideo, type Video, type VideoInput } from './video.ts'
 export class KeyInUseError extends Error {}
 
 /**
- * Provisions a slot on the platform. The row, and the expectation of a new slot, are stored before the
- * call to the platform, so that a crash in between can be cleaned up.
+ * Provisions a slot on the platform. The row and the expectation of a new slot are stored together, before the call to
+ * the platform, so that a crash in between can be cleaned up.
  * @param undoIn time after which an unfinished creation is undone, in ms: see {@link Video.undoAt}
  * @throws GatewayError with the platform's failure; then there is no video
  */
@@ -24,20 +24,16 @@ export async function provision(
   { claim, undoIn }: { claim?: IdempotencyClaim | undefined; undoIn?: number } = {},
 ): Promise<Video> {
   const platform = choosePlatform(gateway, input)
-  let made: Video | undefined
+  const made = newVideo(input, platform.name, gateway.policy.claim, gateway.store.now())
+  const video = { ...made, undoAt: undoIn === undefined ? null : made.createdAt + undoIn }
   // A retry adds the same row: the first call may have had its effect although its response was lost.
-  const make = (now: number): Video => {
-    made ??= newVideo(input, platform.name, gateway.policy.claim, now)
-    return { ...made, undoAt: undoIn === undefined ? null : made.createdAt + undoIn }
-  }
-  const inserted = await askStore(gateway, () => gateway.store.insert(make, claim))
-  if (inserted.holder) throw new KeyInUseError()
-  const { video } = inserted
+  const insert = () => gateway.store.insert(video, claim, gateway.policy.claim)
+  if ((await askStore(gateway, insert)).holder) throw new KeyInUseError()
   return holding(gateway, video, async (hold) => {
     try {
       return await createSlot(gateway, platform, video, hold)
     } catch (error) {
-      await discardVideo(gateway, video, hold, error)
+      await discardVideo(gateway, video, error)
       throw error
     }
   })
@@ -49,9 +45,7 @@ async function createSlot(
   video: Video,
   hold: Hold,
 ): Promise<Video> {
-  const call = callFor(gateway, hold)
-  await call.creating()
-  const slot = await platform.provision(video, call)
+  const slot = await platform.provision(video, callFor(gateway, hold))
   const provisioned = await storeSlot(gateway, platform, video, hold, slot)
   // Other work considered this creation dead: the slot belongs to the video only if that work has adopted it.
   const current = provisioned ?? (await gateway.store.find(video.id))
@@ -76,7 +70,7 @@ async function storeSlot(
   })
   const along = { leftover: { epoch: hold.epoch, searchIn: null } }
   try {
-    return await storeResult(gateway, () => advance(gateway, hold, 'provisioned', changes, along))
+    return await storeResult(gateway, () => advance(gateway, video, 'provisioned', changes, along))
   } catch (error) {
     const call = { signal: hold.signal, async keep() {}, async creating() {} }
     await platform.remove(slot, call).catch((failure) => {
@@ -98,11 +92,11 @@ export function choosePlatform(gateway: Gateway, input: VideoInput): VideoPlatfo
 }
 
 /** Discards a video whose creation failed. Unless the platform certainly created no slot, searches for one. */
-async function discardVideo(gateway: Gateway, video: Video, hold: Hold, error: unknown): Promise<void> {
+async function discardVideo(gateway: Gateway, video: Video, error: unknown): Promise<void> {
   const searchIn = isRefusal(error) ? null : gateway.policy.backoff.initial
-  const along = { leftover: { epoch: hold.epoch, searchIn }, freesKey: true }
+  const along = { leftover: { epoch: video.epoch, searchIn }, freesKey: true }
   try {
-    await storeResult(gateway, () => advance(gateway, hold, 'provisioning-rejected', {}, along))
+    await storeResult(gateway, () => advance(gateway, video, 'provisioning-rejected', {}, along))
   } catch (failure) {
     gateway.log.warn(
       { video: video.id, err: failure },

@@ -111,7 +111,7 @@ async function claimAndStart(
     // A request with a key may be repeated during the lifetime of the key.
     const undoIn = claim ? keyLifetimeMs : 0
     const video = abandoned ?? (await claimAndProvision(gateway, input, { claim, undoIn }))
-    return await startUpload(gateway, video.id, content)
+    return await startUpload(gateway, video, content)
   } catch (error) {
     content.stream.destroy()
     // Another repetition was faster, or the first request has undone the creation in the meantime.

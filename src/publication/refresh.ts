@@ -138,7 +138,7 @@ async function save(gateway: Gateway, video: Video, info: VideoInfo, thumbnail: 
   // If nothing changed, the write is not flushed to the disk.
   const before = await store.find(id)
   const same = before && change(before, 0) !== before && !changed
-  const after = await (same ? store.plan(id, change) : store.update(id, change))
+  const after = await (same ? store.plan(before, change) : store.update(before ?? id, change))
   if (changed && after)
     gateway.log.info({ video: id, platform: after.platform }, 'metadata of a ready video changed')
   return changed ? 'changed' : 'unchanged'

@@ -86,9 +86,6 @@ export interface IdempotencyRecord {
 /** The key with which a client marks a request, and what identifies the request. */
 export type IdempotencyClaim = Pick<IdempotencyRecord, 'client' | 'key' | 'fingerprint'>
 
-/** Makes a row for the time of the store, in ms since the epoch. Must be pure. */
-export type MakeVideo = (now: number) => Video
-
 /** The row that was added, or the record that already holds the key: then nothing was added. */
 export type Inserted = { video: Video; holder?: undefined } | { video?: undefined; holder: IdempotencyRecord }
 
@@ -101,6 +98,12 @@ export interface Leftover {
   looks: number
   /** In ms since the epoch. */
   createdAt: number
+}
+
+/** A claimed row as it is now, and when its check was due, in ms since the epoch: null if it was never planned. */
+export interface Claimed {
+  video: Video
+  dueAt: number | null
 }
 
 /** What is written with a row, in the same transaction: only if the row is written. */
@@ -129,8 +132,11 @@ export interface VideoStore extends WebhookStore {
    */
   now(): number
 
-  /** Adds a video, and the idempotency record that led to it, in one transaction. */
-  insert(video: Video | MakeVideo, claim?: IdempotencyClaim): Promise<Inserted>
+  /**
+   * Adds a video, and in the same transaction the idempotency record that led to it, and the expectation that something
+   * is about to be created for it: due for a search in `searchIn` ms, as by `expectLeftover`.
+   */
+  insert(video: Video, claim?: IdempotencyClaim, searchIn?: number): Promise<Inserted>
 
   /**
    * Stores that something is about to be created for a video under the hold with this epoch. Unless it is settled, it
@@ -150,28 +156,29 @@ export interface VideoStore extends WebhookStore {
   list(query: VideoQuery): Promise<Video[]>
 
   /**
-   * Compare-and-set: reads the row, applies `change` and writes the result, again if somebody else was faster.
+   * Compare-and-set: reads the row, applies `change` and writes the result, again if somebody else was faster. A caller
+   * that has read the row lately may give it instead of the id: unless it has changed since, it is not read again.
    * The event that the change means to the back office (`events.ts`) is written with it, in the same transaction.
-   * `change` must be pure; what it throws passes through and nothing is written, nor when it returns its argument. Its
-   * `now` is the time by the store's clock, in ms since the epoch.
+   * `change` must be pure; what it throws passes through and nothing is written, nor when it returns its argument: both
+   * only for the row as it is in the database. Its `now` is the time by the store's clock, in ms since the epoch.
    * @returns the video as stored, or undefined if the row does not exist
    */
-  update(id: string, change: Change, along?: Along): Promise<Video | undefined>
+  update(row: string | Video, change: Change, along?: Along): Promise<Video | undefined>
 
   /**
    * As `update`, without waiting for the disk: loss of power may undo it, a crash of the process does not.
    * A change that means an event waits for the disk all the same. For what only says when to look again. A flush to disk takes milliseconds, and every look makes a plan.
    */
-  plan(id: string, change: Change): Promise<Video | undefined>
+  plan(row: string | Video, change: Change): Promise<Video | undefined>
 
   /**
    * Takes hold of up to `limit` rows whose check is due: moves their next check to the claim's end, so that no other
    * process claims them meanwhile and a crash brings them back. Does not wait for the disk, as `plan`.
    *
    * A clock that was changed since `now()` was called makes no row due: `now()` shows the change after this call.
-   * @returns the rows as they were before the claim but for their epoch, the longest due first
+   * @returns the rows as the claim leaves them, the longest due first
    */
-  claimDue(query: DueQuery): Promise<Video[]>
+  claimDue(query: DueQuery): Promise<Claimed[]>
 
   /** Time until the earliest check of a video of the platform that is not ready, in ms; negative when it is overdue. */
   nextDueIn(platform: string): Promise<number | undefined>

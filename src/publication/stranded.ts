@@ -40,7 +40,7 @@ export async function sweepStrandedVideos(gateway: Gateway): Promise<void> {
     for (const platform of (await strandedVideos(gateway)).keys()) {
       // No horizon: these rows are not scheduled for a certain time.
       const due = { platform, ready: false, claim: policy.claim, horizon: noHorizonMs }
-      for (const video of await store.claimDue({ ...due, limit: batchSize })) await check(gateway, video)
+      for (const { video } of await store.claimDue({ ...due, limit: batchSize })) await check(gateway, video)
     }
   } catch (error) {
     log.warn({ err: error }, 'could not check the videos of platforms that are not configured')

@@ -37,7 +37,7 @@ export interface StartedUpload {
 export async function upload(gateway: Gateway, id: string, incoming: Incoming): Promise<void> {
   const video = await requireUploadableVideo(gateway, id)
   const content = await open(gateway, video.platform, incoming)
-  await transfer(gateway, await startUpload(gateway, id, content))
+  await transfer(gateway, await startUpload(gateway, video, content))
 }
 
 /** Checks the content's first bytes and its size, before any call to the platform. */
@@ -60,13 +60,15 @@ export async function open(
 
 /**
  * Takes hold of a video for opened content.
+ * @param row as it was last read
  * @throws GatewayError when the video accepts no content now; the content's stream is then destroyed
  */
 export async function startUpload(
   gateway: Gateway,
-  id: string,
+  row: Video,
   content: IncomingContent,
 ): Promise<StartedUpload> {
+  const { id } = row
   const { promise: done, resolve: end } = Promise.withResolvers<void>()
   const changes = (now: number) => ({
     bytesReceived: 0,
@@ -76,7 +78,7 @@ export async function startUpload(
   // Registered before the row changes, so that a deletion in between ends it and finds nothing on the platform.
   const starting = beginWork(gateway, { id, epoch: 0 })
   try {
-    const video = await askStore(gateway, () => begin(gateway, id, 'upload-started', changes))
+    const video = await askStore(gateway, () => begin(gateway, row, 'upload-started', changes))
     starting.end.signal.throwIfAborted()
     gateway.uploads.set(id, { content, done })
     return { video: video as Video, content, end }

@@ -15,6 +15,7 @@ import type {
   VideoStore,
 } from '../publication/store.ts'
 import type { Video } from '../publication/video.ts'
+import { changeRow } from './change.ts'
 import { createEventList } from './events.ts'
 import { watchFiles } from './file.ts'
 import { createList } from './list.ts'
@@ -117,25 +118,26 @@ function createStore(db: DatabaseSync, expectFiles: () => void): VideoStore {
       }
     })
   /** @param way `write` or `writeWithoutFsync` */
-  const update = async (
-    id: string,
+  const update = (
+    given: string | Video,
     change: Change,
     way: typeof write,
     along?: Along,
   ): Promise<Video | undefined> => {
-    for (;;) {
-      const current = find(id)
-      if (!current) return undefined
-      const changed = change(current, now())
-      if (changed === current) return current
-      const next = { ...changed, version: current.version + 1 }
-      const event = eventOf(current, next)
-      const set = () => statements.update.run(JSON.stringify(next), id, current.version).changes > 0
-      const setAll = () =>
-        along || event ? transaction(() => set() && writeAlong(id, along ?? {}, event)) : set()
-      // A reader may have an event by the time that the power fails.
-      if (await (event ? write : way)(setAll)) return next
+    const read = async (id: string) => {
+      const row = find(id)
+      return row && { row, now: now() }
     }
+    const set = (current: Video, next: Video) => {
+      const { id, version } = current
+      const event = eventOf(current, next)
+      const one = () => statements.update.run(JSON.stringify(next), id, version).changes > 0
+      const all = () =>
+        along || event ? transaction(() => one() && writeAlong(id, along ?? {}, event)) : one()
+      // A reader may have an event by the time that the power fails.
+      return (event ? write : way)(all)
+    }
+    return changeRow({ now, read, write: set }, given, change)
   }
   const writeAlong = (id: string, { leftover, freesKey }: Along, event?: NewEvent): true => {
     if (leftover?.searchIn === null) statements.settleLeftover.run(id, leftover.epoch)
@@ -144,13 +146,18 @@ function createStore(db: DatabaseSync, expectFiles: () => void): VideoStore {
     if (event) statements.insertEvent.run(uuidv7(), id, event.type, now(), JSON.stringify(event.video))
     return true
   }
-  const add = (video: Video, claim?: IdempotencyClaim): Inserted => {
+  const add = (video: Video, claim?: IdempotencyClaim, searchIn?: number): Inserted => {
     const holder = claim && findKey(claim.client, claim.key)
     if (holder) return { holder }
     if (claim)
       statements.insertKey.run(claim.client, claim.key, claim.fingerprint, video.id, null, video.createdAt)
     statements.insert.run(video.id, JSON.stringify(video))
+    if (searchIn !== undefined) expectLeftover(video.id, video.epoch, searchIn)
     return { video }
+  }
+  const expectLeftover = (videoId: string, epoch: number, searchIn: number) => {
+    const time = now()
+    statements.expectLeftover.run(videoId, epoch, time, time + searchIn)
   }
   const probeWrite = () => lock.probe(() => statements.probe.run(probeBytes))
 
@@ -163,13 +170,13 @@ function createStore(db: DatabaseSync, expectFiles: () => void): VideoStore {
         withoutFsync: (work) => writeWithoutFsync(() => transaction(work)),
       }),
       now,
-      insert: (given, claim) => durably(() => add(typeof given === 'function' ? given(now()) : given, claim)),
+      insert: (...row) => durably(() => add(...row)),
 
       find: async (id) => find(id),
       list: async (query) => list(query),
 
-      update: (id, change, along) => update(id, change, write, along),
-      plan: (id, change) => update(id, change, writeWithoutFsync),
+      update: (row, change, along) => update(row, change, write, along),
+      plan: (row, change) => update(row, change, writeWithoutFsync),
 
       async claimDue({ platform, ready, claim, horizon, limit }) {
         // The time of the call, also when the lock is waited for: the clock may be changed meanwhile.
@@ -178,8 +185,9 @@ function createStore(db: DatabaseSync, expectFiles: () => void): VideoStore {
         if (select.all(platform, time, time + horizon, 1).length === 0) return []
         const claimRows = () => {
           const due = select.all(platform, time, time + horizon, limit).map((row) => parse(row) as Video)
-          statements.claim.run(now() + claim, JSON.stringify(due.map((video) => video.id)))
-          return due.map((video) => ({ ...video, epoch: video.epoch + 1 }))
+          const until = now() + claim
+          statements.claim.run(until, JSON.stringify(due.map((video) => video.id)))
+          return due.map((video) => ({ video: claimed(video, until), dueAt: video.nextCheckAt }))
         }
         return writeWithoutFsync(() => transaction(claimRows))
       },
@@ -189,11 +197,7 @@ function createStore(db: DatabaseSync, expectFiles: () => void): VideoStore {
       },
       counts: async () => counts(),
 
-      expectLeftover: async (videoId, epoch, searchIn) =>
-        void (await write(() => {
-          const time = now()
-          statements.expectLeftover.run(videoId, epoch, time, time + searchIn)
-        })),
+      expectLeftover: (...values) => write(() => expectLeftover(...values)),
       settleLeftover: async (videoId, epoch) =>
         void (await write(() => statements.settleLeftover.run(videoId, epoch))),
       async claimLeftover(claim) {
@@ -226,6 +230,12 @@ function createStore(db: DatabaseSync, expectFiles: () => void): VideoStore {
     lock,
     probeWrite,
   )
+}
+
+/** Returns a row as the statement `claim` leaves it. */
+function claimed(row: Video, until: number): Video {
+  const { version, epoch } = row
+  return { ...row, nextCheckAt: until, claimedUntil: until, version: version + 1, epoch: epoch + 1 }
 }
 
 function parse(row: Record<string, unknown> | undefined): Video | undefined {

@@ -89,11 +89,9 @@ t.test('Retry-After grows with the first request, and ends with its claim', asyn
   )) as IdempotencyRecord
   /** What is stored while a request is under way, or after its process died: seconds since it began, and to go. */
   const begun = (key: string, age: number, left: number) => {
-    const make = (now: number) => ({
-      ...newVideo(json, 'sandbox', 0, now - age * 1000),
-      nextCheckAt: now + left * 1000,
-    })
-    return store.insert(make, { client, key, fingerprint })
+    const now = store.now()
+    const video = newVideo(json, 'sandbox', 0, now - age * 1000)
+    return store.insert({ ...video, nextCheckAt: now + left * 1000 }, { client, key, fingerprint })
   }
   for (const [age, left, expected] of [
     [0, 60, '1'],

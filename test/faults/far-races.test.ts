@@ -131,9 +131,10 @@ t.test('a repetition that comes between a creation and its upload waits for it',
   const { gateway, store, wait, arrived, release } = await slowGateway(t, { env })
   const other = await startGateway(t, { env, sandbox: gateway.sandbox })
   const { update } = store
-  store.update = async (id, ...args) => {
+  store.update = async (row, ...args) => {
+    const id = typeof row === 'string' ? row : row.id
     if ((await store.find(id))?.stage === 'awaiting-upload') await wait()
-    return update(id, ...args)
+    return update(row, ...args)
   }
   const post = ({ call }: typeof gateway) =>
     call('POST', '/v1/videos', {

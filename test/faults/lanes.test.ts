@@ -153,9 +153,10 @@ t.test('a circuit that is open costs no claims, plans and warnings; it closes by
     if (query.platform === 'second') claims.count += rows.length
     return rows
   }
-  store.plan = async (id, change) => {
-    if ((await store.find(id))?.platform === 'second') plans.count += 1
-    return plan(id, change)
+  store.plan = async (row, change) => {
+    const video = typeof row === 'string' ? await store.find(row) : row
+    if (video?.platform === 'second') plans.count += 1
+    return plan(row, change)
   }
   const states = () => lines.flatMap(({ circuit }) => (circuit ? [circuit] : []))
   const ids = await add(320)

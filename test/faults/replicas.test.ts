@@ -7,7 +7,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import t, { type Test } from 'tap'
 import { type Sandbox, startSandbox } from '../../sandbox/server.ts'
 import { type Line, type Publication, publishThroughCrashes } from '../support/back-office.ts'
-import { fakeMp4, type Json, key, temporaryDirectory } from '../support/gateway.ts'
+import { fakeMp4, type Json, key, startGateway, temporaryDirectory } from '../support/gateway.ts'
 import { freePort } from '../support/ports.ts'
 import { type PostgresServer, schemaOf, startPostgres } from '../support/postgres.ts'
 import { callTo, type GatewayProcess, startProcess } from '../support/process.ts'
@@ -193,6 +193,48 @@ t.test('a DELETE stops the upload of another replica within a third of the lease
   await settled()
   for (const deadline = Date.now() + 10_000; clips() > 0 && Date.now() < deadline; ) await sleep(20)
   t.equal(clips(), 0)
+})
+
+t.test('a DELETE stops the upload of another replica at its next renewal', options, async (t) => {
+  const sandbox = await startSandbox({ knobs: { discard: true } })
+  t.teardown(() => sandbox.close())
+  const env = { DATABASE_URL: server.newUrl() }
+  const policy = { uploadLease: 3_000 }
+  const [first, second] = [
+    await startGateway(t, { sandbox, env, policy }),
+    await startGateway(t, { sandbox, env, policy }),
+  ] as const
+  const { id } = await first.create()
+  const { store } = first.app.gateway
+  const { plan } = store
+  /** When the upload was renewed. Nothing else plans anything: no row is due. */
+  const renewals: number[] = []
+  store.plan = (...args) => {
+    renewals.push(performance.now())
+    return plan(...args)
+  }
+  let sending = true
+  const body = new ReadableStream({
+    async start(controller) {
+      controller.enqueue(fakeMp4(20_000))
+      for (; sending; await sleep(20)) controller.enqueue(Buffer.alloc(2_000))
+      controller.close()
+    },
+  })
+  const upload = first.put(id, body).then(
+    ({ status }) => status,
+    () => 410,
+  )
+  while (renewals.length < 2) await sleep(10)
+  t.ok(renewals[1]! - renewals[0]! >= policy.uploadLease / 3 - 5, 'a renewal every third')
+  const before = renewals.length
+  t.equal((await second.call('DELETE', `/v1/videos/${id}`)).status, 204)
+  const started = renewals.length
+  t.equal(await upload, 410)
+  sending = false
+  // One that was under way while the row changed may have been too early to see it.
+  t.ok(renewals.length - started <= 1, `${renewals.length - started} renewals after the answer`)
+  t.ok(renewals.length > before)
 })
 
 t.test('a rolling restart costs no caller more than a retry', options, async (t) => {

@@ -122,6 +122,70 @@ for (const [kind, url] of [
     await store.close()
   })
 
+  t.test(`${kind}: a row that the caller has read counts only while it is the stored one`, async (t) => {
+    const store = await openStore(url(), 10)
+    const first = aVideo({ stage: 'awaiting-upload', nextCheckAt: 1 })
+    await store.insert(first)
+    const failed = (row: Video): Video => ({ ...row, stage: 'failed' })
+    const fails = (row: Video): Video => {
+      if (row.stage === 'awaiting-upload') throw new Error('not yet')
+      return { ...row, nextCheckAt: null }
+    }
+    const refuses = (row: Video) => (row.stage === 'failed' ? { ...row, nextCheckAt: 7 } : row)
+    const seen: number[] = []
+    const second = await store.update(first, (row, now) => {
+      seen.push(row.version)
+      t.ok(Math.abs(now - store.now()) < 1_000, 'the time of the store')
+      return failed(row)
+    })
+    t.strictSame(second, { ...failed(first), version: 2 })
+    t.strictSame(seen, [1], 'one call')
+    // What an old row would lead to does not happen: an error, nothing, a change of what is no longer so.
+    t.match(await store.plan(first, fails), { version: 3, nextCheckAt: null })
+    t.match(await store.update(first, refuses), { version: 4, nextCheckAt: 7 })
+    const along = { leftover: { epoch: 1, searchIn: null } }
+    await store.expectLeftover(first.id, 1, 0)
+    const kept = await store.update(first, (row) => (row.version === 1 ? failed(row) : row), along)
+    t.match(kept, { version: 4 })
+    t.match(
+      await store.claimLeftover(1_000),
+      { videoId: first.id },
+      'nothing is written along with an old row',
+    )
+    await t.rejects(
+      store.update({ ...first, stage: 'failed' }, () => {
+        throw new Error('never')
+      }),
+      { message: 'never' },
+    )
+    t.equal(await store.update(aVideo(), failed), undefined, 'a row that does not exist')
+    const row = (await store.find(first.id)) as Video
+    const raises = Array.from({ length: 8 }, () =>
+      store.update(row, (row) => ({ ...row, checks: row.checks + 1 })),
+    )
+    await Promise.all(raises)
+    t.match(
+      await store.find(first.id),
+      { checks: 8, version: 12 },
+      'none of several at the same time is lost',
+    )
+    await store.close()
+  })
+
+  t.test(`${kind}: an expectation comes with its video or not at all`, async (t) => {
+    const store = await openStore(url(), 10)
+    const claim = { client: 'cms', key: 'k', fingerprint: 'f' }
+    const [late, due, other] = [aVideo(), aVideo({ epoch: 5 }), aVideo()]
+    await store.insert(late, undefined, 60_000)
+    t.equal(await store.claimLeftover(60_000), undefined, 'not before its time')
+    await store.insert(due, claim, 0)
+    t.ok((await store.insert(other, claim, 0)).holder, 'the key is taken')
+    await sleep(5)
+    t.match(await store.claimLeftover(60_000), { videoId: due.id, epoch: 5, looks: 0 })
+    t.equal(await store.claimLeftover(60_000), undefined, 'none of the video that was not added')
+    await store.close()
+  })
+
   t.test(`${kind}: claims what is due, once`, async (t) => {
     const store = await openStore(url(), 10)
     const start = store.now() - 1_000
@@ -133,14 +197,16 @@ for (const [kind, url] of [
     await store.insert(aVideo({ stage: 'ready', nextCheckAt: start + 2 }))
     const claim = async (claim: number, horizon: number, limit: number) => {
       const claimed = await store.claimDue({ platform: 'sandbox', ready: false, claim, horizon, limit })
-      return claimed.map(({ nextCheckAt }) => (nextCheckAt ?? 0) - start)
+      for (const { video } of claimed)
+        t.strictSame(video, await store.find(video.id), 'the row as the claim leaves it')
+      return claimed.map(({ dueAt }) => (dueAt ?? 0) - start)
     }
     const isAbout = async (due: Promise<number | undefined>, ms: number) => {
       const error = ((await due) ?? Number.NaN) + store.now() - start - ms
       t.ok(Math.abs(error) < 1_000, `${ms}: off by ${error} ms`)
     }
     await isAbout(store.nextDueIn('sandbox'), 10)
-    t.strictSame(await claim(900_000, far, 2), [10, 20], 'the longest due first, as they were')
+    t.strictSame(await claim(900_000, far, 2), [10, 20], 'the longest due first')
     t.strictSame(await claim(900_000, far, 5), [30])
     t.strictSame(await claim(900_000, far, 5), [])
     const { nextCheckAt } = (await store.find(rows[1]?.id ?? '')) ?? {}
@@ -163,11 +229,11 @@ for (const [kind, url] of [
       await store.insert(aVideo({ stage: 'processing', nextCheckAt: 1 + row }))
     const query = { platform: 'sandbox', ready: false, claim: 60_000, horizon: far, limit: 7 }
     const claims = await Promise.all(Array.from({ length: 10 }, () => store.claimDue(query)))
-    const ids = claims.flat().map(({ id }) => id)
+    const ids = claims.flat().map(({ video }) => video.id)
     t.equal(new Set(ids).size, ids.length, 'none is claimed twice')
     const rest = await store.claimDue({ ...query, limit: 40 })
     t.equal(ids.length + rest.length, 40, 'none is lost')
-    t.ok([...claims.flat(), ...rest].every(({ epoch }) => epoch === 2))
+    t.ok([...claims.flat(), ...rest].every(({ video }) => video.epoch === 2))
     await store.close()
   })
 
@@ -181,7 +247,7 @@ for (const [kind, url] of [
     await store.insert(aVideo({ stage: 'processing', nextCheckAt: 1 }))
     const claim = async (horizon: number, limit: number) => {
       const query = { platform: 'sandbox', ready: true, claim: 900_000, horizon, limit }
-      return (await store.claimDue(query)).map((video) => video.nextCheckAt && video.nextCheckAt - start)
+      return (await store.claimDue(query)).map(({ dueAt }) => dueAt && dueAt - start)
     }
     t.strictSame(await claim(far, 3), [null, null, 20], 'first those that were never planned')
     t.strictSame(await claim(far, 3), [30])
@@ -258,7 +324,7 @@ for (const [kind, url] of [
       // As processes whose clocks differ by an hour, and have just been changed.
       Date.now = () => now() + [0, hour, -hour][index % 3]!
       const store = stores[index % stores.length] as VideoStore
-      const { video: row } = await store.insert((time) => newVideo(video, 'sandbox', 1_000, time))
+      const { video: row } = await store.insert(newVideo(video, 'sandbox', 1_000, store.now()))
       if (row) made.push(row.id)
       t.ok(Math.abs(store.now() - now()) < 2_000, 'the clock of the store')
       t.ok(Math.abs((row?.createdAt ?? 0) - now()) < 2_000, 'a new row')
@@ -304,7 +370,7 @@ t.test('sqlite: an update begins again when somebody else was faster', async (t)
   await store.insert(video)
   let calls = 0
   const after = await store.update(video.id, (current) => {
-    if (calls++ === 0) void store.update(video.id, (other) => ({ ...other, checks: 7 }))
+    if (calls++ === 0) void store.update(video, (other) => ({ ...other, checks: 7 }))
     return { ...current, title: 'changed' }
   })
   t.match(after, { title: 'changed', checks: 7, version: 3 })

@@ -38,13 +38,13 @@ interface Unavailable {
 }
 
 /**
- * The server of the test run, which `scripts/test.ts` has started; a test file that runs by itself starts its own. Each
- * test takes a schema of it, with `newUrl`.
+ * The server at `TEST_POSTGRES_URL`: one of the developer's own, or that of the test run, which `scripts/test.ts` has
+ * started. Without it, a test file starts its own. Each test takes a schema of the server, with `newUrl`.
  */
 export async function sharedPostgres(): Promise<SharedPostgres | Unavailable> {
-  const { POSTGRES_SERVER: port, POSTGRES_UNAVAILABLE: unavailable } = process.env
+  const { TEST_POSTGRES_URL: url, POSTGRES_UNAVAILABLE: unavailable } = process.env
   if (unavailable) return { unavailable }
-  return port ? connectTo(Number(port)) : startPostgres()
+  return url ? connectTo(url) : startPostgres()
 }
 
 /**
@@ -89,7 +89,7 @@ export async function startPostgres({
     console.error(`# skipped: ${unavailable}`)
     return { unavailable }
   }
-  const shared = connectTo(port)
+  const shared = connectTo(`postgres://postgres:password@127.0.0.1:${port}/postgres?sslmode=disable`)
   let running = true
   const pid = async () => Number.parseInt(await readFile(join(directory, 'postmaster.pid'), 'utf8'), 10)
   return {
@@ -126,17 +126,19 @@ export async function startPostgres({
   }
 }
 
-function connectTo(port: number): SharedPostgres {
-  const login = `postgres:password@127.0.0.1:${port}/postgres`
+/** @param url of a superuser, without a schema; `sslmode=disable` unless it says otherwise */
+function connectTo(url: string): SharedPostgres {
+  const server = new URL(url)
+  if (!server.searchParams.has('sslmode')) server.searchParams.set('sslmode', 'disable')
+  const connectionString = new URL(server.pathname, server).href
   let admin: pg.Pool | undefined
   return {
-    port,
-    url: `postgres://${login}?sslmode=disable`,
-    newUrl: (parameters = '') =>
-      `postgres://${login}?sslmode=disable&schema=s${randomBytes(6).toString('hex')}${parameters}`,
+    port: Number(server.port || 5432),
+    url: server.href,
+    newUrl: (parameters = '') => `${server.href}&schema=s${randomBytes(6).toString('hex')}${parameters}`,
     async query(sql, values) {
       if (!admin) {
-        admin = new pg.Pool({ connectionString: `postgres://${login}`, max: 2, allowExitOnIdle: true })
+        admin = new pg.Pool({ connectionString, max: 2, allowExitOnIdle: true })
         admin.on('error', () => {})
       }
       return admin.query(sql, values)

@@ -11,6 +11,7 @@ import type {
 } from '../../publication/store.ts'
 import { StoreBusyError } from '../../publication/store.ts'
 import type { Video } from '../../publication/video.ts'
+import { changeRow } from '../change.ts'
 import { createDatabaseClock, type DatabaseClock } from './clock.ts'
 import { readConnection } from './connection.ts'
 import { foldCounts } from './counts.ts'
@@ -73,40 +74,36 @@ function createStore(
     }
   }
 
-  async function change(
-    id: string,
+  function change(
+    given: string | Video,
     decide: Change,
     set: 'update' | 'plan',
     along?: Along,
   ): Promise<Video | undefined> {
-    for (;;) {
-      const [row] = await query(statements.current, [id])
-      if (!row) return undefined
-      const { now, ...columns } = row
-      const current = videoOf(columns)
-      const changed = decide(current, now)
-      if (changed === current) return current
-      // A hold that a crash of the database forgets would be given to a second holder under the same epoch.
-      const name = changed.epoch === current.epoch ? set : 'update'
-      const values = valuesOf({ ...changed, version: current.version })
+    return changeRow({ now: clock.now, read, write: setRow }, given, decide)
+
+    async function setRow(current: Video, next: Video): Promise<boolean> {
+      const values = valuesOf({ ...next, version: current.version })
       // A document that stays as it is need not be written: a long one is stored apart from its row.
       if (values[1] === valuesOf(current)[1]) values[1] = null
-      const { leftover, freesKey = false } = along ?? {}
-      const next = { ...changed, version: current.version + 1 }
       const event = eventOf(current, next)
-      const told = event ? [uuidv7(), event.type, JSON.stringify(event.video)] : [null, null, null]
-      const rows =
-        along || event
-          ? await write(statements.updateAlong, [
-              ...values,
-              leftover?.epoch ?? null,
-              leftover?.searchIn ?? null,
-              freesKey,
-              ...told,
-            ])
-          : await write(statements[name], values)
-      if (rows.length > 0) return next
+      if (along || event) {
+        const { leftover, freesKey = false } = along ?? {}
+        const more = [leftover?.epoch ?? null, leftover?.searchIn ?? null, freesKey]
+        const told = event ? [uuidv7(), event.type, JSON.stringify(event.video)] : [null, null, null]
+        return (await write(statements.updateAlong, [...values, ...more, ...told])).length > 0
+      }
+      // A hold that a crash of the database forgets would be given to a second holder under the same epoch.
+      const name = next.epoch === current.epoch ? set : 'update'
+      return (await write(statements[name], values)).length > 0
     }
+  }
+
+  async function read(id: string): Promise<{ row: Video; now: number } | undefined> {
+    const [found] = await query(statements.current, [id])
+    if (!found) return undefined
+    const { now, ...columns } = found
+    return { row: videoOf(columns), now }
   }
 
   async function findKey(client: string, key: string): Promise<IdempotencyRecord | undefined> {
@@ -118,16 +115,15 @@ function createStore(
   return {
     ...createWebhookStore({ ...database, write }, eventRange, schema),
     now: clock.now,
-    async insert(given, claim): Promise<Inserted> {
-      const video = typeof given === 'function' ? given((await query(statements.clock))[0]?.now) : given
-      const values = valuesOf(video)
+    async insert(video, claim, searchIn): Promise<Inserted> {
+      const values = [...valuesOf(video), searchIn ?? null]
       if (!claim) {
         await write(statements.insert, values)
         return { video }
       }
       const { client, key, fingerprint } = claim
+      const more = [lookupKey(client), lookupKey(key), fingerprint, video.createdAt]
       for (;;) {
-        const more = [lookupKey(client), lookupKey(key), fingerprint, video.createdAt]
         if ((await write(statements.insertWithKey, [...values, ...more])).length > 0) return { video }
         const holder = await findKey(client, key)
         // Else the holder has freed it meanwhile.
@@ -144,8 +140,8 @@ function createStore(
       return (await query(statement, values)).map(videoOf)
     },
 
-    update: (id, decide, along) => change(id, decide, 'update', along),
-    plan: (id, decide) => change(id, decide, 'plan'),
+    update: (row, decide, along) => change(row, decide, 'update', along),
+    plan: (row, decide) => change(row, decide, 'plan'),
 
     async claimDue({ platform, ready, claim, horizon, limit }) {
       const statement = ready ? statements.claimReady : statements.claimDue
@@ -153,8 +149,8 @@ function createStore(
       // An update returns its rows in any order.
       return rows
         .filter(({ document }) => document !== null)
-        .map(({ now: _, ...row }) => videoOf(row))
-        .sort((a, b) => (a.nextCheckAt ?? 0) - (b.nextCheckAt ?? 0))
+        .map(({ now: _, dueAt, ...row }) => ({ video: videoOf(row), dueAt }))
+        .sort((a, b) => (a.dueAt ?? 0) - (b.dueAt ?? 0))
     },
     async nextDueIn(platform) {
       const [row] = await query(statements.nextDue, [platform])

@@ -14,6 +14,9 @@ export const clock = 'floor(extract(epoch FROM clock_timestamp()) * 1000)::bigin
  * that it works behind a pooler, and costs no call of its own.
  */
 export const withoutFsync = `AND set_config('synchronous_commit', 'off', true) = 'off'`
+/** In the order of the statements' values. */
+export const insertColumns = `id, document, platform, stage, reference, version, epoch, next_check_at, checked_at, checks, bytes_received,
+    updated_at`
 const keyColumns = `client, key, fingerprint, video_id AS "videoId", response, created_at AS "createdAt"`
 
 /**
@@ -26,17 +29,21 @@ const texts = {
   clock: `SELECT ${clock} AS now`,
   current: `SELECT document, ${hot}, ${clock} AS now FROM $schema.videos WHERE id = $1`,
 
-  insert: `INSERT INTO $schema.videos (${insertColumns()}) VALUES (${insertValues()})`,
+  /** `$13` is the ms until the search for a leftover, or NULL for no expectation. */
+  insert: `WITH added AS (${insertVideo(`VALUES (${insertValues()})`)}),
+    expected AS (${insertLeftover()})
+    SELECT ${clock} AS now FROM added`,
   /** Adds nothing when the key is taken. */
   insertWithKey: `WITH taken AS (
       INSERT INTO $schema.idempotency_keys (client, key, fingerprint, video_id, response, created_at)
-      VALUES ($13, $14, $15, $1, NULL, $16) ON CONFLICT (client, key) DO NOTHING RETURNING 1)
-    INSERT INTO $schema.videos (${insertColumns()}) SELECT ${insertValues()} WHERE EXISTS (SELECT FROM taken)
-    RETURNING 1`,
+      VALUES ($14, $15, $16, $1, NULL, $17) ON CONFLICT (client, key) DO NOTHING RETURNING 1),
+    added AS (${insertVideo(`SELECT ${insertValues()} WHERE EXISTS (SELECT FROM taken)`)}),
+    expected AS (${insertLeftover()})
+    SELECT ${clock} AS now FROM added`,
 
-  update: `${updateVideo()} RETURNING 1`,
+  update: `${updateVideo()} RETURNING ${clock} AS now`,
   /** As `update`, without waiting for the disk. */
-  plan: `${updateVideo()} ${withoutFsync} RETURNING 1`,
+  plan: `${updateVideo()} ${withoutFsync} RETURNING ${clock} AS now`,
   /** `$13` is the epoch of a leftover or NULL, `$14` the ms until its search or NULL, `$15` whether the key is freed, `$16` to `$18` an event or NULL. */
   updateAlong: `WITH changed AS (${updateVideo()} RETURNING id),
     settled AS (DELETE FROM $schema.leftovers l USING changed c
@@ -47,7 +54,7 @@ const texts = {
       WHERE k.video_id = c.id AND k.response IS NULL AND $15::boolean),
     told AS (INSERT INTO $schema.video_events (id, video_id, type, created_at, video)
       SELECT $16::text, c.id, $17::text, ${clock}, $18::text FROM changed c WHERE $16::text IS NOT NULL)
-    SELECT 1 FROM changed`,
+    SELECT ${clock} AS now FROM changed`,
 
   claimDue: claim("stage <> 'ready'", 'next_check_at'),
   claimReady: claim("stage = 'ready'", 'coalesce(next_check_at, 0)'),
@@ -136,9 +143,15 @@ export function named(name: string, text: string, schema: string): Statement {
   return { name, text: text.replaceAll('$schema', `"${schema}"`) }
 }
 
-function insertColumns(): string {
-  return `id, document, platform, stage, reference, version, epoch, next_check_at, checked_at, checks, bytes_received,
-    updated_at`
+/** @param rows what to insert */
+function insertVideo(rows: string): string {
+  return `INSERT INTO $schema.videos (${insertColumns}) ${rows} RETURNING id, epoch`
+}
+
+/** The expectation of the video that the part `added` has added. */
+function insertLeftover(): string {
+  return `INSERT INTO $schema.leftovers (video_id, epoch, looks, created_at, search_at)
+      SELECT id, epoch, 0, ${clock}, ${clock} + $13::bigint FROM added WHERE $13::bigint IS NOT NULL`
 }
 
 function insertValues(): string {
@@ -180,8 +193,9 @@ function claim(stages: string, time: string): string {
       SET next_check_at = (SELECT now FROM clock) + $3::bigint, claimed_until = (SELECT now FROM clock) + $3::bigint,
         epoch = v.epoch + 1, version = v.version + 1
       WHERE v.id = ANY (ARRAY(SELECT id FROM chosen))
-      RETURNING v.id, v.document, v.stage, v.platform, v.version - 1 AS version, v.epoch, v.checked_at AS "checkedAt",
-        v.checks, v.bytes_received AS "bytesReceived", v.updated_at AS "updatedAt", v.claimed_until AS "claimedUntil")
-    SELECT clock.now, claimed.*, chosen.next_check_at AS "nextCheckAt"
+      RETURNING v.id, v.document, v.stage, v.platform, v.version, v.epoch, v.next_check_at AS "nextCheckAt",
+        v.checked_at AS "checkedAt", v.checks, v.bytes_received AS "bytesReceived", v.updated_at AS "updatedAt",
+        v.claimed_until AS "claimedUntil")
+    SELECT clock.now, claimed.*, chosen.next_check_at AS "dueAt"
     FROM clock LEFT JOIN (claimed JOIN chosen USING (id)) ON true`
 }
