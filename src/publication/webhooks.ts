@@ -122,7 +122,7 @@ export interface WebhookStore {
    * Adds a delivery of each of the next events to every enabled endpoint that gets it, and remembers how far it came, in
    * one transaction: every event gets its deliveries once, whoever calls this and whatever is killed. Continues resends
    * (`resendAfter`) likewise. Does not wait for the disk where the loss repeats the work as a whole.
-   * @param limit events
+   * @param limit events; fewer when there are many endpoints, so that a transaction stays short
    * @returns whether there may be more
    */
   fanOut(limit: number): Promise<boolean>

@@ -1,6 +1,14 @@
 import type { VideoEvent } from '../publication/events.ts'
 import type { AttemptResult, ClaimedDelivery, Delivery, WebhookEndpoint } from '../publication/webhooks.ts'
 
+/** Deliveries that one transaction adds: some ten milliseconds. */
+const addedDeliveries = 2_000
+
+/** Returns the number of events of one transaction of `fanOut`. */
+export function fanOutBatch(limit: number, endpoints: number): number {
+  return Math.min(limit, Math.max(1, Math.floor(addedDeliveries / endpoints)))
+}
+
 /** A row of either engine, under the names of SQLite's columns. */
 type Row = Record<string, unknown>
 

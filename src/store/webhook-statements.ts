@@ -42,7 +42,9 @@ export function prepareWebhookStatements(db: DatabaseSync) {
       `SELECT EXISTS (SELECT 1 FROM video_events WHERE position > ${fanOutStart})
          OR EXISTS (SELECT 1 FROM webhook_endpoints WHERE enabled = 1 AND resendUpTo IS NOT NULL) AS any`,
     ),
-    fanOutStart: db.prepare(`SELECT ${fanOutStart} AS position`),
+    fanOutStart: db.prepare(
+      `SELECT ${fanOutStart} AS position, (SELECT count(*) FROM webhook_endpoints WHERE enabled = 1) AS endpoints`,
+    ),
     batch: db.prepare(
       `SELECT count(*) AS events, max(position) AS last FROM
          (SELECT position FROM video_events WHERE position > ? AND position <= ? ORDER BY position LIMIT ?)`,

@@ -1,6 +1,6 @@
 import type { DatabaseSync, StatementSync } from 'node:sqlite'
 import { type Delivery, longestDeliveryPauseMs, type WebhookStore } from '../publication/webhooks.ts'
-import { claimedOf, deliveryOf, endpointOf, endpointValues, resultText } from './webhook-rows.ts'
+import { claimedOf, deliveryOf, endpointOf, endpointValues, fanOutBatch, resultText } from './webhook-rows.ts'
 import { deliveriesStatement, prepareWebhookStatements } from './webhook-statements.ts'
 
 /** What the store does its writes with. */
@@ -22,15 +22,16 @@ export function createWebhookStore(db: DatabaseSync, { now, durably, withoutFsyn
     return row && endpointOf(row)
   }
 
-  /** @returns the number of events */
-  function fanOutEvents(limit: number): number {
-    const { position } = statements.fanOutStart.get() as { position: number | null }
-    if (position === null) return 0
-    const { events, last } = batchAfter(position, lastPosition(), limit)
-    if (last === null) return 0
-    statements.addDeliveries.run(now(), position, last)
+  /** @returns whether there may be more */
+  function fanOutEvents(limit: number): boolean {
+    const start = statements.fanOutStart.get() as { position: number | null; endpoints: number }
+    if (start.position === null) return false
+    const size = fanOutBatch(limit, start.endpoints)
+    const { events, last } = batchAfter(start.position, lastPosition(), size)
+    if (last === null) return false
+    statements.addDeliveries.run(now(), start.position, last)
     statements.fannedOut.run(last)
-    return events
+    return events === size
   }
 
   function batchAfter(position: number, upTo: number, limit: number) {
@@ -85,8 +86,8 @@ export function createWebhookStore(db: DatabaseSync, { now, durably, withoutFsyn
     async fanOut(limit) {
       if (!(statements.unsent.get() as { any: number }).any) return false
       return withoutFsync(() => {
-        const isFull = fanOutEvents(limit) === limit
-        return continueResend(limit) || isFull
+        const hasMore = fanOutEvents(limit)
+        return continueResend(limit) || hasMore
       })
     },
     async claimDeliveries(endpointId, claim, limit) {

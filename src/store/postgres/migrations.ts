@@ -154,7 +154,8 @@ const migrations = [
    );
    CREATE INDEX webhook_deliveries_due ON $schema.webhook_deliveries (endpoint_id, next_attempt_at)
      WHERE status = 'pending';
-   CREATE INDEX webhook_deliveries_by_status ON $schema.webhook_deliveries (endpoint_id, status, event_id);
+   CREATE INDEX webhook_deliveries_by_status ON $schema.webhook_deliveries
+     (endpoint_id, status, event_id text_pattern_ops);
    CREATE INDEX webhook_deliveries_ended ON $schema.webhook_deliveries (last_attempt_at) WHERE status <> 'pending';
    CREATE TABLE $schema.webhook_fan_out (id bigint PRIMARY KEY, position bigint NOT NULL)
      WITH (fillfactor = 10, autovacuum_vacuum_threshold = 500, autovacuum_vacuum_cost_delay = 0);`,

@@ -49,7 +49,7 @@ const texts = {
     WHERE id = $1 AND (failing_since IS NULL) = $2::boolean ${withoutFsync}`,
 
   /** What `fanOut` has to do. */
-  fanOutState: `SELECT EXISTS (${enabledEndpoints})::int AS listening,
+  fanOutState: `SELECT (SELECT count(*) FROM $schema.webhook_endpoints WHERE enabled = 1) AS endpoints,
       (SELECT count(*) FROM $schema.webhook_endpoints WHERE enabled = 1 AND resend_up_to IS NOT NULL) AS resends,
       EXISTS (SELECT FROM $schema.webhook_fan_out)::int AS begun,
       EXISTS (SELECT FROM $schema.video_events WHERE position IS NULL)::int AS unplaced,
@@ -143,8 +143,7 @@ const texts = {
   oldestPending: `SELECT ${clock} AS now, LEAST(
       (SELECT min(oldest.created_at) FROM $schema.webhook_endpoints e CROSS JOIN LATERAL (
         SELECT created_at FROM $schema.webhook_deliveries
-        WHERE (endpoint_id, status, event_id) > (e.id, 'pending', '') AND (endpoint_id, status, event_id) < (e.id, 'pending', '~')
-        ORDER BY endpoint_id, status, event_id LIMIT 1) AS oldest WHERE e.enabled = 1),
+        WHERE endpoint_id = e.id AND status = 'pending' ORDER BY event_id USING ~<~ LIMIT 1) AS oldest WHERE e.enabled = 1),
       (SELECT created_at FROM $schema.video_events WHERE position > ${fanOutStart} ORDER BY position LIMIT 1),
       (SELECT created_at FROM $schema.video_events WHERE position IS NULL AND EXISTS (${enabledEndpoints})
         ORDER BY written LIMIT 1)) AS at`,
@@ -187,18 +186,19 @@ function planned(order: 'ASC' | 'DESC'): string {
 }
 
 /**
- * Lists deliveries, the newest event first. As in `events.ts`, filter and range are one comparison of rows, so that only
- * its own index serves.
+ * Lists deliveries, the newest event first. Those of one status have an order that only their own index has, as in
+ * `list.ts`: by the primary key, those of other statuses would be read too.
  */
 export function deliveriesStatement(
   schema: string,
   { endpointId, status, before = '~', limit }: DeliveryQuery,
 ): { statement: Statement; values: unknown[] } {
-  const key = status === undefined ? 'endpoint_id, event_id' : 'endpoint_id, status, event_id'
-  const filters = status === undefined ? '$2::text' : '$2::text, $4::text'
+  const [earlier, order] =
+    status === undefined
+      ? ['event_id < $3::text', 'event_id DESC']
+      : ['status = $4::text AND event_id ~<~ $3::text', 'event_id USING ~>~']
   const text = `SELECT ${deliveryColumns} FROM $schema.webhook_deliveries
-    WHERE (${key}) >= (${filters}, '') AND (${key}) < (${filters}, $3::text)
-    ORDER BY ${key.replaceAll(',', ' DESC,')} DESC LIMIT $1::bigint`
+    WHERE endpoint_id = $2::text AND ${earlier} ORDER BY ${order} LIMIT $1::bigint`
   return {
     statement: named(status === undefined ? 'webhook-deliveries' : 'webhook-deliveries-status', text, schema),
     values: [limit, endpointId, before, ...(status === undefined ? [] : [status])],

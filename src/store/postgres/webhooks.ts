@@ -1,6 +1,13 @@
 import type { EventRange } from '../../publication/store.ts'
 import { longestDeliveryPauseMs, type WebhookStore } from '../../publication/webhooks.ts'
-import { claimedOf, deliveryOf, endpointOf, endpointValues, resultText } from '../webhook-rows.ts'
+import {
+  claimedOf,
+  deliveryOf,
+  endpointOf,
+  endpointValues,
+  fanOutBatch,
+  resultText,
+} from '../webhook-rows.ts'
 import type { Database } from './pool.ts'
 import { deliveriesStatement, webhookStatementsFor } from './webhook-statements.ts'
 
@@ -59,16 +66,17 @@ export function createWebhookStore(
 
     async fanOut(limit) {
       const [state] = await query(statements.fanOutState)
-      if (!state?.listening) return false
-      let isFull = false
+      if (!state?.endpoints) return false
+      let hasMore = false
       if (state.unplaced || state.behind) {
         if (state.unplaced) await eventRange()
         if (!state.begun) await write(statements.beginFanOut)
-        isFull = (await write(statements.fanOut, [limit]))[0]?.events === limit
+        const size = fanOutBatch(limit, state.endpoints)
+        hasMore = (await write(statements.fanOut, [size]))[0]?.events === size
       }
-      if (state.resends === 0) return isFull
+      if (state.resends === 0) return hasMore
       const [resent] = await write(statements.continueResend, [limit])
-      return isFull || (resent !== undefined && (resent.events === limit || state.resends > 1))
+      return hasMore || (resent !== undefined && (resent.events === limit || state.resends > 1))
     },
     async claimDeliveries(...values) {
       const rows = await write(statements.claimDeliveries, [...values, longestDeliveryPauseMs])
