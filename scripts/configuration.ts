@@ -40,7 +40,12 @@ ${platformDefinitions.map((platform) => `### ${platform.name}\n\n${table(platfor
 `
 
 const store = await openStore('memory:', 1)
-const metrics = createMetrics({ store, uploadsInProgress: () => 0, platforms: [] }).describe()
+const metrics = createMetrics({
+  store,
+  uploadsInProgress: () => 0,
+  streamsOpen: () => 0,
+  platforms: [],
+}).describe()
 await store.close()
 
 const metricsPage = `# Metrics

@@ -1,5 +1,6 @@
 import { AsyncLocalStorage } from 'node:async_hooks'
 import { randomUUID } from 'node:crypto'
+import type { LookupFunction } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
 import fastify, {
@@ -21,6 +22,12 @@ import { validGenerations } from './events/endpoint-secrets.ts'
 import type { Webhooks } from './events/endpoints.ts'
 import { createStreamPlaces, defaultStreamLimits, type StreamLimits } from './events/places.ts'
 import { createTail } from './events/tail.ts'
+import {
+  defaultWebhookPolicy,
+  startWebhookDeliveries,
+  type WebhookDeliveries,
+  type WebhookPolicy,
+} from './events/webhooks.ts'
 import { checkBodies } from './http/bodies.ts'
 import { type ConnectionLimits, defaultLimits, keepWhileWaiting } from './http/connection-limits.ts'
 import { enforceBodyDeadline } from './http/connections.ts'
@@ -42,7 +49,7 @@ import { createMetrics } from './observability/metrics.ts'
 import { observeStore } from './observability/observed-store.ts'
 import { harmlessPath } from './observability/redaction.ts'
 import { type TraceOf, traceHeaders, traceRequests, withRequestId } from './observability/tracing.ts'
-import { createDialRules } from './outbound/guard.ts'
+import { createDialRules, createGuardedAgent } from './outbound/guard.ts'
 import { configurePlatforms } from './platform/configured.ts'
 import { defaultTools, type PlatformTools } from './platform/tools.ts'
 import type { Gateway } from './publication/gateway.ts'
@@ -103,6 +110,9 @@ export interface AppOptions {
   /** For tests that cannot wait. */
   connectionLimits?: Partial<ConnectionLimits>
   streamLimits?: Partial<StreamLimits>
+  webhooks?: Partial<WebhookPolicy>
+  /** For tests: resolves the names of webhook endpoints. */
+  lookup?: LookupFunction
 }
 
 /** Builds the whole gateway, ready to listen. Everything is wired here, by plain arguments. */
@@ -138,11 +148,13 @@ export async function buildApp(config: Config, options: AppOptions = {}): Promis
   const metrics = createMetrics({
     store,
     uploadsInProgress: () => uploads.size,
+    streamsOpen: () => places.count(),
     platforms: config.platforms.map(({ definition }) => definition.name),
   })
   const log = withRequestId(server.log)
   let poller: Poller | undefined
   let leftovers: LeftoverSearch | undefined
+  let deliveries: WebhookDeliveries | undefined
   const observer: PlatformTools['observer'] = {
     ...metrics,
     circuit(platform, state) {
@@ -176,6 +188,7 @@ export async function buildApp(config: Config, options: AppOptions = {}): Promis
       stageChanged(change) {
         metrics.stageChanged(change)
         tail.wake()
+        deliveries?.wake()
       },
     },
     signal: abort.signal,
@@ -213,7 +226,7 @@ export async function buildApp(config: Config, options: AppOptions = {}): Promis
           'GATEWAY_SECRET: is not set, so this secret of a webhook is valid until the process ends',
         )
     },
-    wake: () => {},
+    wake: () => deliveries?.changed(),
   }
 
   traceRequests(server, options.traceOf)
@@ -261,10 +274,29 @@ export async function buildApp(config: Config, options: AppOptions = {}): Promis
     return drain.started() ? 'the process is shutting down' : storeWatch.problem()
   }
 
+  /** Without secrets there are no signatures, so there are no deliveries. */
+  function startDeliveries(): WebhookDeliveries | undefined {
+    const { rules, secretsOf } = webhooks
+    return (
+      secretsOf &&
+      startWebhookDeliveries({
+        store,
+        log,
+        observer: metrics,
+        policy: { ...defaultWebhookPolicy, ...options.webhooks },
+        dispatcher: createGuardedAgent(rules, options.lookup),
+        render: (event) => JSON.stringify(present.event(event)),
+        secretsOf,
+        userAgent: `video-gateway/${version}`,
+      })
+    )
+  }
+
   let stopHousekeeping = () => {}
   let stopStrandedSweep = () => {}
   server.addHook('onListen', async () => {
     poller = startPoller(gateway)
+    deliveries = startDeliveries()
     stopHousekeeping = startHousekeeping(gateway)
     stopStrandedSweep = startStrandedSweep(gateway)
     leftovers = startLeftoverSearch(gateway)
@@ -281,7 +313,7 @@ export async function buildApp(config: Config, options: AppOptions = {}): Promis
     await Promise.all([
       drain.wait(abortGraceMs),
       Promise.race([
-        Promise.all([poller?.stop(), leftovers?.stop()]),
+        Promise.all([poller?.stop(), leftovers?.stop(), deliveries?.stop()]),
         sleep(abortGraceMs, undefined, { ref: false }),
       ]),
     ])

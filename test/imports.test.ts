@@ -23,7 +23,7 @@ const rooms: Record<string, readonly string[]> = {
   events: ['errors', 'outbound', 'platform/ports', 'publication'],
   auth: ['errors'],
   config: ['errors', 'auth', 'platform/ports', 'platform', 'publication'],
-  observability: ['errors', 'config', 'platform/ports', 'publication'],
+  observability: ['errors', 'config', 'events', 'platform/ports', 'publication'],
   http: ['errors', 'auth', 'observability', 'publication'],
   routes: [
     'errors',

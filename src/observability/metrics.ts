@@ -1,5 +1,6 @@
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client'
 import { version } from '../config/version.ts'
+import { type DeliveryObserver, deliveryOutcomes, disabledReasons } from '../events/attempt.ts'
 import type { PlatformObserver } from '../platform/tools.ts'
 import type { PublicationObserver } from '../publication/gateway.ts'
 import { hintOutcomes } from '../publication/hint.ts'
@@ -13,7 +14,7 @@ const stages = new Set<Stage>(Object.values(transitions).flatMap(({ from, to }) 
 const noConnections = { used: 0, idle: 0, waiting: 0, limit: 0 }
 
 /** The gateway's metrics, in Prometheus' naming: base units, `_total` for counters. */
-export interface Metrics extends PlatformObserver, PublicationObserver {
+export interface Metrics extends PlatformObserver, PublicationObserver, DeliveryObserver {
   /** @param valid undefined while it is not known */
   credentials(platform: string, valid: boolean | undefined): void
   storeCall(call: StoreCall): void
@@ -37,6 +38,8 @@ export interface MetricsSources {
   store: VideoStore
   /** Sampled at scrape time. */
   uploadsInProgress: () => number
+  /** Sampled at scrape time. */
+  streamsOpen: () => number
   /** Names of the configured platforms: their series exist from the start, at 0. */
   platforms: readonly string[]
 }
@@ -129,6 +132,24 @@ export function createMetrics(state: MetricsSources): Metrics {
     labelNames: ['platform', 'outcome'] as const,
     registers,
   })
+  const deliveries = new Histogram({
+    name: 'gateway_webhook_delivery_duration_seconds',
+    help: 'Duration of attempts to deliver an event to a webhook endpoint, by outcome',
+    labelNames: ['outcome'] as const,
+    buckets: [0.05, 0.25, 1, 5, 15],
+    registers,
+  })
+  const abandoned = new Counter({
+    name: 'gateway_webhook_deliveries_abandoned_total',
+    help: 'Events that an endpoint did not get in the last attempt either',
+    registers,
+  })
+  const disabled = new Counter({
+    name: 'gateway_webhook_endpoints_disabled_total',
+    help: 'Webhook endpoints that the gateway disabled, by reason',
+    labelNames: ['reason'] as const,
+    registers,
+  })
   const leftovers = new Counter({
     name: 'gateway_leftovers_removed_total',
     help: 'Slots of interrupted creations that the gateway deleted from a platform',
@@ -153,6 +174,40 @@ export function createMetrics(state: MetricsSources): Metrics {
     registers,
     collect() {
       this.set(state.uploadsInProgress())
+    },
+  })
+  new Gauge({
+    name: 'gateway_event_streams_open',
+    help: 'Event streams open in this process',
+    registers,
+    collect() {
+      this.set(state.streamsOpen())
+    },
+  })
+  new Gauge({
+    name: 'gateway_webhook_endpoints',
+    help: 'Webhook endpoints by state; absent while the database is unavailable',
+    labelNames: ['state'] as const,
+    registers,
+    async collect() {
+      const endpoints = await state.store.endpoints().catch(() => undefined)
+      this.reset()
+      if (!endpoints) return
+      const enabled = endpoints.filter((endpoint) => endpoint.enabled).length
+      this.set({ state: 'enabled' }, enabled)
+      this.set({ state: 'disabled' }, endpoints.length - enabled)
+    },
+  })
+  new Gauge({
+    name: 'gateway_webhook_oldest_pending_seconds',
+    help: 'Age of the oldest event that an enabled endpoint has not received; absent while the database is unavailable',
+    registers,
+    async collect() {
+      try {
+        this.set(((await state.store.oldestPendingDelivery()) ?? 0) / 1000)
+      } catch {
+        this.remove()
+      }
     },
   })
   new Gauge({
@@ -196,6 +251,8 @@ export function createMetrics(state: MetricsSources): Metrics {
 
   for (const operation of operationsOf(state.store))
     for (const outcome of ['ok', 'failed'] as const) storeCalls.zero({ operation, outcome })
+  for (const outcome of deliveryOutcomes) deliveries.zero({ outcome })
+  for (const reason of disabledReasons) disabled.inc({ reason }, 0)
   // Queries and alerts can then tell "nothing happened" from "not measured", and `increase` sees the first event.
   for (const platform of state.platforms) {
     circuit.set({ platform }, 0)
@@ -225,6 +282,9 @@ export function createMetrics(state: MetricsSources): Metrics {
     polled: ({ lagSeconds }) => pollLag.observe(lagSeconds),
     refreshed: (labels) => refreshes.inc(labels),
     hinted: (labels) => hints.inc(labels),
+    deliveryAttempted: ({ outcome, seconds }) => deliveries.observe({ outcome }, seconds),
+    deliveryAbandoned: () => abandoned.inc(),
+    endpointDisabled: (reason) => disabled.inc({ reason }),
     leftoverRemoved: (platform) => leftovers.inc({ platform }),
     orphaned: (platform) => orphans.inc({ platform }),
     expose: async () => ({ contentType: registry.contentType, text: await registry.metrics() }),

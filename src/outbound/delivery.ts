@@ -14,16 +14,18 @@ export interface Message {
 }
 
 /** Why a delivery failed; also the label of a metric. */
-export type DeliveryFailure =
-  | 'status'
-  | 'redirect'
-  | 'gone'
-  | 'timeout'
-  | 'not-allowed'
-  | 'name'
-  | 'certificate'
-  | 'malformed'
-  | 'connection'
+export const deliveryFailures = [
+  'status',
+  'redirect',
+  'gone',
+  'timeout',
+  'not-allowed',
+  'name',
+  'certificate',
+  'malformed',
+  'connection',
+] as const
+export type DeliveryFailure = (typeof deliveryFailures)[number]
 
 /** What came of one delivery. */
 export interface DeliveryResult {
@@ -38,7 +40,7 @@ export interface DeliveryResult {
 }
 
 /** For the whole exchange, name and TLS included, in ms (Standard Webhooks: 15 to 30 s). */
-const exchangeMs = 15_000
+export const exchangeMs = 15_000
 /** Time for the beginning of a response once its status is known, and its length in bytes. */
 const responseMs = 1_000
 const responseBytes = 1_024

@@ -75,7 +75,8 @@ function checkAddress(address: string, { addresses, allowsLoopback }: DialRules)
 /**
  * An agent that dials permitted addresses only. Every address is checked in the look-up whose result is dialled, so a
  * name that stands for something else the next time gets nowhere; the address of the connection is checked once more.
- * A pool keeps connections to hosts that were permitted. It follows no redirects, and knows no proxy.
+ * A pool keeps connections to hosts that were permitted. It follows no redirects, and knows no proxy. It limits no
+ * connections: a call that waits for one would be delayed by another call to the same host.
  * @param lookup for tests
  */
 export function createGuardedAgent(rules: DialRules, lookup: LookupFunction = systemLookup): Agent {
@@ -85,7 +86,6 @@ export function createGuardedAgent(rules: DialRules, lookup: LookupFunction = sy
   return new Agent({
     maxHeaderSize,
     pipelining: 1,
-    connections: 8,
     keepAliveTimeout: 4_000,
     keepAliveMaxTimeout: 30_000,
     allowH2: false,

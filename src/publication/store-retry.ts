@@ -3,6 +3,9 @@ import { GatewayError } from '../errors.ts'
 import type { Gateway } from './gateway.ts'
 import { StoreBusyError } from './store.ts'
 
+/** Aborts the work in progress. */
+type Stoppable = Pick<Gateway, 'signal'>
+
 /** Maximum wait of a caller while another process holds the database without writing, and in total. In ms. */
 const heldPatienceMs = 2_000
 const callerPatienceMs = 10_000
@@ -20,7 +23,7 @@ const longestDelayMs = 50
  * other processes write all the time, it retries for up to ten seconds.
  * @throws StoreBusyError
  */
-export function askStore<T>(gateway: Gateway, work: () => Promise<T>): Promise<T> {
+export function askStore<T>(gateway: Stoppable, work: () => Promise<T>): Promise<T> {
   const deadline = performance.now() + callerPatienceMs
   return retry(gateway, work, (error) =>
     error instanceof StoreBusyError ? Math.min(error.since + heldPatienceMs, deadline) : 0,
@@ -33,7 +36,7 @@ export function askStore<T>(gateway: Gateway, work: () => Promise<T>): Promise<T
  * @throws GatewayError `store-unavailable` after 30 seconds, or after 3 if the database fails, or when the process
  * aborts the work in progress
  */
-export function storeResult<T>(gateway: Gateway, work: () => Promise<T>): Promise<T> {
+export function storeResult<T>(gateway: Stoppable, work: () => Promise<T>): Promise<T> {
   const begun = performance.now()
   return retry(
     gateway,
@@ -43,7 +46,7 @@ export function storeResult<T>(gateway: Gateway, work: () => Promise<T>): Promis
 }
 
 async function retry<T>(
-  { signal }: Gateway,
+  { signal }: Stoppable,
   work: () => Promise<T>,
   deadlineOf: (error: GatewayError) => number,
 ): Promise<T> {

@@ -62,16 +62,10 @@ export const eventRoutes: FastifyPluginAsyncTypebox<EventRouteOptions> = async (
   { gateway, present, requireScope, tail, places, streaming },
 ) => {
   const { store, log } = gateway
-  const shown = ({ id, type, createdAt, video }: VideoEvent) => ({
-    id,
-    type,
-    timestamp: new Date(createdAt).toISOString(),
-    data: present.video(video),
-  })
   /** An event that many streams send is written once. */
   const rendered = new WeakMap<VideoEvent, string>()
   const render = (event: VideoEvent) => {
-    const text = rendered.get(event) ?? JSON.stringify(shown(event))
+    const text = rendered.get(event) ?? JSON.stringify(present.event(event))
     rendered.set(event, text)
     return text
   }
@@ -126,7 +120,10 @@ export const eventRoutes: FastifyPluginAsyncTypebox<EventRouteOptions> = async (
       const query = { after: position ?? 0, upTo: range.last, video, type, limit }
       const events = await store.events(query)
       const full = events.length === limit
-      return { items: events.map(shown), nextCursor: String((full && events.at(-1)?.position) || range.last) }
+      return {
+        items: events.map(present.event),
+        nextCursor: String((full && events.at(-1)?.position) || range.last),
+      }
     },
   )
 

@@ -1,4 +1,4 @@
-import type { ShownVideo } from '../publication/events.ts'
+import type { ShownVideo, VideoEvent } from '../publication/events.ts'
 import type { Gateway } from '../publication/gateway.ts'
 import { shownMetadata } from '../publication/metadata.ts'
 import { statusOf, type Video } from '../publication/video.ts'
@@ -9,16 +9,24 @@ export interface Presenter {
   path(id: string): string
   video(video: ShownVideo): object
   status(video: Video): object
+  /** As the feed, the stream and webhooks have it. */
+  event(event: VideoEvent): { id: string; type: VideoEvent['type']; timestamp: string; data: object }
 }
 
 /** @param publicUrl base of the URLs handed out, without a slash at its end */
 export function createPresenter(gateway: Gateway, publicUrl: () => string): Presenter {
   const url = (id: string) => `${publicUrl()}/v1/videos/${id}`
 
-  function common(video: ShownVideo) {
-    // The row knows what the last renewal of the lease wrote, and so much is known of an upload in another process. The
-    // upload itself, if it runs here, knows better.
-    const live = video.stage === 'uploading' ? gateway.uploads.get(video.id)?.content.received() : undefined
+  /**
+   * The row knows what the last renewal of the lease wrote, and so much is known of an upload in another process. The
+   * upload itself, if it runs here, knows better.
+   */
+  function receivedBy({ id, stage, bytesReceived }: ShownVideo): number {
+    const live = stage === 'uploading' ? gateway.uploads.get(id)?.content.received() : undefined
+    return live ?? bytesReceived
+  }
+
+  function common(video: ShownVideo, bytesReceived = receivedBy(video)) {
     return {
       id: video.id,
       status: statusOf(video.stage),
@@ -27,30 +35,39 @@ export function createPresenter(gateway: Gateway, publicUrl: () => string): Pres
       error: video.error,
       upload: {
         url: `${url(video.id)}/content`,
-        bytesReceived: live ?? video.bytesReceived,
+        bytesReceived,
         bytesTotal: video.bytesTotal,
       },
     }
   }
 
+  const shown = (video: ShownVideo, bytesReceived?: number) => ({
+    ...common(video, bytesReceived),
+    title: video.title,
+    description: video.description,
+    reference: video.reference,
+    platform: { name: video.platform, videoId: video.slot.videoId },
+    ...shownMetadata(video),
+    version: video.version,
+    createdAt: iso(video.createdAt),
+    updatedAt: iso(video.updatedAt),
+  })
+
   return {
     path: (id) => new URL(url(id)).pathname,
-    video: (video) => ({
-      ...common(video),
-      title: video.title,
-      description: video.description,
-      reference: video.reference,
-      platform: { name: video.platform, videoId: video.slot.videoId },
-      ...shownMetadata(video),
-      version: video.version,
-      createdAt: iso(video.createdAt),
-      updatedAt: iso(video.updatedAt),
-    }),
+    video: (video) => shown(video),
     status: (video) => ({
       ...common(video),
       checkedAt: video.checkedAt === null ? null : iso(video.checkedAt),
       // For an upload this is the end of its lease: nothing the caller could wait for.
       nextCheckAt: video.stage === 'processing' && video.nextCheckAt !== null ? iso(video.nextCheckAt) : null,
+    }),
+    event: ({ id, type, createdAt, video }) => ({
+      id,
+      type,
+      timestamp: iso(createdAt),
+      // As it was: an event is the same whenever it is read.
+      data: shown(video, video.bytesReceived),
     }),
   }
 }

@@ -1,0 +1,129 @@
+import type { Dispatcher } from 'undici'
+import { deliver, deliveryFailures } from '../outbound/delivery.ts'
+import type { Log } from '../platform/tools.ts'
+import type { VideoEvent } from '../publication/events.ts'
+import type { VideoStore } from '../publication/store.ts'
+import { storeResult } from '../publication/store-retry.ts'
+import type { ClaimedDelivery, WebhookEndpoint } from '../publication/webhooks.ts'
+import { ownEvent } from './own-events.ts'
+
+/** Outcome of an attempt; also the label of the metric. `expired`: the event was deleted before it was delivered. */
+export const deliveryOutcomes = ['delivered', ...deliveryFailures, 'expired'] as const
+export type DeliveryOutcome = (typeof deliveryOutcomes)[number]
+export const disabledReasons = ['gone', 'failing'] as const satisfies WebhookEndpoint['disabledReason'][]
+export type DisabledReason = (typeof disabledReasons)[number]
+
+/** Hears of deliveries. */
+export interface DeliveryObserver {
+  deliveryAttempted(attempt: { outcome: DeliveryOutcome; seconds: number }): void
+  /** The last attempt of a delivery has failed. */
+  deliveryAbandoned(): void
+  endpointDisabled(reason: DisabledReason): void
+}
+
+/** What an attempt needs. Times in ms. */
+export interface DeliveryContext {
+  store: VideoStore
+  dispatcher: Dispatcher
+  /** The event as JSON, as the feed has it. */
+  render(event: VideoEvent): string
+  /** The secrets whose signatures a message of this time carries. @param now in ms since the epoch */
+  secretsOf(endpoint: WebhookEndpoint, now: number): string[]
+  userAgent: string
+  observer: DeliveryObserver
+  log: Log
+  /** Time for a whole exchange. */
+  exchange: number
+  /** Time until the next attempt; undefined: there is none. */
+  retryIn(attempts: number, retryAfter: number | undefined): number | undefined
+  /** Time of nothing but failures after which an endpoint is disabled. */
+  failingLimit: number
+  /** Aborts the exchange when the process ends. */
+  signal: AbortSignal
+  /** Reports that there is something to deliver, or that an endpoint has changed. */
+  changed(): void
+}
+
+/**
+ * Delivers once and stores the result. A delivery that the end of the process aborts has none: another process makes it
+ * when the claim expires.
+ * @throws GatewayError `store-unavailable`: the delivery is repeated then
+ */
+export async function attemptDelivery(
+  context: DeliveryContext,
+  endpoint: WebhookEndpoint,
+  claimed: ClaimedDelivery,
+): Promise<void> {
+  const { store, observer, signal, retryIn } = context
+  const begun = performance.now()
+  const result = await exchange(context, endpoint, claimed)
+  if (signal.aborted && result.failure !== undefined) return
+  const { failure, status, response, retryAfter } = result
+  observer.deliveryAttempted({
+    outcome: failure ?? 'delivered',
+    seconds: (performance.now() - begun) / 1000,
+  })
+  const isOver = failure === undefined || failure === 'expired'
+  const next = isOver ? undefined : retryIn(claimed.attempts, retryAfter)
+  if (failure !== undefined && next === undefined) observer.deliveryAbandoned()
+  await storeResult({ signal }, () =>
+    store.settleDelivery(claimed.endpointId, claimed.eventId, claimed.attempts, {
+      responseStatus: status,
+      failure,
+      response,
+      retryIn: next,
+    }),
+  )
+  if (failure === 'gone') await disable(context, endpoint, 'gone')
+  else if (!isOver && hasFailedLong(endpoint, store.now(), context))
+    await disable(context, endpoint, 'failing')
+}
+
+async function exchange(context: DeliveryContext, endpoint: WebhookEndpoint, claimed: ClaimedDelivery) {
+  const { store, dispatcher, userAgent, signal, render, secretsOf } = context
+  const { event } = claimed
+  const now = store.now()
+  if (event === null)
+    return { failure: 'expired' as const, status: null, response: null, retryAfter: undefined }
+  const message = {
+    id: claimed.eventId,
+    url: endpoint.url,
+    body: typeof event === 'string' ? event : render(event),
+    secrets: secretsOf(endpoint, now),
+  }
+  return deliver(message, { dispatcher, now, userAgent, signal, timeout: context.exchange })
+}
+
+function hasFailedLong(
+  { failingSince }: WebhookEndpoint,
+  now: number,
+  { failingLimit }: Pick<DeliveryContext, 'failingLimit'>,
+): boolean {
+  return failingSince !== null && now - failingSince >= failingLimit
+}
+
+/** Disables the endpoint, unless somebody has changed it since the delivery began, and tells the other endpoints. */
+async function disable(
+  context: DeliveryContext,
+  { id, url }: WebhookEndpoint,
+  reason: DisabledReason,
+): Promise<void> {
+  const { store, observer, log, signal } = context
+  let isDisabled = false
+  const change = (current: WebhookEndpoint, now: number): WebhookEndpoint => {
+    const isSame = current.enabled && current.url === url
+    isDisabled = isSame && (reason === 'gone' || hasFailedLong(current, now, context))
+    return isDisabled ? { ...current, enabled: false, disabledReason: reason, updatedAt: now } : current
+  }
+  const changed = await storeResult({ signal }, () =>
+    store.updateEndpoint(id, change, (endpoint) =>
+      ownEvent('webhook.disabled', endpoint, endpoint.updatedAt),
+    ),
+  )
+  if (!changed || !isDisabled) return
+  observer.endpointDisabled(reason)
+  const failingSince = changed.failingSince === null ? null : new Date(changed.failingSince).toISOString()
+  // Its URL may hold a secret.
+  log.warn({ endpoint: id, reason, failingSince }, 'a webhook endpoint was disabled')
+  context.changed()
+}
