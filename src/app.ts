@@ -1,6 +1,5 @@
 import { AsyncLocalStorage } from 'node:async_hooks'
 import { randomUUID } from 'node:crypto'
-import type { LookupFunction } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
 import fastify, {
@@ -50,6 +49,7 @@ import { observeStore } from './observability/observed-store.ts'
 import { harmlessPath } from './observability/redaction.ts'
 import { type TraceOf, traceHeaders, traceRequests, withRequestId } from './observability/tracing.ts'
 import { createDialRules, createGuardedAgent } from './outbound/guard.ts'
+import { createNameLookup } from './outbound/lookup.ts'
 import { configurePlatforms } from './platform/configured.ts'
 import { defaultTools, type PlatformTools } from './platform/tools.ts'
 import type { Gateway } from './publication/gateway.ts'
@@ -111,8 +111,8 @@ export interface AppOptions {
   connectionLimits?: Partial<ConnectionLimits>
   streamLimits?: Partial<StreamLimits>
   webhooks?: Partial<WebhookPolicy>
-  /** For tests: resolves the names of webhook endpoints. */
-  lookup?: LookupFunction
+  /** For tests: addresses of name servers for webhook endpoints. */
+  nameServers?: readonly string[]
 }
 
 /** Builds the whole gateway, ready to listen. Everything is wired here, by plain arguments. */
@@ -284,7 +284,7 @@ export async function buildApp(config: Config, options: AppOptions = {}): Promis
         log,
         observer: metrics,
         policy: { ...defaultWebhookPolicy, ...options.webhooks },
-        dispatcher: createGuardedAgent(rules, options.lookup),
+        dispatcher: createGuardedAgent(rules, createNameLookup(options.nameServers)),
         render: (event) => JSON.stringify(present.event(event)),
         secretsOf,
         userAgent: `video-gateway/${version}`,

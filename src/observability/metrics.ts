@@ -184,6 +184,25 @@ export function createMetrics(state: MetricsSources): Metrics {
       this.set(state.streamsOpen())
     },
   })
+  // Before the metrics that query the store: those queries would be counted.
+  new Gauge({
+    name: 'gateway_store_connections',
+    help: 'Connections of this process to PostgreSQL that are in use or idle, and calls that wait for one; 0 with SQLite',
+    labelNames: ['state'] as const,
+    registers,
+    collect() {
+      const { used, idle, waiting } = state.store.connections() ?? noConnections
+      for (const [name, count] of Object.entries({ used, idle, waiting })) this.set({ state: name }, count)
+    },
+  })
+  new Gauge({
+    name: 'gateway_store_connections_limit',
+    help: 'Maximum number of connections of this process to PostgreSQL; 0 with SQLite',
+    registers,
+    collect() {
+      this.set((state.store.connections() ?? noConnections).limit)
+    },
+  })
   new Gauge({
     name: 'gateway_webhook_endpoints',
     help: 'Webhook endpoints by state; absent while the database is unavailable',
@@ -208,24 +227,6 @@ export function createMetrics(state: MetricsSources): Metrics {
       } catch {
         this.remove()
       }
-    },
-  })
-  new Gauge({
-    name: 'gateway_store_connections',
-    help: 'Connections of this process to PostgreSQL that are in use or idle, and calls that wait for one; 0 with SQLite',
-    labelNames: ['state'] as const,
-    registers,
-    collect() {
-      const { used, idle, waiting } = state.store.connections() ?? noConnections
-      for (const [name, count] of Object.entries({ used, idle, waiting })) this.set({ state: name }, count)
-    },
-  })
-  new Gauge({
-    name: 'gateway_store_connections_limit',
-    help: 'Maximum number of connections of this process to PostgreSQL; 0 with SQLite',
-    registers,
-    collect() {
-      this.set((state.store.connections() ?? noConnections).limit)
     },
   })
   new Gauge({

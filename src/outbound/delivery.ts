@@ -157,10 +157,10 @@ function retryAfterOf({ headers }: Dispatcher.ResponseData, now: number): number
 }
 
 function reasonOf(error: unknown): DeliveryFailure {
-  const { name, code = '' } = error as NodeJS.ErrnoException
+  const { name, code = '', syscall = '' } = error as NodeJS.ErrnoException
   if (error instanceof TargetNotAllowedError) return 'not-allowed'
   if (name === 'TimeoutError' || error instanceof errors.ConnectTimeoutError) return 'timeout'
-  if (['ENOTFOUND', 'EAI_AGAIN', 'EAI_FAIL', 'ENODATA'].includes(code)) return 'name'
+  if (/^(query|getaddrinfo)/.test(syscall) || code === 'ENOTFOUND') return 'name'
   if (/CERT|SIGNED|ERR_TLS|UNABLE_TO_|^ERR_SSL|EPROTO/.test(code)) return 'certificate'
   const broken = [errors.HeadersOverflowError, errors.ResponseContentLengthMismatchError]
   if (name === 'HTTPParserError' || broken.some((type) => error instanceof type)) return 'malformed'

@@ -1,7 +1,7 @@
-import { lookup as systemLookup } from 'node:dns'
 import { isIP, type LookupFunction } from 'node:net'
 import { Agent, buildConnector } from 'undici'
 import { type AddressRules, createAddressRules, isLoopback } from './addresses.ts'
+import { createNameLookup } from './lookup.ts'
 
 /** Targets that the gateway may call when a client chooses them. */
 export interface DialRules {
@@ -79,7 +79,7 @@ function checkAddress(address: string, { addresses, allowsLoopback }: DialRules)
  * connections: a call that waits for one would be delayed by another call to the same host.
  * @param lookup for tests
  */
-export function createGuardedAgent(rules: DialRules, lookup: LookupFunction = systemLookup): Agent {
+export function createGuardedAgent(rules: DialRules, lookup: LookupFunction = createNameLookup()): Agent {
   const secure = createGuardedConnector(rules, lookup)
   // Only a name of this machine is called by http, and it may lead elsewhere.
   const local = createGuardedConnector({ ...rules, addresses: { permits: () => false } }, lookup)

@@ -1,6 +1,6 @@
 import { once } from 'node:events'
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
-import { type AddressInfo, createServer as createTcpServer, type Server, type Socket } from 'node:net'
+import type { AddressInfo, Server, Socket } from 'node:net'
 import { Webhook } from 'standardwebhooks'
 import type { Test } from 'tap'
 import type { Json } from './gateway.ts'
@@ -89,10 +89,11 @@ export async function listen(t: Test, server: Server, host = '127.0.0.1', port =
   return { port: (server.address() as AddressInfo).port, close }
 }
 
-/** An endpoint that writes to the socket what it likes, once a request with a whole body has come. */
-export async function startRawEndpoint(t: Test, behave: (socket: Socket) => void): Promise<string> {
-  const server = createTcpServer((socket) => {
+/** Calls `behave` with a socket of an endpoint each time that a request with its whole body has come. */
+export function bodyReader(behave: (socket: Socket) => void): (socket: Socket) => void {
+  return (socket) => {
     let text = ''
+    socket.on('error', () => {})
     socket.on('data', (chunk) => {
       text += chunk.toString('latin1')
       const [head = '', body] = text.split('\r\n\r\n')
@@ -101,9 +102,7 @@ export async function startRawEndpoint(t: Test, behave: (socket: Socket) => void
       text = ''
       behave(socket)
     })
-  })
-  const { port } = await listen(t, server)
-  return `http://127.0.0.1:${port}/hook`
+  }
 }
 
 /** The event of a webhook whose signature is right. @throws Error */
