@@ -7,7 +7,7 @@ import { decodeCursor, encodeCursor } from './cursors.ts'
 import { json, responses, securedBy } from './responses.ts'
 import { DeliveryPage, DeliveryParams, DeliveryQuery, ResendBody, WebhookParams } from './webhook-schemas.ts'
 
-const common = { tags: ['Webhooks'], security: securedBy('webhooks:manage') }
+const common = { tags: ['Webhook endpoints'], security: securedBy('webhooks:manage') }
 
 export interface DeliveryRouteOptions {
   webhooks: Webhooks

@@ -1,7 +1,11 @@
 import { type EventType, eventTypes } from '../publication/events.ts'
 import type { OwnEvent } from '../publication/webhooks.ts'
+import { ThumbnailResource, VideoInfoResource, VideoResource } from './schemas.ts'
+import { WebhookResource } from './webhook-schemas.ts'
 
 type AnyType = EventType | OwnEvent['type']
+
+const exampleId = '0192f0c2-3c44-7e21-8d0f-1a2b3c4d5e6f'
 
 /** What each event tells. */
 const meanings: Record<AnyType, string> = {
@@ -14,7 +18,29 @@ const meanings: Record<AnyType, string> = {
   'video.deleted': 'A video was deleted. `data` is the video as it was.',
   'webhook.test': 'A client asked for a test. `data` is the endpoint.',
   'webhook.disabled':
-    'The gateway has disabled another endpoint, `data`. Only endpoints that ask for this type get it.',
+    'The gateway has disabled another endpoint. `data` is that endpoint. Only endpoints that ask for this type get it.',
+}
+
+const [video] = VideoResource.examples
+/** What the video of the examples is like after each event. */
+const exampleVideos: Record<EventType, object> = {
+  'video.created': {},
+  'video.uploaded': { stage: 'processing' },
+  'video.upload-failed': {},
+  'video.ready': readyVideo(),
+  'video.failed': {
+    status: 'error',
+    stage: 'failed',
+    error: { code: 'platform-processing-failed', message: 'The platform could not process the file.' },
+  },
+  'video.updated': { stage: 'processing', progress: 0.4 },
+  'video.deleted': readyVideo(),
+}
+
+function readyVideo() {
+  const [info] = VideoInfoResource.examples
+  const [thumbnail] = ThumbnailResource.examples
+  return { status: 'ready', stage: 'ready', info, thumbnail }
 }
 
 const text = (description: string, example: string) => ({
@@ -27,7 +53,7 @@ const text = (description: string, example: string) => ({
 const headers = {
   'webhook-id': text(
     'Id of the event, the same if it comes again: ignore an event that you have already processed.',
-    '0192f0c2-3c44-7e21-8d0f-1a2b3c4d5e6f',
+    exampleId,
   ),
   'webhook-timestamp': text(
     'Time of this attempt, in seconds since 1970. Reject one that is more than five minutes away.',
@@ -50,10 +76,13 @@ function operation(type: AnyType) {
     operationId: `on${type.replaceAll(/(?:^|[.-])(\w)/g, (_, letter) => letter.toUpperCase())}`,
     summary: meanings[type].split(/[.:]/, 1)[0],
     description: `${meanings[type]} Delivered at least once, in any order; \`data.version\` tells which of two states is newer.`,
-    tags: ['Webhooks'],
+    tags: ['Webhook endpoints'],
     security: [],
     parameters: Object.entries(headers).map(([name, header]) => ({ name, in: 'header', ...header })),
-    requestBody: { required: true, content: { 'application/json': { schema: payload(type) } } },
+    requestBody: {
+      required: true,
+      content: { 'application/json': { schema: payload(type), example: exampleOf(type) } },
+    },
     responses: {
       '2XX': { description: 'Received. The response must come within 15 s; its body is ignored.' },
       410: { description: 'The endpoint wants nothing more: the gateway disables it.' },
@@ -65,8 +94,17 @@ function operation(type: AnyType) {
   }
 }
 
+function isOfVideo(type: AnyType): type is EventType {
+  return type.startsWith('video.')
+}
+
+function exampleOf(type: AnyType) {
+  const data = isOfVideo(type) ? { ...video, ...exampleVideos[type] } : WebhookResource.examples[0]
+  return { id: exampleId, type, timestamp: '2026-11-24T08:00:01.000Z', data }
+}
+
 function payload(type: AnyType) {
-  const data = type.startsWith('video.') ? 'Video' : 'Webhook'
+  const data = isOfVideo(type) ? 'Video' : 'Webhook'
   return {
     type: 'object',
     required: ['id', 'type', 'timestamp', 'data'],

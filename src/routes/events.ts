@@ -139,8 +139,8 @@ export const eventRoutes: FastifyPluginAsyncTypebox<EventRouteOptions> = async (
     const giveBack = places.take(principalKey(principal))
     const { raw } = reply
     const expired = new AbortController()
-    // Whoever still may read connects again, with a new token.
-    const left = (principal.expiresAt ?? Number.POSITIVE_INFINITY) - Date.now()
+    // Whoever still may read connects again, with a new token. One that is within the tolerance of clocks has expired.
+    const left = Math.max(0, (principal.expiresAt ?? Number.POSITIVE_INFINITY) - Date.now())
     const expiry = left < longestTimerMs ? setTimeout(() => expired.abort(), left).unref() : undefined
     const signal = AbortSignal.any([ending, expired.signal, departureOf(raw)])
     const end = () => {

@@ -18,7 +18,7 @@ import { json, responses, securedBy } from './responses.ts'
 import { WebhookBody, WebhookChange, WebhookList, WebhookParams } from './webhook-schemas.ts'
 
 const scope = 'webhooks:manage'
-const common = { tags: ['Webhooks'], security: securedBy(scope) }
+const common = { tags: ['Webhook endpoints'], security: securedBy(scope) }
 const uuid = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/
 
 export interface WebhookRouteOptions {
@@ -40,7 +40,6 @@ export const webhookRoutes: FastifyPluginAsyncTypebox<WebhookRouteOptions> = asy
     if (id !== undefined && !uuid.test(id)) throw new GatewayError('webhook-not-found')
     if (event !== undefined && !uuid.test(event)) throw new GatewayError('event-not-found')
   })
-  await app.register(deliveryRoutes, { webhooks, onRequest })
 
   app.post(
     '/v1/webhooks',
@@ -181,6 +180,8 @@ export const webhookRoutes: FastifyPluginAsyncTypebox<WebhookRouteOptions> = asy
     },
     async ({ params }, reply) => withSecret(reply, await renewSecret(webhooks, params.id)),
   )
+
+  await app.register(deliveryRoutes, { webhooks, onRequest })
 }
 
 /** The secret must not stay in a cache. */

@@ -6,6 +6,7 @@ import t, { type Test } from 'tap'
 import { startSandbox } from '../../sandbox/server.ts'
 import { hashSecret } from '../../src/auth/credentials.ts'
 import { generateGatewaySecret } from '../../src/auth/gateway-secret.ts'
+import { openStream } from '../support/event-stream.ts'
 import { fakeMp4, type Json, temporaryDirectory } from '../support/gateway.ts'
 import { startProcess } from '../support/process.ts'
 import { beginPut } from '../support/raw.ts'
@@ -82,6 +83,34 @@ t.test('API keys change without a restart', async (t) => {
   await write({ API_KEYS: `${entry('cms-2', 'vgk_next')}:videos:write` })
   await hangUp()
   t.equal(await statusWith('vgk_next'), 403, 'scopes too')
+  t.equal(await gateway.kill('SIGTERM'), 0)
+})
+
+t.test('streams end when keys change, and go on with those that are still valid', async (t) => {
+  const { gateway, write, hangUp } = await setUp(t, {
+    API_KEYS: ['cms:vgk_test', 'page:vgk_page', 'gone:vgk_gone', 'less:vgk_less']
+      .map((pair) => entry(...(pair.split(':') as [string, string])))
+      .join(),
+  })
+  const open = (key: string, headers = {}) => openStream(t, gateway.url, '', { ...bearer(key), ...headers })
+  const streams = await Promise.all(['vgk_page', 'vgk_gone', 'vgk_less'].map((key) => open(key)))
+  t.strictSame(
+    streams.map(({ status }) => status),
+    [200, 200, 200],
+  )
+  await hangUp()
+  await gateway.call('POST', '/v1/videos', { title: 'one' })
+  const [one] = await Promise.all(streams.map(({ until }) => until(({ event }) => event === 'video.created')))
+  await write({ API_KEYS: `${entry('page', 'vgk_page')},${entry('less', 'vgk_less')}:videos:write` })
+  await hangUp()
+  await Promise.all(streams.map(({ ended }) => ended))
+  await gateway.call('POST', '/v1/videos', { title: 'two' }, bearer('vgk_less'))
+  const resumed = { 'last-event-id': one?.id ?? '' }
+  const next = await open('vgk_page', resumed)
+  t.match(await next.until(({ event }) => event === 'video.created'), { data: { data: { title: 'two' } } })
+  t.equal((await open('vgk_gone', resumed)).status, 401)
+  t.equal((await open('vgk_less', resumed)).status, 403)
+  next.close()
   t.equal(await gateway.kill('SIGTERM'), 0)
 })
 

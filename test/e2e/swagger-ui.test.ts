@@ -122,17 +122,20 @@ t.test(
     const { page, errors } = await openDocs(gateway)
     const { body: document } = await gateway.call('GET', '/docs/json')
     // A platform's webhook is signed, which nobody does by hand.
-    const operations: Json[] = Object.values<Json>(document.paths)
-      .flatMap((item) => Object.values<Json>(item))
+    const operations: Json[] = Object.entries<Json>(document.paths)
+      .flatMap(([path, item]) => Object.values<Json>(item).map((operation) => ({ path, ...operation })))
       .filter(({ operationId }) => operationId !== 'receivePlatformWebhook')
-    t.equal(operations.length, 17)
-    for (const { operationId, requestBody, responses } of operations)
+    t.equal(operations.length, 27)
+    for (const { path, operationId, requestBody, responses } of operations)
       for (const type of Object.keys(requestBody?.content ?? { none: {} })) {
-        const id = await videoFor(gateway, operationId)
+        const { id, event = '' } = path.startsWith('/v1/webhooks')
+          ? await deliveryFor(gateway)
+          : { id: await videoFor(gateway, operationId) }
         const { status, body } = await execute(page, operationId, async (operation) => {
           if (type !== 'none') await operation.getByLabel('Request content type').selectOption(type)
           const fields = [
             ['input[placeholder="id"]', id],
+            ['input[placeholder="event"]', event],
             ['[data-property-name="client_id"] input:not([type=checkbox])', 'cms'],
             ['[data-property-name="client_secret"] input:not([type=checkbox])', 's3cret'],
           ] as const
@@ -160,6 +163,13 @@ async function videoFor(gateway: TestGateway, operationId: string): Promise<stri
     await gateway.until(id, ({ status }) => status === 'ready')
   }
   return id
+}
+
+/** An endpoint, where nothing listens, and an event that was sent to it. */
+async function deliveryFor({ call }: TestGateway): Promise<{ id: string; event: string }> {
+  const { body } = await call('POST', '/v1/webhooks', { json: { url: 'http://127.0.0.1:9/' } })
+  const test = await call('POST', `/v1/webhooks/${body.id}/test`)
+  return { id: body.id, event: test.body.eventId }
 }
 
 t.test('a form whose optional fields were cleared creates a video', { skip }, async (t) => {

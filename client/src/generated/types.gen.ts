@@ -1157,300 +1157,6 @@ export type ListEventsResponses = {
 
 export type ListEventsResponse = ListEventsResponses[keyof ListEventsResponses];
 
-export type TestWebhookData = {
-    body?: never;
-    path: {
-        /**
-         * The gateway’s id of the endpoint.
-         */
-        id: string;
-    };
-    query?: never;
-    url: '/v1/webhooks/{id}/test';
-};
-
-export type TestWebhookErrors = {
-    /**
-     * `invalid-request`
-     */
-    400: Problem;
-    /**
-     * `unauthorized`
-     */
-    401: Problem;
-    /**
-     * `insufficient-scope`
-     */
-    403: Problem;
-    /**
-     * `webhook-not-found`
-     */
-    404: Problem;
-    /**
-     * `request-timeout`
-     */
-    408: Problem;
-    /**
-     * `webhook-disabled`
-     */
-    409: Problem;
-    /**
-     * `too-many-requests`
-     */
-    429: Problem;
-    /**
-     * `internal-error`
-     */
-    500: Problem;
-    /**
-     * `webhooks-not-configured`
-     */
-    501: Problem;
-    /**
-     * `store-unavailable`, `issuer-unavailable`, `shutting-down`
-     */
-    503: Problem;
-};
-
-export type TestWebhookError = TestWebhookErrors[keyof TestWebhookErrors];
-
-export type TestWebhookResponses = {
-    /**
-     * The delivery, which is now due
-     */
-    202: Delivery;
-};
-
-export type TestWebhookResponse = TestWebhookResponses[keyof TestWebhookResponses];
-
-export type ListDeliveriesData = {
-    body?: never;
-    path: {
-        /**
-         * The gateway’s id of the endpoint.
-         */
-        id: string;
-    };
-    query?: {
-        /**
-         * `pending` until the endpoint returned 2xx (`delivered`), or the gateway gave up (`failed`).
-         */
-        status?: 'pending' | 'delivered' | 'failed';
-        /**
-         * Deliveries per page.
-         */
-        limit?: number;
-        /**
-         * `nextCursor` of the previous page.
-         */
-        cursor?: string;
-    };
-    url: '/v1/webhooks/{id}/deliveries';
-};
-
-export type ListDeliveriesErrors = {
-    /**
-     * `invalid-request`
-     */
-    400: Problem;
-    /**
-     * `unauthorized`
-     */
-    401: Problem;
-    /**
-     * `insufficient-scope`
-     */
-    403: Problem;
-    /**
-     * `webhook-not-found`
-     */
-    404: Problem;
-    /**
-     * `request-timeout`
-     */
-    408: Problem;
-    /**
-     * `too-many-requests`
-     */
-    429: Problem;
-    /**
-     * `internal-error`
-     */
-    500: Problem;
-    /**
-     * `store-unavailable`, `issuer-unavailable`
-     */
-    503: Problem;
-};
-
-export type ListDeliveriesError = ListDeliveriesErrors[keyof ListDeliveriesErrors];
-
-export type ListDeliveriesResponses = {
-    /**
-     * A page of deliveries
-     */
-    200: {
-        items: Array<Delivery>;
-        nextCursor: string | null;
-    };
-};
-
-export type ListDeliveriesResponse = ListDeliveriesResponses[keyof ListDeliveriesResponses];
-
-export type ResendEventData = {
-    body?: never;
-    path: {
-        /**
-         * The gateway’s id of the endpoint.
-         */
-        id: string;
-        /**
-         * Id of the event.
-         */
-        event: string;
-    };
-    query?: never;
-    url: '/v1/webhooks/{id}/deliveries/{event}/resend';
-};
-
-export type ResendEventErrors = {
-    /**
-     * `invalid-request`
-     */
-    400: Problem;
-    /**
-     * `unauthorized`
-     */
-    401: Problem;
-    /**
-     * `insufficient-scope`
-     */
-    403: Problem;
-    /**
-     * `webhook-not-found`, `event-not-found`
-     */
-    404: Problem;
-    /**
-     * `request-timeout`
-     */
-    408: Problem;
-    /**
-     * `webhook-disabled`
-     */
-    409: Problem;
-    /**
-     * `too-many-requests`
-     */
-    429: Problem;
-    /**
-     * `internal-error`
-     */
-    500: Problem;
-    /**
-     * `webhooks-not-configured`
-     */
-    501: Problem;
-    /**
-     * `store-unavailable`, `issuer-unavailable`, `shutting-down`
-     */
-    503: Problem;
-};
-
-export type ResendEventError = ResendEventErrors[keyof ResendEventErrors];
-
-export type ResendEventResponses = {
-    /**
-     * The delivery, which is now due
-     */
-    202: Delivery;
-};
-
-export type ResendEventResponse = ResendEventResponses[keyof ResendEventResponses];
-
-export type ResendEventsData = {
-    body: {
-        /**
-         * Every event from this time on is sent again, in at most `EVENT_RETENTION`.
-         */
-        since: string;
-    };
-    path: {
-        /**
-         * The gateway’s id of the endpoint.
-         */
-        id: string;
-    };
-    query?: never;
-    url: '/v1/webhooks/{id}/deliveries/resend';
-};
-
-export type ResendEventsErrors = {
-    /**
-     * `invalid-request`
-     */
-    400: Problem;
-    /**
-     * `unauthorized`
-     */
-    401: Problem;
-    /**
-     * `insufficient-scope`
-     */
-    403: Problem;
-    /**
-     * `webhook-not-found`
-     */
-    404: Problem;
-    /**
-     * `request-timeout`
-     */
-    408: Problem;
-    /**
-     * `webhook-disabled`
-     */
-    409: Problem;
-    /**
-     * `content-too-large`
-     */
-    413: Problem;
-    /**
-     * `unsupported-media-type`
-     */
-    415: Problem;
-    /**
-     * `too-many-requests`
-     */
-    429: Problem;
-    /**
-     * `internal-error`
-     */
-    500: Problem;
-    /**
-     * `webhooks-not-configured`
-     */
-    501: Problem;
-    /**
-     * `store-unavailable`, `issuer-unavailable`, `shutting-down`
-     */
-    503: Problem;
-};
-
-export type ResendEventsError = ResendEventsErrors[keyof ResendEventsErrors];
-
-export type ResendEventsResponses = {
-    /**
-     * Accepted: the events are sent in the background
-     */
-    202: {
-        /**
-         * Every event from this time on is sent again, in at most `EVENT_RETENTION`.
-         */
-        since: string;
-    };
-};
-
-export type ResendEventsResponse = ResendEventsResponses[keyof ResendEventsResponses];
-
 export type ListWebhooksData = {
     body?: never;
     path?: never;
@@ -1832,6 +1538,300 @@ export type RenewWebhookSecretResponses = {
 };
 
 export type RenewWebhookSecretResponse = RenewWebhookSecretResponses[keyof RenewWebhookSecretResponses];
+
+export type TestWebhookData = {
+    body?: never;
+    path: {
+        /**
+         * The gateway’s id of the endpoint.
+         */
+        id: string;
+    };
+    query?: never;
+    url: '/v1/webhooks/{id}/test';
+};
+
+export type TestWebhookErrors = {
+    /**
+     * `invalid-request`
+     */
+    400: Problem;
+    /**
+     * `unauthorized`
+     */
+    401: Problem;
+    /**
+     * `insufficient-scope`
+     */
+    403: Problem;
+    /**
+     * `webhook-not-found`
+     */
+    404: Problem;
+    /**
+     * `request-timeout`
+     */
+    408: Problem;
+    /**
+     * `webhook-disabled`
+     */
+    409: Problem;
+    /**
+     * `too-many-requests`
+     */
+    429: Problem;
+    /**
+     * `internal-error`
+     */
+    500: Problem;
+    /**
+     * `webhooks-not-configured`
+     */
+    501: Problem;
+    /**
+     * `store-unavailable`, `issuer-unavailable`, `shutting-down`
+     */
+    503: Problem;
+};
+
+export type TestWebhookError = TestWebhookErrors[keyof TestWebhookErrors];
+
+export type TestWebhookResponses = {
+    /**
+     * The delivery, which is now due
+     */
+    202: Delivery;
+};
+
+export type TestWebhookResponse = TestWebhookResponses[keyof TestWebhookResponses];
+
+export type ListDeliveriesData = {
+    body?: never;
+    path: {
+        /**
+         * The gateway’s id of the endpoint.
+         */
+        id: string;
+    };
+    query?: {
+        /**
+         * `pending` until the endpoint returned 2xx (`delivered`), or the gateway gave up (`failed`).
+         */
+        status?: 'pending' | 'delivered' | 'failed';
+        /**
+         * Deliveries per page.
+         */
+        limit?: number;
+        /**
+         * `nextCursor` of the previous page.
+         */
+        cursor?: string;
+    };
+    url: '/v1/webhooks/{id}/deliveries';
+};
+
+export type ListDeliveriesErrors = {
+    /**
+     * `invalid-request`
+     */
+    400: Problem;
+    /**
+     * `unauthorized`
+     */
+    401: Problem;
+    /**
+     * `insufficient-scope`
+     */
+    403: Problem;
+    /**
+     * `webhook-not-found`
+     */
+    404: Problem;
+    /**
+     * `request-timeout`
+     */
+    408: Problem;
+    /**
+     * `too-many-requests`
+     */
+    429: Problem;
+    /**
+     * `internal-error`
+     */
+    500: Problem;
+    /**
+     * `store-unavailable`, `issuer-unavailable`
+     */
+    503: Problem;
+};
+
+export type ListDeliveriesError = ListDeliveriesErrors[keyof ListDeliveriesErrors];
+
+export type ListDeliveriesResponses = {
+    /**
+     * A page of deliveries
+     */
+    200: {
+        items: Array<Delivery>;
+        nextCursor: string | null;
+    };
+};
+
+export type ListDeliveriesResponse = ListDeliveriesResponses[keyof ListDeliveriesResponses];
+
+export type ResendEventData = {
+    body?: never;
+    path: {
+        /**
+         * The gateway’s id of the endpoint.
+         */
+        id: string;
+        /**
+         * Id of the event.
+         */
+        event: string;
+    };
+    query?: never;
+    url: '/v1/webhooks/{id}/deliveries/{event}/resend';
+};
+
+export type ResendEventErrors = {
+    /**
+     * `invalid-request`
+     */
+    400: Problem;
+    /**
+     * `unauthorized`
+     */
+    401: Problem;
+    /**
+     * `insufficient-scope`
+     */
+    403: Problem;
+    /**
+     * `webhook-not-found`, `event-not-found`
+     */
+    404: Problem;
+    /**
+     * `request-timeout`
+     */
+    408: Problem;
+    /**
+     * `webhook-disabled`
+     */
+    409: Problem;
+    /**
+     * `too-many-requests`
+     */
+    429: Problem;
+    /**
+     * `internal-error`
+     */
+    500: Problem;
+    /**
+     * `webhooks-not-configured`
+     */
+    501: Problem;
+    /**
+     * `store-unavailable`, `issuer-unavailable`, `shutting-down`
+     */
+    503: Problem;
+};
+
+export type ResendEventError = ResendEventErrors[keyof ResendEventErrors];
+
+export type ResendEventResponses = {
+    /**
+     * The delivery, which is now due
+     */
+    202: Delivery;
+};
+
+export type ResendEventResponse = ResendEventResponses[keyof ResendEventResponses];
+
+export type ResendEventsData = {
+    body: {
+        /**
+         * Every event from this time on is sent again, in at most `EVENT_RETENTION`.
+         */
+        since: string;
+    };
+    path: {
+        /**
+         * The gateway’s id of the endpoint.
+         */
+        id: string;
+    };
+    query?: never;
+    url: '/v1/webhooks/{id}/deliveries/resend';
+};
+
+export type ResendEventsErrors = {
+    /**
+     * `invalid-request`
+     */
+    400: Problem;
+    /**
+     * `unauthorized`
+     */
+    401: Problem;
+    /**
+     * `insufficient-scope`
+     */
+    403: Problem;
+    /**
+     * `webhook-not-found`
+     */
+    404: Problem;
+    /**
+     * `request-timeout`
+     */
+    408: Problem;
+    /**
+     * `webhook-disabled`
+     */
+    409: Problem;
+    /**
+     * `content-too-large`
+     */
+    413: Problem;
+    /**
+     * `unsupported-media-type`
+     */
+    415: Problem;
+    /**
+     * `too-many-requests`
+     */
+    429: Problem;
+    /**
+     * `internal-error`
+     */
+    500: Problem;
+    /**
+     * `webhooks-not-configured`
+     */
+    501: Problem;
+    /**
+     * `store-unavailable`, `issuer-unavailable`, `shutting-down`
+     */
+    503: Problem;
+};
+
+export type ResendEventsError = ResendEventsErrors[keyof ResendEventsErrors];
+
+export type ResendEventsResponses = {
+    /**
+     * Accepted: the events are sent in the background
+     */
+    202: {
+        /**
+         * Every event from this time on is sent again, in at most `EVENT_RETENTION`.
+         */
+        since: string;
+    };
+};
+
+export type ResendEventsResponse = ResendEventsResponses[keyof ResendEventsResponses];
 
 export type ReceivePlatformWebhookData = {
     /**
