@@ -16,6 +16,7 @@ import type {
 } from '../publication/store.ts'
 import type { Video } from '../publication/video.ts'
 import { changeRow } from './change.ts'
+import { claimed, parse } from './document.ts'
 import { createEventList } from './events.ts'
 import { watchFiles } from './file.ts'
 import { createList } from './list.ts'
@@ -230,27 +231,4 @@ function createStore(db: DatabaseSync, expectFiles: () => void): VideoStore {
     lock,
     probeWrite,
   )
-}
-
-/** Returns a row as the statement `claim` leaves it. */
-function claimed(row: Video, until: number): Video {
-  const { version, epoch } = row
-  return { ...row, nextCheckAt: until, claimedUntil: until, version: version + 1, epoch: epoch + 1 }
-}
-
-function parse(row: Record<string, unknown> | undefined): Video | undefined {
-  if (!row) return undefined
-  return videoFrom(row.document as string)
-}
-
-/** Returns the video of a document. */
-export function videoFrom(document: string): Video {
-  const video = JSON.parse(document) as Video
-  // Rows of earlier versions have none of these.
-  video.epoch ??= 0
-  video.mayArrive ??= null
-  video.undoAt ??= null
-  video.claimedUntil ??= null
-  video.hintedEpoch ??= null
-  return video
 }

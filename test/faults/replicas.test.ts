@@ -227,14 +227,12 @@ t.test('a DELETE stops the upload of another replica at its next renewal', optio
   )
   while (renewals.length < 2) await sleep(10)
   t.ok(renewals[1]! - renewals[0]! >= policy.uploadLease / 3 - 5, 'a renewal every third')
-  const before = renewals.length
   t.equal((await second.call('DELETE', `/v1/videos/${id}`)).status, 204)
   const started = renewals.length
   t.equal(await upload, 410)
   sending = false
-  // One that was under way while the row changed may have been too early to see it.
+  // None, if one that was under way has seen it.
   t.ok(renewals.length - started <= 1, `${renewals.length - started} renewals after the answer`)
-  t.ok(renewals.length > before)
 })
 
 t.test('a rolling restart costs no caller more than a retry', options, async (t) => {

@@ -1,8 +1,9 @@
 import { existsSync, rmSync } from 'node:fs'
 import { DatabaseSync, type SQLInputValue } from 'node:sqlite'
+import { videoFrom } from '../document.ts'
 import { isBusy } from '../lock.ts'
 import { schemaVersion } from '../migrations.ts'
-import { openStore, videoFrom } from '../sqlite.ts'
+import { openStore } from '../sqlite.ts'
 import { batchSize, type Row, requireVersion, type Side, type Table, tables } from './side.ts'
 
 /** Time to wait for another process to finish with the file, in ms. */
