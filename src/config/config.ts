@@ -88,7 +88,7 @@ export const variables = Type.Object({
     '1h',
     'age at which info and thumbnail are fetched again when a client reads them',
   ),
-  EVENT_RETENTION: retention('30d', 'time for which events can be read'),
+  EVENT_RETENTION: retention('30d', 'time for which events, and webhook deliveries that ended, can be read'),
   DELETED_RETENTION: retention('90d', 'time for which a deleted video returns 410 instead of 404'),
   UPLOAD_MAX_BYTES: size('64GiB', 'maximum file size'),
   UPLOAD_IDLE_TIMEOUT: duration('60s', 'maximum time without data during an upload'),

@@ -1,7 +1,10 @@
 import type { DatabaseSync, StatementSync } from 'node:sqlite'
+import { setImmediate as turn } from 'node:timers/promises'
 import { type Delivery, longestDeliveryPauseMs, type WebhookStore } from '../publication/webhooks.ts'
 import { claimedOf, deliveryOf, endpointOf, endpointValues, fanOutBatch, resultText } from './webhook-rows.ts'
 import { deliveriesStatement, prepareWebhookStatements } from './webhook-statements.ts'
+
+type Result = Parameters<WebhookStore['settleDelivery']>
 
 /** What the store does its writes with. */
 interface Writes {
@@ -53,6 +56,21 @@ export function createWebhookStore(db: DatabaseSync, { now, durably, withoutFsyn
     if (ended) statements.endResend.run(id)
     else statements.resent.run(id, last)
     return !ended || second !== undefined
+  }
+
+  /** Results of one turn of the event loop share a transaction, which costs more than the result itself. */
+  let results: Result[] = []
+  let settling: Promise<void> | undefined
+
+  function settle(...[endpointId, eventId, attempts, result]: Result): void {
+    const { failure, retryIn } = result
+    const time = now()
+    const retries = failure !== undefined && retryIn !== undefined
+    const status = failure === undefined ? 'delivered' : retries ? 'pending' : 'failed'
+    const next = retries ? time + Math.round(Math.min(retryIn, longestDeliveryPauseMs)) : null
+    const key = [endpointId, eventId, attempts] as const
+    if (statements.settle.run(...key, status, next, resultText(result)).changes === 0) return
+    statements.keepFailing.run(endpointId, failure === undefined ? null : time)
   }
 
   return {
@@ -112,17 +130,18 @@ export function createWebhookStore(db: DatabaseSync, { now, durably, withoutFsyn
         rows.map(({ id, first, last }) => [id, last > time + longestDeliveryPauseMs ? 0 : first - time]),
       )
     },
-    settleDelivery: (endpointId, eventId, attempts, result) =>
-      withoutFsync(() => {
-        const { failure, retryIn } = result
-        const time = now()
-        const retries = failure !== undefined && retryIn !== undefined
-        const status = failure === undefined ? 'delivered' : retries ? 'pending' : 'failed'
-        const next = retries ? time + Math.round(Math.min(retryIn, longestDeliveryPauseMs)) : null
-        const key = [endpointId, eventId, attempts] as const
-        if (statements.settle.run(...key, status, next, resultText(result)).changes === 0) return
-        statements.keepFailing.run(endpointId, failure === undefined ? null : time)
-      }),
+    settleDelivery(...result) {
+      results.push(result)
+      settling ??= turn().then(() => {
+        const batch = results
+        results = []
+        settling = undefined
+        return withoutFsync(() => {
+          for (const each of batch) settle(...each)
+        })
+      })
+      return settling
+    },
 
     async deliveries({ endpointId, status, before, limit }) {
       const sql = deliveriesStatement(status !== undefined, before !== undefined)

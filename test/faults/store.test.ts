@@ -89,7 +89,7 @@ t.test('the database is busy when old keys are due to go: a warning, and the pro
   for (const connection of [db, locker]) connection.close()
 })
 
-t.test('old keys and deleted videos go in small batches, from the start on', async (t) => {
+t.test('old keys, deliveries and deleted videos go in small batches, from the start on', async (t) => {
   const file = `${await temporaryDirectory(t)}/gateway.db`
   await openStore(`sqlite:${file}`).close()
   const db = new DatabaseSync(file)
@@ -103,6 +103,12 @@ t.test('old keys and deleted videos go in small batches, from the start on', asy
   const [old, young] = [aVideo(days(91)), aVideo(days(89))]
   for (const video of [old, young, ...Array.from({ length: 500 }, () => aVideo(days(100)))])
     add.run(video.id, JSON.stringify(video))
+  db.exec(`INSERT INTO webhook_endpoints (id, slot, document, enabled, beginsAfter, version) VALUES ('e', 1, '{}', 0, 0, 1);
+    INSERT INTO webhook_deliveries (endpointId, eventId, type, status, attempts, createdAt, nextAttemptAt, lastAttemptAt)
+    WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 600)
+    SELECT iif(i > 550, 'gone', 'e'), i, 'webhook.test', iif(i > 510, 'pending', 'failed'), 1, 1, 1,
+      ${now} - iif(i > 500, 29, 31) * 24 * 3600000 FROM n`)
+  const deliveries = () => Number(db.prepare('SELECT count(*) AS n FROM webhook_deliveries').get()?.n)
   const keys = () => Number(db.prepare('SELECT count(*) AS n FROM idempotency_keys').get()?.n)
   const videos = () => Number(db.prepare('SELECT count(*) AS n FROM videos').get()?.n)
   const gateway = await startGateway(t, { env: { DATABASE_URL: `sqlite:${file}` } })
@@ -114,6 +120,8 @@ t.test('old keys and deleted videos go in small batches, from the start on', asy
   t.equal(keys(), 10, 'young ones stay')
   t.ok(new Set(seen).size > 5, 'other calls are answered between the batches')
   for (const deadline = Date.now() + 20_000; videos() > 1 && Date.now() < deadline; ) await sleep(10)
+  for (const deadline = Date.now() + 20_000; deliveries() > 50 && Date.now() < deadline; ) await sleep(10)
+  t.equal(deliveries(), 50, 'those that wait, and young ones, stay')
   const status = async ({ id }: { id: string }) => (await gateway.call('GET', `/v1/videos/${id}`)).status
   t.strictSame([await status(young), await status(old)], [410, 404])
 })

@@ -64,7 +64,7 @@ async function survive(t: Test, url: string, restart?: () => Promise<void>): Pro
     }
     await start(kill % 2)
   }
-  for (const worker of workers) worker.send({ write: false })
+  await Promise.all(workers.map(stopWriting))
   for (const deadline = Date.now() + 60_000; Date.now() < deadline && !(await isQuiet(store)); )
     await sleep(50)
   t.ok(await isQuiet(store), 'it comes to rest')
@@ -90,6 +90,14 @@ async function survive(t: Test, url: string, restart?: () => Promise<void>): Pro
   )
   const missing = events.filter(({ id, createdAt }) => createdAt < resentAt - 1_000 && !again.has(id))
   t.strictSame(missing, [], 'a resend is complete')
+}
+
+async function stopWriting(worker: ChildProcess): Promise<void> {
+  const stopped = new Promise<void>((resolve) => {
+    worker.on('message', (message: object) => 'stopped' in message && resolve())
+  })
+  worker.send('stop')
+  await stopped
 }
 
 async function isQuiet(store: VideoStore): Promise<boolean> {

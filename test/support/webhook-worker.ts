@@ -1,6 +1,7 @@
 /**
  * A process that changes videos, fans out, claims and settles, over the store of its first argument, until it is killed.
- * It reports each event that it delivers; every third attempt fails.
+ * It reports each event that it delivers; every third attempt fails. After a message it changes nothing any more, which
+ * it reports too.
  */
 import { setTimeout as sleep } from 'node:timers/promises'
 import { openStore } from '../../src/store/open.ts'
@@ -10,6 +11,7 @@ const [url = '', videoId = ''] = process.argv.slice(2)
 process.once('disconnect', () => process.exit())
 const store = await openStore(url, 3)
 let writes = true
+let reported = false
 /** Resolves when the message has left the process, whatever happens to it then. */
 const report = (message: object) =>
   new Promise((resolve) => process.send?.(message, undefined, undefined, resolve))
@@ -18,6 +20,10 @@ process.on('message', () => {
 })
 process.send?.({ ready: true })
 for (let round = 0; ; round++) {
+  if (!writes && !reported) {
+    reported = true
+    await report({ stopped: true })
+  }
   try {
     if (writes) await store.update(videoId, (video) => ({ ...video, title: `${process.pid} ${round}` }))
     await store.fanOut(1 + (round % 4))
