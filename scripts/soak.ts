@@ -14,6 +14,7 @@ const { status } = spawnSync(
       POSTGRES_SUITES: 'all',
       REPLICA_KILLS: '200',
       REPLICA_PUBLICATIONS: '1000',
+      WEBHOOK_VIDEOS: '1000',
       ...process.env,
     },
   },

@@ -10,7 +10,8 @@ import { type Line, type Publication, publishThroughCrashes } from '../support/b
 import { fakeMp4, type Json, key, startGateway, temporaryDirectory } from '../support/gateway.ts'
 import { freePort } from '../support/ports.ts'
 import { type PostgresServer, schemaOf, startPostgres } from '../support/postgres.ts'
-import { callTo, type GatewayProcess, startProcess } from '../support/process.ts'
+import { callTo, type GatewayProcess } from '../support/process.ts'
+import { startReplicas } from '../support/replicas.ts'
 
 /** How often a replica is killed at a random moment; `npm run soak` asks for more. */
 const kills = Number(process.env.REPLICA_KILLS ?? 4)
@@ -22,40 +23,6 @@ const started = await startPostgres()
 const server = started as PostgresServer
 const options = { skip: 'unavailable' in started && started.unavailable, timeout: 180_000 + kills * 5_000 }
 t.teardown(() => server.close?.())
-
-interface Replicas extends Line {
-  /** A replica that was stopped is undefined until it is started again. */
-  processes: (GatewayProcess | undefined)[]
-  /** Ends one and starts it anew. @returns its exit code or signal */
-  restart(index: number, signal: NodeJS.Signals): Promise<number | NodeJS.Signals | undefined>
-}
-
-/** Three gateways on one database. `gateway` is each of the living ones in turn, as a load balancer has it. */
-async function startReplicas(t: Test, sandbox: Sandbox, env: Record<string, string>): Promise<Replicas> {
-  const ports = await Promise.all([1, 2, 3].map(freePort))
-  const start = (index: number) =>
-    startProcess(
-      t,
-      { SANDBOX_BASE_URL: sandbox.url, PORT: String(ports[index]), ...env },
-      'test/support/crash-gateway.ts',
-    )
-  const processes: (GatewayProcess | undefined)[] = await Promise.all(ports.map((_, index) => start(index)))
-  let turn = 0
-  return {
-    processes,
-    get gateway() {
-      const living = processes.filter((one) => one !== undefined)
-      return living[turn++ % living.length]
-    },
-    async restart(index, signal) {
-      const victim = processes[index]
-      processes[index] = undefined
-      const end = await victim?.kill(signal)
-      processes[index] = await start(index)
-      return end
-    },
-  }
-}
 
 /** Longer than a busy machine keeps a process waiting, in ms: a hold that ends under a living replica is not meant here. */
 const leases = { living: 9_000, dying: 2_000 }
