@@ -16,7 +16,7 @@ export const callerVariables = {
     Type.String({
       default: '',
       description:
-        'at least 32 random bytes, the same for all replicas (`npm run secret` makes them): the gateway derives its keys from it. Several, comma-separated: the first is used, the others still verify. Outside production a new one is made at startup if it is not set',
+        'at least 32 random bytes, the same for all replicas (`npm run secret` makes them): the gateway derives its keys and the secrets of webhooks from it. Several, comma-separated: the first is used, the others still verify. Outside production a new one is made at startup if it is not set',
     }),
   )
     .Decode(parseSecrets)

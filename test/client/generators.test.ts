@@ -4,6 +4,7 @@ import { join, resolve } from 'node:path'
 import { promisify } from 'node:util'
 import t from 'tap'
 import { key, startGateway, temporaryDirectory } from '../support/gateway.ts'
+import { installPackages } from '../support/packages.ts'
 
 const run = promisify(execFile)
 /** Without what tap loads into processes: TypeScript 7's program cannot stand it. */
@@ -67,7 +68,7 @@ await createClient({
 `
 
 const directory = await temporaryDirectory(t)
-const skip = (await install()) ?? false
+const skip = (await installPackages(directory, generators)) ?? false
 
 t.test(
   'clients that others generate from the document compile, and their calls succeed',
@@ -112,23 +113,6 @@ const file = new Blob([readFileSync('video.mp4')], { type: 'video/mp4' })
     )
   },
 )
-
-/** @returns why the generators cannot be installed, undefined when they are; what is wrong with them is thrown */
-async function install(): Promise<string | undefined> {
-  await writeFile(join(directory, 'package.json'), '{ "type": "module" }')
-  const options = ['--ignore-scripts', '--no-audit', '--no-fund', '--prefer-offline', '--no-package-lock']
-  const settings = { cwd: directory, env: { ...env, npm_config_fetch_retries: '0' }, timeout: 120_000 }
-  try {
-    await run('npm', ['install', ...options, ...generators], settings)
-    return undefined
-  } catch (error) {
-    const { killed, stderr = '' } = error as { killed?: boolean; stderr?: string }
-    const [unreachable] =
-      /ENOTFOUND|EAI_AGAIN|ECONNREFUSED|ECONNRESET|ETIMEDOUT|ENETUNREACH|E40[1347]/.exec(stderr) ?? []
-    if (!killed && !unreachable) throw error
-    return `the registry cannot be reached (${unreachable ?? 'no answer in two minutes'}): ${generators.join(', ')} are not installed`
-  }
-}
 
 async function generate(url: string): Promise<void> {
   const bin = (name: string, path: string) => join(directory, 'node_modules', name, path)
