@@ -62,7 +62,7 @@ async function audit(t: Test, registry: string) {
   return { status, output, errors }
 }
 
-t.test('nothing is known', async (t) => {
+t.test('the audit passes without known vulnerabilities', async (t) => {
   const registry = await startRegistry(t, {})
   const { status, output } = await audit(t, registry.url)
   t.equal(output, 'audit: no known vulnerabilities\n')
@@ -73,7 +73,7 @@ t.test('nothing is known', async (t) => {
   )
 })
 
-t.test('a vulnerability fails the check, however long the report', async (t) => {
+t.test('a vulnerability fails the audit, in a report of any length', async (t) => {
   for (const title of [advisory.title, 'x'.repeat(2_000_000)]) {
     const registry = await startRegistry(t, { [name]: [{ ...advisory, title }] })
     const { status, errors } = await audit(t, registry.url)
@@ -82,7 +82,7 @@ t.test('a vulnerability fails the check, however long the report', async (t) => 
   }
 })
 
-t.test('a registry that offers no audits, and none within reach, are said in one line', async (t) => {
+t.test('a registry that is unreachable or offers no audits is reported in one line', async (t) => {
   const { url, server } = await startRegistry(t)
   const refusing = await audit(t, url)
   t.match(refusing.output, /^audit: not done, the registry does not offer it \(.*405.*\)\n$/)

@@ -84,7 +84,7 @@ async function importsOf() {
   return imports
 }
 
-t.test('imports run one way', async (t) => {
+t.test('imports run in one direction', async (t) => {
   const imports = await importsOf()
   t.ok(imports.size > 50)
   for (const [path, targets] of imports)
@@ -97,13 +97,13 @@ t.test('imports run one way', async (t) => {
     }
 })
 
-t.test('the order of the rooms has no circle', async (t) => {
+t.test('each room imports only rooms above it in the table', async (t) => {
   const order = Object.keys(rooms)
   for (const [room, targets] of Object.entries(rooms))
     for (const target of targets) t.ok(order.indexOf(target) < order.indexOf(room), `${room} after ${target}`)
 })
 
-t.test('no two files need each other to run', async (t) => {
+t.test('no files import each other in a circle', async (t) => {
   const imports = await importsOf()
   const done = new Set<string>()
   const visit = (path: string, trail: string[]) => {

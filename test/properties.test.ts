@@ -95,7 +95,7 @@ t.test('the size of a file in a form is exact, however the form is framed', asyn
   t.ok(told > 200, `the size was found out ${told} times of 400`)
 })
 
-t.test('a cursor is one of ours, or refused', async (t) => {
+t.test('a cursor that the gateway did not issue is rejected', async (t) => {
   const gateway = await startGateway(t)
   const id = (await gateway.create()).id
   const list = async (cursor: string) =>
@@ -128,7 +128,7 @@ t.test('a cursor is one of ours, or refused', async (t) => {
   )
 })
 
-t.test('Retry-After is a number of seconds that can be waited for, or nothing', async (t) => {
+t.test('Retry-After is read as a finite number of seconds or ignored', async (t) => {
   const given = (value: string) => retryAfterOf({ 'retry-after': value })
   fc.assert(
     fc.property(
@@ -156,7 +156,7 @@ t.test('Retry-After is a number of seconds that can be waited for, or nothing', 
   t.equal(retryAfterOf({ 'retry-after': ['1', '2'] }), undefined)
 })
 
-t.test('sizes and durations of the environment mean what they say, or stop the start', async (t) => {
+t.test('a size or duration in the environment is read exactly or prevents startup', async (t) => {
   const units = { B: 1, KiB: 2 ** 10, MiB: 2 ** 20, GiB: 2 ** 30 }
   const size = (text: string) => loadConfig({ UPLOAD_MAX_BYTES: text }).policy.uploadMaxBytes
   fc.assert(

@@ -11,7 +11,7 @@ t.test('skipped', { skip: 'no such tool' }, async () => {})
 t.test('thrown', async () => { throw new Error('boom') })
 `
 
-t.test('npm test in a pipe has a line per file, and what failed', async (t) => {
+t.test('npm test in a pipe prints one line per file, and the failures', async (t) => {
   // Below node_modules, from where tap is found, and with a root of its own.
   const directory = mkdtempSync(join('node_modules', '.report-'))
   t.teardown(() => rmSync(directory, { recursive: true }))

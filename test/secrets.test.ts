@@ -39,7 +39,7 @@ function watchPlatform(origin: string) {
   return { tokens, stop: () => unsubscribe('undici:request:create', onRequest) }
 }
 
-t.test('no secret leaves the gateway, in every case', async (t) => {
+t.test('no secret leaves the gateway', async (t) => {
   const directory = await temporaryDirectory(t)
   t.teardown(removeMade)
   const [lines, answers]: [string[], string[]] = [[], []]
@@ -90,7 +90,7 @@ t.test('no secret leaves the gateway, in every case', async (t) => {
     return { status: response.status, text: await response.text() }
   }
 
-  await t.test('the whole life', async (t) => {
+  await t.test('during the lifecycle of a video', async (t) => {
     const path = await makeMp4({
       path: join(directory, 'a.mp4'),
       width: 320,
@@ -122,7 +122,7 @@ t.test('no secret leaves the gateway, in every case', async (t) => {
     t.equal((await call('DELETE', `/v1/videos/${raw}`)).status, 204)
   })
 
-  await t.test('everything that goes wrong', async (t) => {
+  await t.test('during failures', async (t) => {
     const echo = {
       fault: {
         kind: 'echo',

@@ -5,7 +5,8 @@ import { isContentType } from '../http/part.ts'
 import { upload } from '../publication/upload.ts'
 import type { RouteOptions } from './options.ts'
 import { platformFailures, responses, securedBy } from './responses.ts'
-import { ContentBody, ContentForm, IdParams } from './schemas.ts'
+import { IdParams } from './schemas.ts'
+import { ContentBody, ContentForm } from './video-schemas.ts'
 
 const common = {
   tags: ['Uploads'],

@@ -7,7 +7,9 @@ import { shareFiles } from '../http/shared-responses.ts'
 import { foldErrors } from './docs-page/fold-errors.ts'
 import { type Document, documentOptions } from './document.ts'
 import { type DocumentView, viewOf } from './document-view.ts'
-import { ProblemDocument, VideoEvent, VideoResource } from './schemas.ts'
+import { VideoEvent } from './event-schemas.ts'
+import { ProblemDocument } from './schemas.ts'
+import { VideoResource } from './video-schemas.ts'
 import { DeliveryResource, WebhookResource, WebhookWithSecret } from './webhook-schemas.ts'
 
 const file = (name: string) => readFileSync(new URL(`docs-page/${name}`, import.meta.url), 'utf8')

@@ -1,6 +1,6 @@
 import { type EventType, eventTypes } from '../publication/events.ts'
 import type { OwnEvent } from '../publication/webhooks.ts'
-import { ThumbnailResource, VideoInfoResource, VideoResource } from './schemas.ts'
+import { ThumbnailResource, VideoInfoResource, VideoResource } from './video-schemas.ts'
 import { WebhookResource } from './webhook-schemas.ts'
 
 type AnyType = EventType | OwnEvent['type']

@@ -10,9 +10,9 @@ import type { Tail } from '../events/tail.ts'
 import { departureOf } from '../http/departure.ts'
 import { prefersEventStream } from '../http/preferences.ts'
 import { eventTypes, type VideoEvent } from '../publication/events.ts'
+import { EventPage } from './event-schemas.ts'
 import type { RouteOptions } from './options.ts'
 import { responses, securedBy } from './responses.ts'
-import { EventPage } from './schemas.ts'
 
 /** Time that a reader has to accept one chunk, in ms. */
 const chunkMs = 30_000

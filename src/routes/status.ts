@@ -13,7 +13,8 @@ import { freshVideo } from '../publication/refresh.ts'
 import type { Stage, Video } from '../publication/video.ts'
 import type { RouteOptions } from './options.ts'
 import { json, responses, securedBy } from './responses.ts'
-import { IdParams, ThumbnailResource, VideoInfoResource, VideoStatus } from './schemas.ts'
+import { IdParams } from './schemas.ts'
+import { ThumbnailResource, VideoInfoResource, VideoStatus } from './video-schemas.ts'
 
 const urlsChange =
   'Platforms rename files and sign URLs that expire: read the URL when it is needed instead of storing it.'

@@ -14,7 +14,8 @@ import { type IdempotencyKey, type PublishResult, publish } from '../publication
 import { decodeCursor, encodeCursor } from './cursors.ts'
 import type { RouteOptions } from './options.ts'
 import { json, platformFailures, responses, securedBy } from './responses.ts'
-import { IdParams, PublicationBody, PublicationForm, VideoPage } from './schemas.ts'
+import { IdParams } from './schemas.ts'
+import { PublicationBody, PublicationForm, VideoPage } from './video-schemas.ts'
 
 const Query = Type.Object(
   {

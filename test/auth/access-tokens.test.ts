@@ -48,7 +48,7 @@ t.test('signs the profile of RFC 9068 with either kind of key', async (t) => {
   }
 })
 
-t.test('without a key makes one of its own; with a shared key replicas accept each other', async (t) => {
+t.test('without a key it generates one; with a shared key replicas accept each other’s tokens', async (t) => {
   const [one, other] = [await createTokenIssuer({ issuerUrl }), await createTokenIssuer({ issuerUrl })]
   const { token } = await one.sign({ client: 'cms', scopes: [] })
   t.match(await one.verify(token), { name: 'cms' })
@@ -62,7 +62,7 @@ t.test('without a key makes one of its own; with a shared key replicas accept ea
   t.match(await b.verify((await a.sign({ client: 'cms', scopes: [] })).token), { name: 'cms' })
 })
 
-t.test('rejects a signing key that will not do, and never repeats it', async (t) => {
+t.test('rejects an unusable signing key, and never repeats it', async (t) => {
   const ec = await newKey('ES256')
   const { d: _, ...publicOnly } = ec
   const cases: [string, unknown][] = [

@@ -11,7 +11,7 @@ function run(...args: string[]) {
   return { status, stdout, stderr, key, entry }
 }
 
-t.test('prints a key once, and the entry that makes the gateway know it', async (t) => {
+t.test('prints a key once, and its entry for the configuration', async (t) => {
   const { status, stdout, key, entry } = run('cms')
   t.equal(status, 0)
   t.equal(stdout.split(key).length, 2, 'once')
@@ -32,7 +32,7 @@ t.test('takes scopes separated by plus signs, commas or spaces', async (t) => {
   }
 })
 
-t.test('bad usage is one clear line and status 2', async (t) => {
+t.test('invalid usage is one line and status 2', async (t) => {
   const cases: [string[], RegExp][] = [
     [[], /^usage: npm run apikey -- NAME \[scopes\]/],
     [['--help'], /^usage: /],

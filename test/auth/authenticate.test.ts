@@ -39,7 +39,7 @@ t.test('a missing scope is 403, and the challenge names it', async (t) => {
   }
 })
 
-t.test('no bearer token at all is 401 without an error code', async (t) => {
+t.test('a missing bearer token is 401 without an error code', async (t) => {
   const gateway = await startGateway(t, { apiKeys })
   for (const headers of [
     {},
@@ -55,7 +55,7 @@ t.test('no bearer token at all is 401 without an error code', async (t) => {
   }
 })
 
-t.test('a wrong key or a garbled header is 401 invalid_token', async (t) => {
+t.test('a wrong key or a malformed header is 401 invalid_token', async (t) => {
   const gateway = await startGateway(t, { apiKeys })
   const wrong = [
     generateSecret('vgk_'),
@@ -112,7 +112,7 @@ t.test('two Authorization headers are rejected, even with a good one among them'
   }
 })
 
-t.test('the header is the only way in', async (t) => {
+t.test('credentials are accepted in the Authorization header only', async (t) => {
   const gateway = await startGateway(t, { apiKeys })
   t.equal((await gateway.call(`/read?access_token=${key}&api_key=${key}`)).status, 401)
   t.equal((await gateway.callWith('/read', { cookie: `access_token=${key}`, 'x-api-key': key })).status, 401)

@@ -10,7 +10,7 @@ import {
 
 const hex = (secret: string) => hashSecret(secret).toString('hex')
 
-t.test('parses entries with and without scopes, whatever the white space', async (t) => {
+t.test('parses entries with and without scopes, and ignores white space', async (t) => {
   const credentials = parseCredentials(
     `cms:${hex('a')} ,\n  viewer : ${hex('b').toUpperCase()} : videos:delete + videos:read + videos:read `,
   )
@@ -22,7 +22,7 @@ t.test('parses entries with and without scopes, whatever the white space', async
   t.strictSame(parseCredentials(' \n'), [])
 })
 
-t.test('rejects what it cannot read, by position and name, and never repeats a hash', async (t) => {
+t.test('rejects an invalid entry by position and name, and never repeats a hash', async (t) => {
   const good = `cms:${hex('a')}`
   const cases: [string, string][] = [
     [`${good},`, 'entry 2: the name'],
@@ -54,7 +54,7 @@ t.test('rejects what it cannot read, by position and name, and never repeats a h
   }
 })
 
-t.test('finds the one credential, wherever it stands', async (t) => {
+t.test('finds a credential at any position', async (t) => {
   const credentials = parseCredentials(
     ['a', 'b', 'c'].map((name) => `${name}:${hex(`secret-${name}`)}`).join(','),
   )
@@ -65,7 +65,7 @@ t.test('finds the one credential, wherever it stands', async (t) => {
 })
 
 t.test(
-  'finds nothing by a wrong name, a wrong secret, the secret of another, a hash, or nothing',
+  'finds no credential by a wrong name, a wrong or another’s secret, a hash or an empty text',
   async (t) => {
     const credentials = parseCredentials(`a:${hex('secret-a')},b:${hex('secret-b')}`)
     for (const secret of ['', 'secret-', 'secret-a ', 'SECRET-A', hex('secret-a')]) {

@@ -37,7 +37,7 @@ async function start(t: Test, env: Record<string, string>) {
   }
 }
 
-t.test('replicas with one secret accept each other’s tokens, and none of another secret', async (t) => {
+t.test('replicas with the same secret accept each other’s tokens, and no others', async (t) => {
   const [a, b, other] = [
     await start(t, { GATEWAY_SECRET: one }),
     await start(t, { GATEWAY_SECRET: ` ${one} ,` }),
@@ -66,7 +66,7 @@ t.test('a rotation in two steps invalidates no token and no replica', async (t) 
   for (const token of tokens) await t.resolves(jose.jwtVerify(token, published))
 })
 
-t.test('OAUTH_SIGNING_KEY is used instead where it is set', async (t) => {
+t.test('OAUTH_SIGNING_KEY takes precedence', async (t) => {
   const { privateKey } = await jose.generateKeyPair('EdDSA', { extractable: true })
   const OAUTH_SIGNING_KEY = JSON.stringify(await jose.exportJWK(privateKey))
   const gateway = await start(t, { OAUTH_SIGNING_KEY, GATEWAY_SECRET: one })
@@ -110,7 +110,7 @@ const rejected: Record<string, string> = {
   'the second one': `${one},weak`,
 }
 
-t.test('what is accepted as a secret', async (t) => {
+t.test('only secrets of at least 32 random bytes are accepted', async (t) => {
   for (const text of accepted) t.strictSame(parseSecrets(text), text.split(','))
   t.strictSame(parseSecrets(`${one},${one}`), [one])
   t.strictSame(loadConfig({ GATEWAY_SECRET: ' ' }).secrets, [])

@@ -55,7 +55,7 @@ for (const provider of providers) {
   })
 }
 
-t.test('tokens of an issuer that are not access tokens, and their reasons in the log', async (t) => {
+t.test('a token that is not an access token is rejected, with the reason in the log', async (t) => {
   const issuer = await startIssuer(t)
   const lines: string[] = []
   const gateway = await startWholeGateway(t, {
@@ -75,7 +75,7 @@ t.test('tokens of an issuer that are not access tokens, and their reasons in the
   }
 })
 
-t.test('a slash at the end of the issuer is put right, in either direction', async (t) => {
+t.test('a trailing slash of the issuer may be present on either side', async (t) => {
   for (const [path, configured] of [
     ['/realms/video', '/realms/video/'],
     ['/realms/video', '/realms/video//'],
@@ -99,7 +99,7 @@ t.test('a slash at the end of the issuer is put right, in either direction', asy
   }
 })
 
-t.test('what cannot be put right is named', async (t) => {
+t.test('metadata of another issuer are reported with the value to set', async (t) => {
   const issuer = await startIssuer(t)
   const token = await sign(
     issuer,
@@ -124,7 +124,7 @@ t.test('what cannot be put right is named', async (t) => {
   t.notMatch(lines.join(''), 'JOSEAlgNotAllowed')
 })
 
-t.test('an issuer with http elsewhere than on a loopback address, on the operator’s word', async (t) => {
+t.test('an http issuer that is not on loopback requires OAUTH_ALLOW_HTTP', async (t) => {
   const issuer = await startIssuer(t)
   // Not a loopback address, and yet this machine.
   const url = issuer.url.replace('127.0.0.1', '0.0.0.0')

@@ -30,20 +30,23 @@ async function until(status: number, call: () => Promise<{ status: number }>) {
   throw new Error(`never ${status}`)
 }
 
-t.test('an issuer that is away at the first token: 503, said once, and back by itself', async (t) => {
-  const issuer = await startIssuer(t)
-  const { said, read } = await start(t, issuer, { firstPause: 50, longestPause: 100 })
-  const token = await issuer.sign()
-  await issuer.stop()
-  for (let count = 0; count < 20; count++) t.match(await read(token), away)
-  t.equal(said.length, 1)
-  t.match(said[0], /^external token issuer is unavailable .*ECONNREFUSED.*"knownKeys":false/)
-  await issuer.start()
-  await until(200, () => read(token))
-  t.match(said.slice(1), [/^external token issuer is available again/])
-})
+t.test(
+  'if the issuer is unavailable at the first token: 503, one log line, automatic recovery',
+  async (t) => {
+    const issuer = await startIssuer(t)
+    const { said, read } = await start(t, issuer, { firstPause: 50, longestPause: 100 })
+    const token = await issuer.sign()
+    await issuer.stop()
+    for (let count = 0; count < 20; count++) t.match(await read(token), away)
+    t.equal(said.length, 1)
+    t.match(said[0], /^external token issuer is unavailable .*ECONNREFUSED.*"knownKeys":false/)
+    await issuer.start()
+    await until(200, () => read(token))
+    t.match(said.slice(1), [/^external token issuer is available again/])
+  },
+)
 
-t.test('known keys serve on while the issuer is away', async (t) => {
+t.test('known keys remain valid while the issuer is unavailable', async (t) => {
   const issuer = await startIssuer(t)
   const ages = { renewAfter: 20, maxAge: 40, cooldown: 0 }
   const { said, read } = await start(t, issuer, { ...ages, firstPause: 300, longestPause: 300 })
@@ -65,7 +68,7 @@ t.test('known keys serve on while the issuer is away', async (t) => {
   t.equal(said.length, 2)
 })
 
-t.test('keys that could not be confirmed for too long are given up', async (t) => {
+t.test('keys that could not be confirmed for too long are discarded', async (t) => {
   const issuer = await startIssuer(t)
   const { read } = await start(t, issuer, { renewAfter: 10, maxAge: 20, longestUse: 100 })
   const token = await issuer.sign()
@@ -74,7 +77,7 @@ t.test('keys that could not be confirmed for too long are given up', async (t) =
   await until(503, () => read(token))
 })
 
-t.test('one question at a time, whoever asks', async (t) => {
+t.test('one request to the issuer is in progress at a time', async (t) => {
   const issuer = await startIssuer(t)
   const { read } = await start(t, issuer)
   const tokens = await Promise.all(Array.from({ length: 50 }, () => issuer.sign()))
@@ -83,7 +86,7 @@ t.test('one question at a time, whoever asks', async (t) => {
   t.strictSame(issuer.requests, [metadataPath, '/keys'])
 })
 
-t.test('tokens with made-up key ids cause few questions, and then none', async (t) => {
+t.test('tokens with made-up key ids cause few requests to the issuer, and then none', async (t) => {
   const issuer = await startIssuer(t)
   // Long enough for a slow machine: no search is paid for while the test runs.
   const { read } = await start(t, issuer, { cooldown: 600_000 })
@@ -183,7 +186,7 @@ for (const [name, misbehave] of Object.entries(misbehaviours)) {
   })
 }
 
-t.test('metadata of another issuer, or without keys, are not believed', async (t) => {
+t.test('metadata of another issuer or without keys is rejected', async (t) => {
   const issuer = await startIssuer(t)
   const token = await issuer.sign()
   for (const metadata of [
@@ -199,7 +202,7 @@ t.test('metadata of another issuer, or without keys, are not believed', async (t
   }
 })
 
-t.test('the whole gateway: Retry-After, no challenge, few words in the log', async (t) => {
+t.test('the gateway responds with Retry-After, without a challenge, and logs one short line', async (t) => {
   const issuer = await startIssuer(t)
   const lines: string[] = []
   const gateway = await startWholeGateway(t, {

@@ -28,7 +28,7 @@ const claims = () => ({
   jti: 'one',
 })
 
-t.test('tokens that are not what they seem', async (t) => {
+t.test('forged tokens are rejected', async (t) => {
   const own = await keyPair()
   const other = await keyPair()
   const gateway = await startGateway(t, {
@@ -133,7 +133,7 @@ t.test('tokens that are not what they seem', async (t) => {
   }
 })
 
-t.test('a wrong client and a wrong secret are told apart by nothing', async (t) => {
+t.test('an unknown client and a wrong secret get the same response', async (t) => {
   const OAUTH_CLIENTS = `cms:${hashSecret('right').toString('hex')}`
   const gateway = await startGateway(t, { env: { OAUTH_CLIENTS } })
   const ask = async (id: string, secret: string) => {

@@ -40,7 +40,7 @@ async function setUp(t: Test, env: Record<string, string> = {}) {
   return { gateway, principals }
 }
 
-t.test('no principal gets the answer of another to the same Idempotency-Key', async (t) => {
+t.test('the same Idempotency-Key of two principals is two keys', async (t) => {
   const { gateway, principals } = await setUp(t)
   const create = (token: string) =>
     gateway.call('POST', '/v1/videos', {
@@ -62,7 +62,7 @@ t.test('no principal gets the answer of another to the same Idempotency-Key', as
   }
 })
 
-t.test('a token that was renewed is the same principal', async (t) => {
+t.test('a renewed token belongs to the same principal', async (t) => {
   const issuer = await startIssuer(t)
   const gateway = await startGateway(t, { env: { OAUTH_ISSUER: issuer.url, OAUTH_AUDIENCE: audience } })
   const replayed: (string | null)[] = []

@@ -12,7 +12,7 @@ const clients = [
 ]
 const basic = (id: string, secret: string) => ({ authorization: `Basic ${btoa(`${id}:${secret}`)}` })
 
-t.test('a client gets a token that opens what its scopes allow', async (t) => {
+t.test('a client’s token allows what its scopes allow', async (t) => {
   const gateway = await startGateway(t, { clients })
   const { status, headers, body } = await gateway.token({ grant_type }, basic('viewer', 'other+secret'))
   t.equal(status, 200)
@@ -24,7 +24,7 @@ t.test('a client gets a token that opens what its scopes allow', async (t) => {
   t.equal((await gateway.call('/delete', body.access_token)).status, 403)
 })
 
-t.test('the client may authenticate in the form, and ask for less', async (t) => {
+t.test('a client may authenticate in the form, and request fewer scopes', async (t) => {
   const gateway = await startGateway(t, { clients, lifetimeSeconds: 60 })
   const form = { grant_type, client_id: 'cms', client_secret: 'secret' }
   t.match((await gateway.token(form)).body, { scope: allScopes.join(' '), expires_in: 60 })
@@ -40,7 +40,7 @@ t.test('the client may authenticate in the form, and ask for less', async (t) =>
   t.equal((await gateway.call('/write', body.access_token)).status, 403)
 })
 
-t.test('Basic carries special characters form-urlencoded', async (t) => {
+t.test('Basic credentials are form-urlencoded', async (t) => {
   const gateway = await startGateway(t, { clients })
   const encode = (text: string) => new URLSearchParams({ x: text }).toString().slice(2)
   t.equal((await gateway.token({ grant_type }, basic(encode('odd+name%'), encode(odd)))).status, 200)
@@ -48,7 +48,7 @@ t.test('Basic carries special characters form-urlencoded', async (t) => {
   t.equal((await gateway.token({ grant_type }, basic('odd+name%', odd))).status, 401, 'not encoded')
 })
 
-t.test('a client that does not prove itself is told nothing but that', async (t) => {
+t.test('failed client authentication is always the same error', async (t) => {
   const gateway = await startGateway(t, { clients })
   const attempts: [Record<string, string>, Record<string, string>?][] = [
     [{ grant_type }],
@@ -121,7 +121,7 @@ t.test('every other error has the format of RFC 6749 §5.2 as well', async (t) =
   t.equal((await fetch(`${gateway.url}/oauth2/token`)).status, 404, 'GET is left to the app')
 })
 
-t.test('a token that cannot be made is a server_error that tells nothing', async (t) => {
+t.test('a failure to sign a token is a server_error without details', async (t) => {
   let listening = false
   const issuerUrl = () => {
     if (listening) throw new Error('an inner detail')
@@ -134,7 +134,7 @@ t.test('a token that cannot be made is a server_error that tells nothing', async
   t.notMatch(JSON.stringify(body), /inner detail/)
 })
 
-t.test('metadata and keys let any client library find its way', async (t) => {
+t.test('client libraries discover endpoint and keys from the metadata', async (t) => {
   const gateway = await startGateway(t, { clients })
   const get = async (path: string) => (await fetch(`${gateway.url}${path}`)).json()
   t.strictSame(await get('/.well-known/oauth-authorization-server'), {

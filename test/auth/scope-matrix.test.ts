@@ -36,7 +36,7 @@ const signingKey = JSON.stringify(
 )
 const keyOf = (scopes: Scope[]) => `key-${scopes.join('+').replaceAll(':', '-')}`
 
-t.test('every operation, every combination of scopes', async (t) => {
+t.test('every operation requires its scope, in every combination', async (t) => {
   const API_KEYS = combinations
     .filter((scopes) => scopes.length > 0)
     .map((scopes, index) => `k${index}:${hashSecret(keyOf(scopes)).toString('hex')}:${scopes.join('+')}`)
@@ -96,7 +96,7 @@ t.test('every operation, every combination of scopes', async (t) => {
   t.equal(gateway.sandbox.stats().calls.create ?? 0, 0, 'the platform heard of none of it')
 })
 
-t.test('HEAD opens no door that GET does not', async (t) => {
+t.test('HEAD requires the same scope as GET', async (t) => {
   const gateway = await startGateway(t)
   for (const path of ['/v1/videos', '/v1/videos/nobody', '/v1/videos/nobody/status'])
     t.equal((await fetch(gateway.url + path, { method: 'HEAD' })).status, 401, path)

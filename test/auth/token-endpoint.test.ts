@@ -81,7 +81,7 @@ const requests: {
   },
 ]
 
-t.test('the token endpoint under hostile input', async (t) => {
+t.test('the token endpoint rejects hostile input', async (t) => {
   const sandbox = await startSandbox()
   t.teardown(() => sandbox.close())
   const { url, call, output } = await startProcess(t, {

@@ -25,7 +25,7 @@ async function until(events: AsyncGenerator<StreamedEvent>, title: string): Prom
   }
 }
 
-t.test('events go on where they were after the gateway was killed and started again', async (t) => {
+t.test('events continue after the gateway was killed and restarted', async (t) => {
   const sandbox = await startSandbox()
   t.teardown(() => sandbox.close())
   const env = {
@@ -52,7 +52,7 @@ t.test('events go on where they were after the gateway was killed and started ag
   await again.return()
 })
 
-t.test('a network that breaks connections again and again loses nothing', async (t) => {
+t.test('no event is lost on a network that keeps interrupting connections', async (t) => {
   const { url, create } = await startGateway(t)
   const proxy = await startTcpProxy(t, Number(new URL(url).port))
   const gateway = new VideoGateway({ url: `http://127.0.0.1:${proxy.port}`, token: key })
@@ -72,7 +72,7 @@ t.test('a network that breaks connections again and again loses nothing', async 
   t.strictSame([...new Set(received)], titles)
 })
 
-t.test('what ends the events', async (t) => {
+t.test('events end with an abort, a break or a permanent error', async (t) => {
   const API_KEYS = [
     `test:${hashSecret(key).toString('hex')}`,
     `writer:${hashSecret('writer').toString('hex')}:videos:write`,
@@ -193,7 +193,7 @@ t.test('pauses between connections are bounded', async (t) => {
   }
 })
 
-t.test('an event stream is parsed whatever the chunks are', async (t) => {
+t.test('an event stream is parsed in chunks of any size', async (t) => {
   const text =
     '\uFEFFretry: 10\nid: 1\n\n: heartbeat\nid: 2\n\nid: 3\nevent: x\ndata: a\ndata:b\ndata\n\nid\ndata: ö🎬\nunknown: y\n\nretry: x\ndata: unfinished'
   const expected = [

@@ -70,49 +70,42 @@ await createClient({
 const directory = await temporaryDirectory(t)
 const skip = (await installPackages(directory, generators)) ?? false
 
-t.test(
-  'clients that others generate from the document compile, and their calls succeed',
-  { skip },
-  async (t) => {
-    const gateway = await startGateway(t)
-    await generate(gateway.url)
-    const head = `
+t.test('clients generated from the document compile, and their calls succeed', { skip }, async (t) => {
+  const gateway = await startGateway(t)
+  await generate(gateway.url)
+  const head = `
 import { readFileSync } from 'node:fs'
 const url = ${JSON.stringify(gateway.url)}
 const authorization = ${JSON.stringify(`Bearer ${key}`)}
 const file = new Blob([readFileSync('video.mp4')], { type: 'video/mp4' })
 `
-    for (const [name, program] of Object.entries(programs))
-      await writeFile(
-        join(directory, `${name}.ts`),
-        `${head}${program}console.log(JSON.stringify(statuses))\n`,
-      )
-    const compilerOptions = {
-      ...{ module: 'nodenext', target: 'esnext', lib: ['esnext', 'dom', 'dom.iterable'], strict: true },
-      ...{ noEmit: true, allowImportingTsExtensions: true, skipLibCheck: true },
-      ...{ types: ['node'], typeRoots: [resolve('node_modules/@types')] },
-    }
-    const files = Object.keys(programs).map((name) => `${name}.ts`)
-    await writeFile(join(directory, 'tsconfig.json'), JSON.stringify({ compilerOptions, files }))
-    const { stdout: complaints } = await run(resolve('node_modules/.bin/tsc'), ['-p', '.'], {
-      cwd: directory,
-      env,
-    }).catch((error) => error)
-    t.equal(complaints, '')
+  for (const [name, program] of Object.entries(programs))
+    await writeFile(join(directory, `${name}.ts`), `${head}${program}console.log(JSON.stringify(statuses))\n`)
+  const compilerOptions = {
+    ...{ module: 'nodenext', target: 'esnext', lib: ['esnext', 'dom', 'dom.iterable'], strict: true },
+    ...{ noEmit: true, allowImportingTsExtensions: true, skipLibCheck: true },
+    ...{ types: ['node'], typeRoots: [resolve('node_modules/@types')] },
+  }
+  const files = Object.keys(programs).map((name) => `${name}.ts`)
+  await writeFile(join(directory, 'tsconfig.json'), JSON.stringify({ compilerOptions, files }))
+  const { stdout: complaints } = await run(resolve('node_modules/.bin/tsc'), ['-p', '.'], {
+    cwd: directory,
+    env,
+  }).catch((error) => error)
+  t.equal(complaints, '')
 
-    for (const file of files) {
-      const { stdout, stderr } = await run(process.execPath, [file], { cwd: directory, env }).catch(
-        (error) => error,
-      )
-      t.equal(stdout, '[201,204,201]\n', `${file} ${stderr}`)
-    }
-    const { body } = await gateway.call('GET', '/v1/videos')
-    t.strictSame(
-      body.items.map(({ title }: { title: string }) => title),
-      files.flatMap(() => ['form', 'json']),
+  for (const file of files) {
+    const { stdout, stderr } = await run(process.execPath, [file], { cwd: directory, env }).catch(
+      (error) => error,
     )
-  },
-)
+    t.equal(stdout, '[201,204,201]\n', `${file} ${stderr}`)
+  }
+  const { body } = await gateway.call('GET', '/v1/videos')
+  t.strictSame(
+    body.items.map(({ title }: { title: string }) => title),
+    files.flatMap(() => ['form', 'json']),
+  )
+})
 
 async function generate(url: string): Promise<void> {
   const bin = (name: string, path: string) => join(directory, 'node_modules', name, path)

@@ -12,7 +12,7 @@ import {
 } from '../../client/src/index.ts'
 import { fakeMp4, key, startGateway } from '../support/gateway.ts'
 
-t.test('a whole publication, with its progress', async (t) => {
+t.test('a video is published with progress reports', async (t) => {
   const { url } = await startGateway(t)
   const gateway = new VideoGateway({ url: `${url}/`, token: key })
   const video = await gateway.create({ title: 'Evening news', reference: 'cms-4711' })
@@ -41,7 +41,7 @@ t.test('a whole publication, with its progress', async (t) => {
   await t.rejects(gateway.get(video.id), { name: 'GatewayProblem', code: 'video-deleted', status: 410 })
 })
 
-t.test('an idempotency key makes one video of two calls', async (t) => {
+t.test('two calls with the same idempotency key make one video', async (t) => {
   const { url } = await startGateway(t)
   const gateway = new VideoGateway({ url, token: key })
   const first = await gateway.create({ title: 'x' }, { idempotencyKey: 'k' })
@@ -49,7 +49,7 @@ t.test('an idempotency key makes one video of two calls', async (t) => {
   await t.rejects(gateway.create({ title: 'y' }, { idempotencyKey: 'k' }), { code: 'idempotency-key-reused' })
 })
 
-t.test('problems say what is wrong, and whether a retry makes sense', async (t) => {
+t.test('an error has the problem’s fields, and says whether it is transient', async (t) => {
   const { url } = await startGateway(t)
   const gateway = new VideoGateway({ url, token: key })
   const invalid = await gateway.create({ title: '' }).catch((error) => error)
@@ -73,7 +73,7 @@ t.test('an upload that is rejected, of any size, ends with the reason', async (t
   await t.rejects(gateway.upload(id, large), { code: 'content-already-uploaded' })
 })
 
-t.test('content comes from anywhere, with or without a size', async (t) => {
+t.test('content may be any stream, with or without a size', async (t) => {
   const { url } = await startGateway(t)
   const gateway = new VideoGateway({ url, token: key })
   const file = readFileSync('sandbox/sample.mp4')
@@ -93,7 +93,7 @@ t.test('content comes from anywhere, with or without a size', async (t) => {
   }
 })
 
-t.test('content is a path, bytes in memory or a stream of them', async (t) => {
+t.test('content may be a path, bytes in memory or a stream', async (t) => {
   const server = await startGateway(t)
   const gateway = new VideoGateway({ url: server.url, token: key })
   const path = 'sandbox/sample.mp4'
@@ -124,7 +124,7 @@ t.test('content is a path, bytes in memory or a stream of them', async (t) => {
   }
 })
 
-t.test('anything else is rejected with what is expected, and the slot stays free', async (t) => {
+t.test('other content is rejected with the expected types, and the slot stays free', async (t) => {
   const { url } = await startGateway(t)
   const gateway = new VideoGateway({ url, token: key })
   const { id } = await gateway.create({ title: 'x' })
@@ -170,7 +170,7 @@ t.test('anything else is rejected with what is expected, and the slot stays free
   await t.resolves(until(() => gateway.upload(id, 'sandbox/sample.mp4')))
 })
 
-t.test('an address that is none is rejected before anything is sent', async (t) => {
+t.test('an invalid base URL is rejected before a request is sent', async (t) => {
   const cases: [url: string, message: RegExp][] = [
     ['', /begin with https:/],
     ['localhost:3000', /begin with https:/],
@@ -191,7 +191,7 @@ t.test('an address that is none is rejected before anything is sent', async (t) 
     t.doesNotThrow(() => new VideoGateway({ url, token: key }), url)
 })
 
-t.test('a source that breaks and a caller who aborts leave a slot that takes the next upload', async (t) => {
+t.test('after a failed source or an abort, the slot accepts the next upload', async (t) => {
   const server = await startGateway(t)
   const gateway = new VideoGateway({ url: server.url, token: key })
   const { id } = await gateway.create({ title: 'x' })
@@ -236,7 +236,7 @@ async function until(again: () => Promise<void>): Promise<void> {
   }
 }
 
-t.test('every operation has its method', async (t) => {
+t.test('the client has a method for every operation', async (t) => {
   const { paths } = JSON.parse(readFileSync('openapi/openapi.json', 'utf8'))
   const operations = Object.entries(paths as Record<string, Record<string, { operationId: string }>>)
     .filter(([path]) => path.startsWith('/v1/') && path !== '/v1/platforms/{name}/webhook')

@@ -23,7 +23,7 @@ export const contents: Content[] = [
 export const wrong: Content = 42
 `
 
-t.test('packed and installed, it works in an empty project, and its types do', async (t) => {
+t.test('the packed client works with its types in an empty project', async (t) => {
   const { url, call } = await startGateway(t)
   const directory = await temporaryDirectory(t)
   const run = (command: string, ...args: string[]) =>

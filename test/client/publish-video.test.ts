@@ -29,7 +29,7 @@ async function publish(
 
 const sample = 'sandbox/sample.mp4'
 
-t.test('publishes, with a progress bar, with a key or as an OAuth client', async (t) => {
+t.test('a file is published with a progress bar, with a key or as an OAuth client', async (t) => {
   const gateway = await startGateway(t, {
     env: { OAUTH_CLIENTS: `cms:${hashSecret('secret').toString('hex')}` },
   })
@@ -45,7 +45,7 @@ t.test('publishes, with a progress bar, with a key or as an OAuth client', async
   t.match(body.items, [{ title: 'News', description: 'Of the day', status: 'ready' }, { status: 'ready' }])
 })
 
-t.test('a failure is one clear line and status 1, and leaves no slot behind', async (t) => {
+t.test('a failure is one line and status 1, and leaves no slot behind', async (t) => {
   const gateway = await startGateway(t)
   const env = { GATEWAY_URL: gateway.url, GATEWAY_API_KEY: key }
   const cases: [string[], Record<string, string>, RegExp][] = [
@@ -75,7 +75,7 @@ t.test('a failure is one clear line and status 1, and leaves no slot behind', as
   t.match(err, /^Not published: the platform failed: .*\(platform-processing-failed\)\n$/)
 })
 
-t.test('a wrong call is one clear line and status 2', async (t) => {
+t.test('invalid usage is one line and status 2', async (t) => {
   const env = { GATEWAY_URL: 'http://127.0.0.1:1', GATEWAY_API_KEY: key }
   for (const [args, environment, line] of [
     [[], env, /^usage: npm run publish-video/],
@@ -98,7 +98,7 @@ t.test('a wrong call is one clear line and status 2', async (t) => {
   }
 })
 
-t.test('--help says how to call it, whatever else is there', async (t) => {
+t.test('--help prints the usage, with any other arguments', async (t) => {
   for (const args of [['--help'], ['-h'], [sample, '--help', '--title', 'x']]) {
     const { status, out, err } = await publish(args, {})
     t.strictSame([status, err], [0, ''])
@@ -106,7 +106,7 @@ t.test('--help says how to call it, whatever else is there', async (t) => {
   }
 })
 
-t.test('Ctrl-C ends the upload, takes the slot back and says so', async (t) => {
+t.test('Ctrl-C aborts the upload, deletes the slot and reports it', async (t) => {
   const gateway = await startGateway(t)
   gateway.sandbox.knobs.read_bytes_per_second = 100_000
   const file = join(await temporaryDirectory(t), 'long.mp4')

@@ -22,7 +22,7 @@ async function setUp(t: Test, clientSecret = 'secret', scope?: string) {
   return { gateway, state }
 }
 
-t.test('one token serves all calls, at once and one after the other', async (t) => {
+t.test('concurrent and later calls share one token', async (t) => {
   const { gateway, state } = await setUp(t)
   await Promise.all([gateway.list(), gateway.list(), gateway.create({ title: 'x' })])
   await gateway.list()
@@ -37,15 +37,18 @@ t.test('a token that is rejected is replaced, once', async (t) => {
   t.equal(state.tokens, 2)
 })
 
-t.test('wrong credentials are told in the words of RFC 6749, and tried again by the next call', async (t) => {
-  const { gateway, state } = await setUp(t, 'wrong')
-  await t.rejects(gateway.list(), { name: 'GatewayProblem', code: 'invalid_client', status: 401 })
-  const before = state.tokens
-  await t.rejects(gateway.list(), { code: 'invalid_client' })
-  t.ok(state.tokens > before)
-})
+t.test(
+  'wrong credentials are reported with RFC 6749’s error, and tried again by the next call',
+  async (t) => {
+    const { gateway, state } = await setUp(t, 'wrong')
+    await t.rejects(gateway.list(), { name: 'GatewayProblem', code: 'invalid_client', status: 401 })
+    const before = state.tokens
+    await t.rejects(gateway.list(), { code: 'invalid_client' })
+    t.ok(state.tokens > before)
+  },
+)
 
-t.test('the scope is asked for', async (t) => {
+t.test('the configured scope is requested', async (t) => {
   const { gateway } = await setUp(t, 'secret', 'videos:read')
   t.match(await gateway.list(), { items: [] })
   await t.rejects(gateway.create({ title: 'x' }), { code: 'insufficient-scope', status: 403 })

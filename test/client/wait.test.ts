@@ -51,7 +51,7 @@ async function pauses(t: Test, steps: Step[], options?: WaitOptions) {
   return { outcome, pauses: asked.slice(1).map((at, i) => Math.round((at - (asked[i] ?? 0)) / 1000)) }
 }
 
-t.test('asks as often as Retry-After says, in seconds or as a date', async (t) => {
+t.test('the client waits for Retry-After between requests, in seconds or as a date', async (t) => {
   const date = new Date(1_000_000 + 15_000).toUTCString()
   const steps = [status('pending', '3'), status('pending', '10'), status('pending', date), status('ready')]
   const { outcome, pauses: waited } = await pauses(t, steps)
@@ -60,32 +60,29 @@ t.test('asks as often as Retry-After says, in seconds or as a date', async (t) =
   t.ok((waited[2] ?? 0) <= 3, 'the date is near by then')
 })
 
-t.test(
-  'the gateway asks nobody to wait for longer than its back-off, not even while it asks the platform',
-  async (t) => {
-    const gateway = await startGateway(t)
-    const { id } = await gateway.create()
-    gateway.sandbox.knobs.faults = [
-      // The upload asks for the clip too.
-      { operation: 'get', times: 1 },
-      { operation: 'get', times: 1, delay_ms: 1_000 },
-    ]
-    await gateway.put(id, readFileSync('sandbox/sample.mp4'))
-    const waits: number[] = []
-    for (let stage = 'processing'; stage === 'processing'; await sleep(30)) {
-      const { body, headers } = await gateway.call('GET', `/v1/videos/${id}/status`)
-      stage = body.stage
-      if (stage === 'processing') waits.push(Number(headers.get('retry-after')))
-    }
-    t.ok(waits.length > 5 && waits.every((seconds) => seconds === 1), `${waits}`)
-  },
-)
+t.test('Retry-After is never longer than the gateway’s backoff, not even during a check', async (t) => {
+  const gateway = await startGateway(t)
+  const { id } = await gateway.create()
+  gateway.sandbox.knobs.faults = [
+    // The upload asks for the clip too.
+    { operation: 'get', times: 1 },
+    { operation: 'get', times: 1, delay_ms: 1_000 },
+  ]
+  await gateway.put(id, readFileSync('sandbox/sample.mp4'))
+  const waits: number[] = []
+  for (let stage = 'processing'; stage === 'processing'; await sleep(30)) {
+    const { body, headers } = await gateway.call('GET', `/v1/videos/${id}/status`)
+    stage = body.stage
+    if (stage === 'processing') waits.push(Number(headers.get('retry-after')))
+  }
+  t.ok(waits.length > 5 && waits.every((seconds) => seconds === 1), `${waits}`)
+})
 
-t.test('without Retry-After it pauses anyway', async (t) => {
+t.test('without Retry-After the client waits for a default delay', async (t) => {
   t.strictSame((await pauses(t, [status('pending'), status('ready')])).pauses, [2])
 })
 
-t.test('waits out what passes by itself', async (t) => {
+t.test('transient errors are retried', async (t) => {
   const steps = [
     new TypeError('fetch failed'),
     problem('platform-throttled', 503, '7'),
@@ -98,7 +95,7 @@ t.test('waits out what passes by itself', async (t) => {
   t.strictSame(waited, [2, 7, 2, 4])
 })
 
-t.test('gives up immediately on what does not', async (t) => {
+t.test('permanent errors are thrown immediately', async (t) => {
   const error = { code: 'platform-processing-failed', message: 'no video in it' }
   const failed = await pauses(t, [status('pending', '1'), status('error', undefined, error)])
   t.match(failed.outcome, { name: 'VideoFailedError', code: error.code, message: error.message })
@@ -113,7 +110,7 @@ t.test('gives up immediately on what does not', async (t) => {
   }
 })
 
-t.test('ends when time is up or the caller says so, in the middle of a pause', async (t) => {
+t.test('a timeout or an abort ends a pause', async (t) => {
   const late = scripted([status('pending', '3600')])
   await t.rejects(late.gateway.waitUntilReady('x', { timeout: 20 }), { name: 'TimeoutError' })
   t.equal(late.asked.length, 1)
@@ -127,7 +124,7 @@ t.test('ends when time is up or the caller says so, in the middle of a pause', a
   t.equal(never.asked.length, 0)
 })
 
-t.test('Retry-After is a number, a date or nothing', async (t) => {
+t.test('Retry-After is a number or a date, and is ignored otherwise', async (t) => {
   for (const [text, seconds] of [
     [null, undefined],
     ['', undefined],

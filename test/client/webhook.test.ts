@@ -22,7 +22,7 @@ const verifiers: [string, (body: string, headers: Record<string, string>, secret
   ['the client', (body, headers, secret) => verifyWebhook(body, headers, secret)],
 ]
 
-t.test('secrets are derived: different ones for each endpoint, generation and gateway', async (t) => {
+t.test('each endpoint, generation and gateway secret has its own derived secret', async (t) => {
   const all = [
     ...deriveWebhookSecrets([gatewaySecret, older], 'endpoint-1', [2, 1]),
     ...deriveWebhookSecrets([gatewaySecret, older], 'endpoint-2', [2, 1]),
@@ -39,7 +39,7 @@ t.test('secrets are derived: different ones for each endpoint, generation and ga
   )
 })
 
-t.test('what the gateway signs', async (t) => {
+t.test('a webhook that the gateway signed is accepted', async (t) => {
   for (const [name, verify] of verifiers) {
     const current = signWebhook([secret], 'evt-1', now(), body)
     const both = signWebhook([secret, previous], 'evt-1', now(), body)
@@ -69,7 +69,7 @@ t.test('what the gateway signs', async (t) => {
   t.strictSame(verifyWebhook(body, written, previous), event, 'headers in other forms')
 })
 
-t.test('what it did not sign', async (t) => {
+t.test('a webhook that the gateway did not sign is rejected', async (t) => {
   const honest = () => signWebhook([secret], 'evt-1', now(), body)
   const cases: [string, string, Record<string, string>][] = [
     ['another body', body.replace('ready', 'ueady'), honest()],

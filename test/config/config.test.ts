@@ -82,7 +82,7 @@ const refused: [env: Record<string, string>, ...complaints: (string | RegExp)[]]
 ]
 
 for (const [env, ...complaints] of refused) {
-  t.test(`refused: ${JSON.stringify(env)}`, async (t) => {
+  t.test(`rejected: ${JSON.stringify(env)}`, async (t) => {
     const line = (() => {
       try {
         return loadConfig(env) && 'it was accepted'
@@ -97,7 +97,7 @@ for (const [env, ...complaints] of refused) {
   })
 }
 
-t.test('no secret is repeated', async (t) => {
+t.test('no error message repeats a secret', async (t) => {
   for (const name of [
     'API_KEYS',
     'GATEWAY_SECRET',
@@ -119,7 +119,7 @@ t.test('no secret is repeated', async (t) => {
   }
 })
 
-t.test('what an accepted configuration lacks', async (t) => {
+t.test('weaknesses of an accepted configuration are reported as warnings', async (t) => {
   const platform = { PLATFORM: 'mux', MUX_TOKEN_ID: 'x', MUX_TOKEN_SECRET: 'x' }
   const able = { ...platform, API_KEYS: `cms:${hash}` }
   const clients = { OAUTH_CLIENTS: `cms:${hash}` }
@@ -150,7 +150,7 @@ t.test('what an accepted configuration lacks', async (t) => {
   }
 })
 
-t.test('a start in production refuses and warns as the operations guide says', async (t) => {
+t.test('in production, startup rejects and warns as the operations guide says', async (t) => {
   const hash = hashSecret('secret').toString('hex')
   const secret = { GATEWAY_SECRET: generateGatewaySecret() }
   const whole: Record<string, string> = {
@@ -199,7 +199,7 @@ t.test('a start in production refuses and warns as the operations guide says', a
   }
 })
 
-t.test('… and what else it warns of', async (t) => {
+t.test('the operations guide lists every other warning', async (t) => {
   const guide = readFileSync('docs/operations.md', 'utf8')
   const also = guide.slice(guide.indexOf('It also warns of'), guide.indexOf('Once it listens'))
   const warned = warningsOf({

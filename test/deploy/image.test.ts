@@ -30,7 +30,7 @@ t.test('the gateway is the default image and has no sandbox', async (t) => {
   t.match(await read('.dockerignore'), /^\*$/m, 'only what is named reaches the builder')
 })
 
-t.test('compose.yaml names stages, volumes, ports and a key that fit', async (t) => {
+t.test('compose.yaml matches the Dockerfile and the configuration', async (t) => {
   const { gateway, sandbox, postgres, ...replicas } = compose.services
   const gateways: Json[] = [gateway, ...Object.values(replicas)]
   for (const { build } of [...gateways, sandbox])
@@ -46,7 +46,7 @@ t.test('compose.yaml names stages, volumes, ports and a key that fit', async (t)
   for (const port of sandbox.ports) t.match(port, /^127\.0\.0\.1:/, 'open to this machine alone')
 })
 
-t.test('compose.yaml: the profile with PostgreSQL', async (t) => {
+t.test('the postgres profile of compose.yaml is complete', async (t) => {
   const { gateway, sandbox, postgres, ...replicas } = compose.services
   t.notOk('profiles' in gateway || 'profiles' in sandbox, 'the trial setup needs no profile')
   t.strictSame(postgres.profiles, ['postgres'])
@@ -63,7 +63,7 @@ t.test('compose.yaml: the profile with PostgreSQL', async (t) => {
   }
 })
 
-t.test('the production example in compose.yaml is YAML too', async (t) => {
+t.test('the production example in compose.yaml is valid YAML', async (t) => {
   const text = await read('compose.yaml')
   const example: Json = parse(text.slice(text.indexOf('# services:')).replaceAll(/^# ?/gm, ''))
   t.equal(example.services.gateway.environment.PLATFORM, 'mux')

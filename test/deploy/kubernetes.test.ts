@@ -24,7 +24,7 @@ const [many, one] = await Promise.all(['kubernetes.yaml', 'kubernetes-sqlite.yam
 const variants = [many!, one!]
 
 for (const { file, all, ofKind } of variants) {
-  t.test(`${file}: the manifests fit the schemas of Kubernetes`, async (t) => {
+  t.test(`${file}: the manifests match the schemas of Kubernetes`, async (t) => {
     for (const manifest of all) {
       await t.test(manifest.kind, async (t) => {
         const models: Json = await import(`kubernetes-models/${manifest.apiVersion}`)
@@ -46,7 +46,7 @@ for (const { file, all, ofKind } of variants) {
       })
   })
 
-  t.test(`${file}: the manifests fit each other and the gateway`, async (t) => {
+  t.test(`${file}: the manifests match each other and the gateway`, async (t) => {
     const { template, selector } = ofKind('Deployment').spec
     const labels = template.metadata.labels
     t.match(labels, selector.matchLabels)
@@ -75,13 +75,13 @@ for (const { file, all, ofKind } of variants) {
   })
 }
 
-t.test('a wrong manifest is found', async (t) => {
+t.test('the schema check rejects a wrong manifest', async (t) => {
   const { Service } = await import('kubernetes-models/v1')
   t.throws(() => new Service({ spec: { ports: [{ port: 'http' as never }] } }).validate(), /port/)
 })
 
 // The schemas let unknown fields pass, as the API server does with a warning; the types do not.
-t.test('the manifests have no field that Kubernetes does not know', { timeout: 60_000 }, async (t) => {
+t.test('the manifests have only fields that Kubernetes knows', { timeout: 60_000 }, async (t) => {
   const misspelt = structuredClone(many!.ofKind('Deployment'))
   misspelt.spec.template.spec.containers[0].readinesProbe = {}
   const found = await complaints([...many!.all, ...one!.all, misspelt])
@@ -89,7 +89,7 @@ t.test('the manifests have no field that Kubernetes does not know', { timeout: 6
   t.match(found, /readinesProbe/)
 })
 
-t.test('one pod: its volume, and the old pod ends before the new one starts', async (t) => {
+t.test('one pod: it has a volume, and the old pod ends before the new one starts', async (t) => {
   const { replicas, strategy, template } = one!.ofKind('Deployment').spec
   t.equal(replicas, 1)
   t.equal(strategy.type, 'Recreate')
@@ -97,7 +97,7 @@ t.test('one pod: its volume, and the old pod ends before the new one starts', as
   t.equal(claimName, one!.ofKind('PersistentVolumeClaim').metadata.name)
 })
 
-t.test('many pods: number, connections, spread', async (t) => {
+t.test('many pods: replicas, database connections and spread are consistent', async (t) => {
   const { replicas, strategy, template, selector } = many!.ofKind('Deployment').spec
   const { scaleTargetRef, minReplicas, maxReplicas, metrics } = many!.ofKind('HorizontalPodAutoscaler').spec
   const deployment = many!.ofKind('Deployment')
@@ -130,7 +130,7 @@ t.test('many pods: number, connections, spread', async (t) => {
   ])
 })
 
-t.test('many pods: the network', async (t) => {
+t.test('many pods: the network policy allows what the gateway needs, and nothing else', async (t) => {
   const { podSelector, policyTypes, ingress, egress } = many!.ofKind('NetworkPolicy').spec
   t.strictSame(podSelector, many!.ofKind('Deployment').spec.selector)
   t.strictSame(policyTypes, ['Ingress', 'Egress'])

@@ -18,7 +18,7 @@ const sample = await readFile(new URL('sandbox/sample.mp4', root))
 /** Labels that Prometheus adds at the scrape. */
 const scraped = ['job', 'instance']
 
-t.test('dashboard and alerts ask for metrics and labels that the gateway has', async (t) => {
+t.test('dashboard and alerts use only metrics and labels that the gateway has', async (t) => {
   const known = await metricsOf(t)
   const queries = [
     ...alerts.map(({ alert, expr }) => ({ name: alert, expr })),
@@ -45,7 +45,7 @@ t.test('dashboard and alerts ask for metrics and labels that the gateway has', a
   }
 })
 
-t.test('a wrong query is found', async (t) => {
+t.test('the query check rejects a wrong query', async (t) => {
   t.ok(analyse('sum by (a (rate(x[5m]))').errors.length)
   t.strictSame(analyse('sum by (a) (rate(x{b="c"}[$__rate_interval]))'), {
     selectors: [{ metric: 'x', labels: ['b'] }],
@@ -54,7 +54,7 @@ t.test('a wrong query is found', async (t) => {
   })
 })
 
-t.test('the dashboard is laid out', async (t) => {
+t.test('the panels of the dashboard do not overlap', async (t) => {
   t.equal(new Set(panels.map(({ id }) => id)).size, panels.length)
   const taken = new Set<string>()
   for (const { title, type, gridPos, datasource } of panels) {
@@ -91,7 +91,7 @@ t.test('each alert has an entry in the runbook', async (t) => {
   }
 })
 
-t.test('what scrapes the gateway names the job that alerts and dashboard ask for', async (t) => {
+t.test('the scrape configurations use the job name of alerts and dashboard', async (t) => {
   const [job] = (parse(await read('deploy/prometheus/scrape.yaml')) as Json).scrape_configs
   t.match(job, { job_name: 'video-gateway', metrics_path: '/metrics' })
   const monitor: Json = parse(await read('deploy/kubernetes-monitoring.yaml'))
@@ -118,7 +118,7 @@ t.test('every series of the gateway is in a panel or an alert', async (t) => {
     if (metric.startsWith('gateway_')) t.match(queries, metric.replace(/_(bucket|sum|count)$/, '_'), metric)
 })
 
-t.test('series exist from the start', async (t) => {
+t.test('every series exists from startup', async (t) => {
   const gateway = await startGateway(t)
   const exposition: string = (await gateway.call('GET', '/metrics')).body
   for (const line of [

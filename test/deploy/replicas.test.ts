@@ -10,7 +10,7 @@ import { startGateway, temporaryDirectory } from '../support/gateway.ts'
 const root = new URL('../../', import.meta.url)
 const sample = await readFile(new URL('sandbox/sample.mp4', root))
 
-t.test('gateways on one database, as docs/operations.md describes them', async (t) => {
+t.test('several gateways share one database, as docs/operations.md describes', async (t) => {
   const directory = await temporaryDirectory(t)
   const env = {
     DATABASE_URL: `sqlite:${join(directory, 'gateway.db')}`,
@@ -24,7 +24,7 @@ t.test('gateways on one database, as docs/operations.md describes them', async (
     sandbox: one.sandbox,
   })
 
-  await t.test('any of them answers any call', async (t) => {
+  await t.test('each gateway accepts every call', async (t) => {
     const video = await one.create()
     t.equal((await two.put(video.id, sample)).status, 204)
     t.equal((await one.until(video.id, ({ status }) => status !== 'pending')).status, 'ready')
@@ -33,7 +33,7 @@ t.test('gateways on one database, as docs/operations.md describes them', async (
     t.equal((await one.call('GET', `/v1/videos/${video.id}`)).status, 410)
   })
 
-  await t.test('a token of one is good at the other', async (t) => {
+  await t.test('a token of one gateway is valid at the other', async (t) => {
     const { body } = await one.call('POST', '/oauth2/token', {
       headers: {
         authorization: `Basic ${btoa('cms:secret')}`,
@@ -45,7 +45,7 @@ t.test('gateways on one database, as docs/operations.md describes them', async (
     t.equal((await two.call('GET', '/v1/videos', { headers })).status, 200)
   })
 
-  await t.test('an idempotency key of one is known to the other', async (t) => {
+  await t.test('an idempotency key is shared by all gateways', async (t) => {
     const call = { json: { title: 'Once' }, headers: { 'idempotency-key': 'once' } }
     const first = await one.call('POST', '/v1/videos', call)
     const again = await two.call('POST', '/v1/videos', call)
@@ -53,7 +53,7 @@ t.test('gateways on one database, as docs/operations.md describes them', async (
     t.equal(again.headers.get('idempotency-replayed'), 'true')
   })
 
-  await t.test('the backup command of the docs makes a whole copy while they run', async (t) => {
+  await t.test('the documented backup command makes a complete copy while they run', async (t) => {
     const video = await one.create({ title: 'Backed up' })
     const docs = await readFile(new URL('docs/operations.md', root), 'utf8')
     const command = /^ {4}docker compose exec -T gateway (node -e .*)$/m.exec(docs)?.[1]

@@ -19,13 +19,13 @@ const pages = [
   'docs/reliability.md',
 ]
 
-t.test('every npm script that the documents name is there', async (t) => {
+t.test('every npm script in the documents exists', async (t) => {
   const named = pages.flatMap((page) => [...read(page).matchAll(/npm (?:run )([a-z-]+)/g)])
   t.ok(named.length > 5)
   for (const [command, name] of named) t.ok(name && name in scripts, command)
 })
 
-t.test('the backup commands of the operations guide, twice each beside a working gateway', async (t) => {
+t.test('the backup commands of the operations guide work twice on a running gateway', async (t) => {
   const directory = await temporaryDirectory(t)
   const gateway = await startGateway(t, { env: { DATABASE_URL: `sqlite:${join(directory, 'gateway.db')}` } })
   const guide = read('docs/operations.md')
@@ -54,7 +54,7 @@ t.test('the backup commands of the operations guide, twice each beside a working
   }
 })
 
-t.test('the sandbox platform by itself, as its README starts it', async (t) => {
+t.test('the sandbox starts alone with the command of its README', async (t) => {
   const [, command = ''] = /^ {4}node (sandbox\/main\.ts) 4000/m.exec(read('sandbox/README.md')) ?? []
   const child = spawn(process.execPath, [command, '0'], { stdio: ['ignore', 'pipe', 'inherit'] })
   t.teardown(() => child.kill('SIGKILL'))
@@ -63,7 +63,7 @@ t.test('the sandbox platform by itself, as its README starts it', async (t) => {
   t.equal((await fetch(`${url}/clips`)).status, 401, 'it asks for a token')
 })
 
-t.test('one table of the bench, and its figures for machines', async (t) => {
+t.test('the bench prints a table, and writes its figures as JSON', async (t) => {
   const file = join(await temporaryDirectory(t), 'bench.json')
   const { stdout } = await run(process.execPath, ['bench/main.ts', 'start', '--quick', '--json', file])
   t.match(stdout, /^\| gateway +\|/m)

@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs'
 import t from 'tap'
 
-t.test('every dependency has its reason', async (t) => {
+t.test('every dependency has its reason in docs/dependencies.md', async (t) => {
   const { dependencies, devDependencies } = JSON.parse(readFileSync('package.json', 'utf8'))
   const reasons = readFileSync('docs/dependencies.md', 'utf8')
   for (const name of Object.keys({ ...dependencies, ...devDependencies })) {

@@ -19,7 +19,7 @@ t.test('every error code is in the integration guide, with its status', async (t
   t.strictSame(listed, known.sort())
 })
 
-t.test('so is every code that a failed video can carry', async (t) => {
+t.test('every code of a failed video is in the integration guide', async (t) => {
   const sources = readdirSync('src/publication').map((name) => read(join('src/publication', name)))
   const codes = sources.flatMap((source) =>
     [...source.matchAll(/(?:failed\(\s*|error = \{ code: )'([a-z-]+)'/g)].map(([, code]) => code as string),
@@ -29,7 +29,7 @@ t.test('so is every code that a failed video can carry', async (t) => {
   for (const code of codes) t.match(guide, `| \`${code}\` | `)
 })
 
-t.test('the configuration table is what the schemas say', async (t) => {
+t.test('the configuration page matches the schemas', async (t) => {
   t.strictSame(check('scripts/configuration.ts'), { status: 0, stderr: '' })
   const table = read('docs/configuration.md')
   const schemas = [variables, ...platformDefinitions.map((definition) => definition.variables)]
@@ -52,7 +52,7 @@ t.test('every platform has its columns and its section, with its variables', asy
   }
 })
 
-t.test('the generated part of the client is what the OpenAPI document says', async (t) => {
+t.test('the generated part of the client matches the OpenAPI document', async (t) => {
   t.strictSame(check('scripts/client.ts'), { status: 0, stderr: '' })
 })
 
@@ -92,4 +92,22 @@ t.test('links lead to files, and to headings in them', async (t) => {
         t.match(read(found).toLowerCase(), new RegExp(`^#+ ${heading.replaceAll('-', ' ')}$`, 'm'))
     }
   }
+})
+
+t.test('every panel and log line that the guides name exists', async (t) => {
+  const titles = [...read('deploy/grafana/dashboard.json').matchAll(/"title": "([^"]+)"/g)].map(
+    ([, title]) => title,
+  )
+  const runbook = read('docs/runbook.md').replaceAll(/\s+/g, ' ')
+  const panels = [...runbook.matchAll(/\*([A-Z][^*]+)\*(?!\*)/g)].map(([, name = '']) => name)
+  t.ok(panels.length > 8, 'the search finds them')
+  for (const panel of panels) t.ok(titles.includes(panel), panel)
+
+  const source = globSync('src/**/*.ts').map(read).join()
+  const lines = ['docs/operations.md', 'docs/runbook.md', 'docs/identity-providers.md'].flatMap((file) => {
+    const text = read(file).replaceAll(/\s+/g, ' ')
+    return [...text.matchAll(/(?:log lines?|log for|The log has|once per minute|logs) `([a-z][^`…]+)`/gi)]
+  })
+  t.ok(lines.length > 8, 'the search finds them')
+  for (const [, line = ''] of lines) t.ok(source.includes(line), line)
 })

@@ -27,7 +27,7 @@ function run(cwd: string, command: string, env: Record<string, string> = {}) {
   return { status, said: stdout + stderr }
 }
 
-t.test('every script that needs what npm ci installs says so in one line', async (t) => {
+t.test('every script that needs the dependencies says so in one line', async (t) => {
   const directory = await clone(t)
   const names = Object.keys(scripts).filter((name) => /(^|\s)node /.test(scripts[name]))
   t.ok(names.length > 10)
@@ -42,14 +42,14 @@ t.test('every script that needs what npm ci installs says so in one line', async
   }
 })
 
-t.test('one dependency that is missing is enough', async (t) => {
+t.test('one missing dependency is reported', async (t) => {
   const directory = await clone(t)
   for (const name of Object.keys(dependencies).slice(1))
     await mkdir(join(directory, 'node_modules', name), { recursive: true })
   t.match(run(directory, scripts.start).said, /^video-gateway: .*run npm ci first\n$/)
 })
 
-t.test('an older Node beside all dependencies', async (t) => {
+t.test('an older Node is reported although all dependencies are installed', async (t) => {
   const directory = await clone(t)
   for (const name of Object.keys(dependencies))
     await mkdir(join(directory, 'node_modules', name), { recursive: true })

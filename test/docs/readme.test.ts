@@ -53,14 +53,14 @@ async function npmStart(t: Test): Promise<{ url: string; key: string }> {
   }
 }
 
-t.test('every npm script it names is there', async (t) => {
+t.test('every npm script in the README exists', async (t) => {
   const named = [...readme.matchAll(/npm (?:run )?([a-z-]+)/g)].map(([, name]) => name as string)
   t.ok(named.length > 8)
   for (const name of named) t.ok(name === 'ci' || name in scripts, `npm run ${name}`)
   t.strictSame(commandsAfter('## Try it'), ['npm ci && npm run demo', 'npm ci && npm test'])
 })
 
-t.test('it stays within two screens', async (t) => {
+t.test('the README has at most 100 lines', async (t) => {
   t.ok(readme.trimEnd().split('\n').length <= 100)
 })
 
@@ -81,7 +81,7 @@ t.test('npm run apikey -- NAME [scopes] prints a key and its entry', async (t) =
 })
 
 const noCurl = spawnSync('curl', ['--version']).status !== 0 && 'apt-get install curl'
-t.test('the walk-through with curl, command by command', { skip: noCurl }, async (t) => {
+t.test('every curl command of the walk-through works', { skip: noCurl }, async (t) => {
   const { url, key } = await npmStart(t)
   const commands = commandsAfter('<!-- walk-through -->')
   let setting = ''

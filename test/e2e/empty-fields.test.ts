@@ -26,7 +26,7 @@ t.test('an optional field of a form that is empty counts as absent', async (t) =
   t.equal(status, 204)
 })
 
-t.test('the same request with and without the empty fields is one for an Idempotency-Key', async (t) => {
+t.test('empty fields do not count for an Idempotency-Key', async (t) => {
   const gateway = await startGateway(t)
   const send = (fields: Record<string, string>) =>
     gateway.call('POST', '/v1/videos', {
@@ -39,7 +39,7 @@ t.test('the same request with and without the empty fields is one for an Idempot
   t.equal(second.body.id, first.body.id)
 })
 
-t.test('what is required, unknown, or only looks empty is named', async (t) => {
+t.test('an empty required, an unknown and a blank field are rejected by name', async (t) => {
   const gateway = await startGateway(t)
   for (const [fields, path] of [
     [{ title: '' }, '/title'],

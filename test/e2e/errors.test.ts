@@ -24,7 +24,7 @@ function problem(t: Test, answer: TestResponse, status: number, code: string) {
   t.notMatch(JSON.stringify(answer.body), /node_modules|\.ts|at \w+ \(|\/work\//)
 }
 
-t.test('a form whose video has another name is told so, however large it is', async (t) => {
+t.test('a form whose file has another name is rejected with the reason, at any size', async (t) => {
   const gateway = await startGateway(t)
   for (const size of [100, 1_000_000])
     for (const path of ['/v1/videos', `/v1/videos/${(await gateway.create()).id}/content`]) {
@@ -37,7 +37,7 @@ t.test('a form whose video has another name is told so, however large it is', as
     }
 })
 
-t.test('an Idempotency-Key that occurs twice is no key', async (t) => {
+t.test('a repeated Idempotency-Key header is rejected', async (t) => {
   const gateway = await startGateway(t)
   const { write, rest } = await rawConnection(gateway.url)
   const body = '{"title":"x"}'
@@ -52,7 +52,7 @@ t.test('an Idempotency-Key that occurs twice is no key', async (t) => {
   t.match(await rest(), /^HTTP\/1\.1 400 (?:.|\r|\n)*idempotency-key occurs more than once/)
 })
 
-t.test('input that is not valid', async (t) => {
+t.test('invalid input is rejected with its path', async (t) => {
   const gateway = await startGateway(t)
   const post = (json: unknown) => gateway.call('POST', '/v1/videos', { json })
   for (const [json, path] of [
@@ -96,7 +96,7 @@ t.test('input that is not valid', async (t) => {
   t.equal(gateway.sandbox.stats().calls.create ?? 0, 0, 'the platform heard of none of it')
 })
 
-t.test('a removal that says application/json and has no body', async (t) => {
+t.test('DELETE accepts Content-Type without a body', async (t) => {
   const gateway = await startGateway(t)
   const { id } = await gateway.create()
   const headers = { 'content-type': 'application/json' }
@@ -107,7 +107,7 @@ t.test('a removal that says application/json and has no body', async (t) => {
   problem(t, wrong, 400, 'invalid-request')
 })
 
-t.test('forms that are not valid', async (t) => {
+t.test('an invalid form is rejected with the reason', async (t) => {
   const gateway = await startGateway(t)
   const send = (body: FormData) => gateway.call('POST', '/v1/videos', { body })
   const file = fakeMp4(3000)
@@ -145,7 +145,7 @@ t.test('forms that are not valid', async (t) => {
   t.same((await gateway.call('GET', '/v1/videos')).body.items, [], 'nor here')
 })
 
-t.test('what is not there, or not allowed', async (t) => {
+t.test('an unknown path or video is 404, a wrong method 405', async (t) => {
   const gateway = await startGateway(t)
   for (const id of [nobody, 'nope', '..%2f..%2fetc', '%00', 'a'.repeat(200)])
     problem(t, await gateway.call('GET', `/v1/videos/${id}`), 404, 'video-not-found')
@@ -167,7 +167,7 @@ t.test('what is not there, or not allowed', async (t) => {
   t.match(page, { status: 200, body: /409/ })
 })
 
-t.test('content that cannot be taken', async (t) => {
+t.test('unacceptable content is rejected with the reason', async (t) => {
   const gateway = await startGateway(t, { env: { UPLOAD_MAX_BYTES: '10000B', UPLOAD_IDLE_TIMEOUT: '200ms' } })
   const video = await gateway.create()
   const path = `/v1/videos/${video.id}/content`
@@ -205,7 +205,7 @@ t.test('content that cannot be taken', async (t) => {
     'unsupported-media-type',
   )
 
-  await t.test('a body that stands still', async (t) => {
+  await t.test('a stalled body is upload-timeout', async (t) => {
     const connection = await rawConnection(gateway.url)
     connection.write(
       requestHead('PUT', path, { authorization, 'content-type': 'video/mp4', 'content-length': 5000 }),
@@ -217,7 +217,7 @@ t.test('content that cannot be taken', async (t) => {
     connection.socket.destroy()
   })
 
-  await t.test('a body that is cut', async () => {
+  await t.test('an interrupted body is incomplete-upload', async () => {
     const connection = await rawConnection(gateway.url)
     connection.write(
       requestHead('PUT', path, { authorization, 'content-type': 'video/mp4', 'content-length': 5000 }),
@@ -240,7 +240,7 @@ t.test('content that cannot be taken', async (t) => {
   problem(t, await gateway.put(video.id, fakeMp4(100)), 409, 'content-already-uploaded')
 })
 
-t.test('a length that the platform needs', async (t) => {
+t.test('a missing length that the platform requires is length-required', async (t) => {
   const gateway = await startGateway(t, { env: { SANDBOX_LENGTH_REQUIRED: 'true' } })
   gateway.sandbox.knobs.require_length = true
   const video = await gateway.create()
@@ -258,7 +258,7 @@ t.test('a length that the platform needs', async (t) => {
   )
 })
 
-t.test('what the platform does wrong', async (t) => {
+t.test('each failure of the platform has its error code', async (t) => {
   const tools = {
     timeouts: { ...defaultTools.timeouts, answer: 200 },
     retries: 0,
@@ -303,7 +303,7 @@ t.test('what the platform does wrong', async (t) => {
   }
 })
 
-t.test('a platform that rejects content early and resets the connection', async (t) => {
+t.test('an early rejection by the platform is reported although it resets the connection', async (t) => {
   const gateway = await startGateway(t)
   const content = fakeMp4(30_000_000)
   const headers = { 'content-type': 'application/json', 'retry-after': '7' }
@@ -333,7 +333,7 @@ t.test('a platform that rejects content early and resets the connection', async 
     }
 })
 
-t.test('our credentials for the platform are rejected', async (t) => {
+t.test('rejected platform credentials are platform-unauthorized', async (t) => {
   const gateway = await startGateway(t, { env: { SANDBOX_CLIENT_SECRET: 'wrong' } })
   problem(t, await gateway.call('POST', '/v1/videos', { json: { title: 'x' } }), 502, 'platform-unauthorized')
 })

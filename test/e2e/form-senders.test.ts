@@ -47,7 +47,7 @@ for (const [platform, startDouble] of [
   ['peertube', startPeerTube],
   ['cloudflare-stream', startCloudflare],
 ] as const)
-  t.test(`${platform} gets what each sender sent, byte for byte`, async (t) => {
+  t.test(`${platform} gets the bytes of every kind of form sender unchanged`, async (t) => {
     const double = await startDouble()
     t.teardown(() => double.close())
     const gateway = await startGateway(t, { env: { PLATFORM: platform, ...double.variables } })
@@ -79,7 +79,7 @@ t.test('mux gets a large file of unknown length in chunks', async (t) => {
   t.strictSame(double.violations, [])
 })
 
-t.test('the limit of the content counts for a file of unknown length', async (t) => {
+t.test('the size limit applies to a file of unknown length', async (t) => {
   const double = await startPeerTube()
   t.teardown(() => double.close())
   const env = { PLATFORM: 'peertube', ...double.variables, UPLOAD_MAX_BYTES: String(long) }
@@ -96,14 +96,14 @@ t.test('the limit of the content counts for a file of unknown length', async (t)
     }
 })
 
-t.test('the sandbox takes them too, and can be told to need lengths', async (t) => {
+t.test('the sandbox accepts the same forms, with and without required lengths', async (t) => {
   for (const needed of ['false', 'true']) {
     const gateway = await startGateway(t, { env: { SANDBOX_LENGTH_REQUIRED: needed } })
     gateway.sandbox.knobs.require_length = needed === 'true'
     for (const sender of formSenders)
       t.match(await send(gateway.url, sender, { title: 'x' }, fakeMp4(4000)), /^HTTP\/1\.1 201 /, sender.name)
     t.equal(gateway.sandbox.stats().received_bytes, formSenders.length * 4000)
-    await t.test('a form whose length nobody tells', async (t) => {
+    await t.test('a form of unknown length is accepted', async (t) => {
       const { body, type } = formOf(formSenders[0] as FormSender, { title: 'x' }, fakeMp4(4000))
       const answer = await gateway.call('POST', '/v1/videos', {
         body: ReadableStream.from([body]) as never,

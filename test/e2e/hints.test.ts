@@ -50,7 +50,7 @@ t.test('the platform’s own webhook makes a video ready', async (t) => {
   await gateway.put(second.id, mp4)
   t.match(await gateway.until(second.id, ({ status }) => status === 'error'), { stage: 'failed' })
 
-  await t.test('news of a ready video is read at its next use', async (t) => {
+  await t.test('a hint about a ready video refreshes its metadata at the next read', async (t) => {
     const before = await gateway.call('GET', `/v1/videos/${id}/info`)
     sandbox.knobs.rename = 'v2_'
     await sleep(30)
@@ -69,7 +69,7 @@ t.test('the platform’s own webhook makes a video ready', async (t) => {
   })
 })
 
-t.test('a hint that comes while the platform is asked leaves another check', async (t) => {
+t.test('a hint during a check causes another check', async (t) => {
   const { gateway, sandbox } = await gatewayWithSandbox(t, { processing_delay_ms: 300 })
   sandbox.knobs.webhook = { url: hook(gateway), secret }
   sandbox.knobs.hold = ['get']
@@ -88,7 +88,7 @@ t.test('a hint that comes while the platform is asked leaves another check', asy
   await gateway.until(id, ({ status }) => status === 'ready')
 })
 
-t.test('hints that change nothing', async (t) => {
+t.test('hints about unknown or waiting videos, and repeated hints, cause no extra checks', async (t) => {
   const { gateway, sandbox } = await gatewayWithSandbox(t, { processing_delay_ms: 600_000 })
   const { id, platform } = await gateway.create()
   await gateway.put(id, fakeMp4(1_000))
@@ -122,7 +122,7 @@ t.test('hints that change nothing', async (t) => {
   t.equal((await hint(gateway, { id, videoId: platform.videoId })).status, 204, 'of a deleted video')
 })
 
-t.test('a hint to one process makes the poller of another one look', async (t) => {
+t.test('a hint to one process wakes the poller of another process', async (t) => {
   const sandbox = await startSandbox({ knobs: { processing_delay_ms: 10 } })
   t.teardown(() => sandbox.close())
   const env = {
@@ -156,7 +156,7 @@ t.test('a hint to one process makes the poller of another one look', async (t) =
   await gateway.until(id, ({ status }) => status === 'ready')
 })
 
-t.test('a new secret counts from the reload on', async (t) => {
+t.test('a new webhook secret is valid after the reload', async (t) => {
   const { gateway, sandbox } = await gatewayWithSandbox(t)
   const ids = { id: randomUUIDv7(), videoId: 'x' }
   const env = { PLATFORM: 'sandbox', SANDBOX_BASE_URL: sandbox.url, SANDBOX_WEBHOOK_SECRET: 'another one' }
@@ -167,7 +167,7 @@ t.test('a new secret counts from the reload on', async (t) => {
   t.equal((await hint(gateway, ids)).status, 401, 'the old one no more')
 })
 
-t.test('a video of another platform is not the sender’s business', async (t) => {
+t.test('a hint about a video of another platform is ignored', async (t) => {
   const { gateway } = await gatewayWithSandbox(t)
   const { id, platform } = await gateway.create()
   t.equal((await hint(gateway, { id, videoId: platform.videoId })).status, 204)
@@ -178,7 +178,7 @@ for (const [name, startDouble] of Object.entries({
   'cloudflare-stream': cloudflareStream,
   'api-video': apiVideo,
 }))
-  t.test(`${name}: a signed webhook`, async (t) => {
+  t.test(`${name}: a signed webhook is accepted`, async (t) => {
     const double = await startDouble()
     t.teardown(() => double.close())
     const vendor = webhooks[name]!

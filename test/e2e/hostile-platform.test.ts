@@ -30,46 +30,46 @@ async function setUp(t: Test) {
   return { double, gateway, lines, replace, upload, logged: () => lines.join('').length }
 }
 
-t.test('ids that no id is: the creation fails, and the list is as before', { buffered: true }, async (t) => {
-  const { double, gateway, replace, logged } = await setUp(t)
-  const { id } = await gateway.create({ title: 'Before' })
-  for (const clip_id of [huge, '../../oauth/token', '..', '', 'a\0b', '\ud800']) {
-    replace({ clip_id })
-    const answer = await gateway.call('POST', '/v1/videos', { json: { title: 'Hostile' } })
-    t.match(answer, { status: 502, body: { code: 'platform-protocol-error' } }, clip_id.slice(0, 20))
-    t.ok(JSON.stringify(answer.body).length < 1_000)
-  }
-  double.rewrite()
-  const { status, body } = await gateway.call('GET', '/v1/videos')
-  t.equal(status, 200)
-  t.strictSame(
-    body.items.map((video: { id: string }) => video.id),
-    [id],
-  )
-  t.strictSame(double.violations, [])
-  t.ok(logged() < 100_000, `${logged()} characters are logged`)
-})
-
 t.test(
-  'states that are unknown, or no word at all, are logged in few words',
+  'a creation with an invalid platform id fails, and the list is unchanged',
   { buffered: true },
   async (t) => {
-    const { double, gateway, replace, upload, lines, logged } = await setUp(t)
-    const id = await upload('Hostile')
-    const before = logged()
-    for (const state of [huge, 'archived']) {
-      replace({ state })
-      const checks = double.calls('status') + 2
-      while (double.calls('status') < checks) await sleep(10)
-      t.match(await gateway.call('GET', `/v1/videos/${id}`), { status: 200, body: { stage: 'processing' } })
+    const { double, gateway, replace, logged } = await setUp(t)
+    const { id } = await gateway.create({ title: 'Before' })
+    for (const clip_id of [huge, '../../oauth/token', '..', '', 'a\0b', '\ud800']) {
+      replace({ clip_id })
+      const answer = await gateway.call('POST', '/v1/videos', { json: { title: 'Hostile' } })
+      t.match(answer, { status: 502, body: { code: 'platform-protocol-error' } }, clip_id.slice(0, 20))
+      t.ok(JSON.stringify(answer.body).length < 1_000)
     }
-    t.ok(logged() - before < 50_000, `${logged() - before} characters are logged`)
-    t.equal(lines.filter((line) => line.includes('archived')).length, 1, 'an unknown state once')
+    double.rewrite()
+    const { status, body } = await gateway.call('GET', '/v1/videos')
+    t.equal(status, 200)
+    t.strictSame(
+      body.items.map((video: { id: string }) => video.id),
+      [id],
+    )
+    t.strictSame(double.violations, [])
+    t.ok(logged() < 100_000, `${logged()} characters are logged`)
   },
 )
 
+t.test('unknown and invalid states are logged in short lines', { buffered: true }, async (t) => {
+  const { double, gateway, replace, upload, lines, logged } = await setUp(t)
+  const id = await upload('Hostile')
+  const before = logged()
+  for (const state of [huge, 'archived']) {
+    replace({ state })
+    const checks = double.calls('status') + 2
+    while (double.calls('status') < checks) await sleep(10)
+    t.match(await gateway.call('GET', `/v1/videos/${id}`), { status: 200, body: { stage: 'processing' } })
+  }
+  t.ok(logged() - before < 50_000, `${logged() - before} characters are logged`)
+  t.equal(lines.filter((line) => line.includes('archived')).length, 1, 'an unknown state once')
+})
+
 t.test(
-  'a launch URL or a thumbnail that no client may get: never ready with it',
+  'a video never becomes ready with an unsafe launch URL or thumbnail',
   { buffered: true },
   async (t) => {
     const { double, gateway, replace, upload } = await setUp(t)
@@ -88,7 +88,7 @@ t.test(
   },
 )
 
-t.test('a failure of any length is stored in few words', { buffered: true }, async (t) => {
+t.test('a failure message of any length is stored truncated', { buffered: true }, async (t) => {
   const { gateway, replace, upload } = await setUp(t)
   for (const text of [huge, '\0\ud800', '\u{1F3AC}'.repeat(1_000_000)]) {
     const id = await upload('Broken')
@@ -100,7 +100,7 @@ t.test('a failure of any length is stored in few words', { buffered: true }, asy
   }
 })
 
-t.test('a platform that ignores its filter: no other clip is removed', { buffered: true }, async (t) => {
+t.test('no other clip is deleted if the platform ignores its filter', { buffered: true }, async (t) => {
   const { double, gateway, upload } = await setUp(t)
   const strangers: unknown[] = []
   double.rewrite((answer) => {

@@ -6,7 +6,7 @@ import { clipsOn, fakeMp4, form, startGateway } from '../support/gateway.ts'
 
 const headers = { 'idempotency-key': 'cms-4711' }
 
-t.test('the same key and body get the first answer again', async (t) => {
+t.test('the same key and body return the first response again', async (t) => {
   const gateway = await startGateway(t)
   const json = { title: 'news', reference: 'r' }
   const first = await gateway.call('POST', '/v1/videos', { json, headers })
@@ -31,7 +31,7 @@ t.test('the same key and body get the first answer again', async (t) => {
   })
 })
 
-t.test('while the first is in progress, and after it failed', async (t) => {
+t.test('a key is in progress during the first request, and free after its failure', async (t) => {
   const gateway = await startGateway(t)
   gateway.sandbox.knobs.faults.push({ operation: 'create', times: 1, delay_ms: 500 })
   const json = { title: 'news' }
@@ -54,7 +54,7 @@ t.test('while the first is in progress, and after it failed', async (t) => {
   )
 })
 
-t.test('Retry-After fits a first request that is in progress', async (t) => {
+t.test('Retry-After is short while the first request is in progress', async (t) => {
   const gateway = await startGateway(t)
   const waitOf = async (options: Parameters<typeof gateway.call>[2]) => {
     const { status, headers } = await gateway.call('POST', '/v1/videos', options)
@@ -78,7 +78,7 @@ t.test('Retry-After fits a first request that is in progress', async (t) => {
   }
 })
 
-t.test('Retry-After grows with the first request, and ends with its claim', async (t) => {
+t.test('Retry-After grows with the age of the first request, up to the end of its claim', async (t) => {
   const gateway = await startGateway(t)
   const { store } = gateway.app.gateway
   const json = { title: 'news' }
@@ -117,7 +117,7 @@ t.test('Retry-After grows with the first request, and ends with its claim', asyn
   }
 })
 
-t.test('with the content in one call', async (t) => {
+t.test('a creation with content is idempotent', async (t) => {
   const gateway = await startGateway(t)
   const file = fakeMp4(100_000)
   const post = () => gateway.call('POST', '/v1/videos', { body: form({ title: 'news' }, file), headers })
@@ -132,7 +132,7 @@ t.test('with the content in one call', async (t) => {
   t.equal(gateway.sandbox.stats().calls.create, 2)
 })
 
-t.test('another file of the same length is another request', async (t) => {
+t.test('another file of the same length is a different request', async (t) => {
   const gateway = await startGateway(t)
   const file = fakeMp4(100_000)
   const other = Buffer.from(file).fill(7, 50_000)
@@ -145,7 +145,7 @@ t.test('another file of the same length is another request', async (t) => {
   t.equal(gateway.sandbox.stats().received_bytes, 100_000, 'a replay sends nothing to the platform')
 })
 
-t.test('a repetition keeps its key while the first request is undone', async (t) => {
+t.test('a key stays in use while the first request is undone', async (t) => {
   const gateway = await startGateway(t)
   const content = fakeMp4(100_000)
   const post = () => gateway.call('POST', '/v1/videos', { body: form({ title: 'news' }, content), headers })
@@ -163,7 +163,7 @@ t.test('a repetition keeps its key while the first request is undone', async (t)
   t.equal(clipsOn(gateway), 1)
 })
 
-t.test('fifty at once provision one', async (t) => {
+t.test('fifty concurrent requests with one key provision one video', async (t) => {
   const gateway = await startGateway(t)
   const answers = await Promise.all(
     Array.from({ length: 50 }, () => gateway.call('POST', '/v1/videos', { json: { title: 'x' }, headers })),

@@ -11,7 +11,7 @@ async function measure(bytes: Uint8Array) {
   return { duration: await input.computeDuration(), width: track?.displayWidth, height: track?.displayHeight }
 }
 
-t.test('the life of a video, for every kind of mp4, raw and as a form', async (t) => {
+t.test('a video passes through its lifecycle, for every kind of MP4, raw and as a form', async (t) => {
   const files = await makeFiles(t)
   const gateway = await startGateway(t)
   for (const kind of ['faststart', 'moovAtEnd', 'fragmented', 'portrait'] as const) {
@@ -101,7 +101,7 @@ t.test('the life of a video, for every kind of mp4, raw and as a form', async (t
   }
 })
 
-t.test('a file that the platform cannot process ends in an error with its reason', async (t) => {
+t.test('a file that the platform cannot process becomes an error with its reason', async (t) => {
   const files = await makeFiles(t)
   const gateway = await startGateway(t)
   const garbage = Buffer.concat([(await readFile(files.faststart)).subarray(0, 32), Buffer.alloc(5000, 1)])
@@ -126,14 +126,14 @@ t.test('a file that the platform cannot process ends in an error with its reason
   }
 })
 
-t.test('behind a proxy that serves it below a path: both addresses of a video have that path', async (t) => {
+t.test('the URLs of a video contain the path of PUBLIC_URL', async (t) => {
   const gateway = await startGateway(t, { env: { PUBLIC_URL: 'https://cms.example/video/' } })
   const { headers, body } = await gateway.call('POST', '/v1/videos', { json: { title: 'one' } })
   t.equal(headers.get('location'), `/video/v1/videos/${body.id}`)
   t.equal(body.upload.url, `https://cms.example/video/v1/videos/${body.id}/content`)
 })
 
-t.test('lists page by page, newest first', async (t) => {
+t.test('the list has pages, newest first', async (t) => {
   const gateway = await startGateway(t)
   const ids: string[] = []
   for (let count = 0; count < 5; count++) ids.unshift((await gateway.create({ title: `video ${count}` })).id)
@@ -160,7 +160,7 @@ t.test('lists page by page, newest first', async (t) => {
   }
 })
 
-t.test('lists by platform: one that has no adapter is rejected with the names that exist', async (t) => {
+t.test('an unknown platform in a list filter is rejected with the known names', async (t) => {
   const gateway = await startGateway(t)
   await gateway.create()
   const list = (platform: string) =>

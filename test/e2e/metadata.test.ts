@@ -47,7 +47,7 @@ async function readsKnown(t: Test, read: (what: 'info' | 'thumbnail') => Promise
   return answers.map(({ body }) => body.launchUrl ?? body.url)
 }
 
-t.test('a renamed playlist and image: the new URLs are read and stored, and updatedAt moves', async (t) => {
+t.test('new URLs of a playlist and image are stored, and updatedAt changes', async (t) => {
   const { gateway, read, follow, later, row } = await setUp(t)
   const before = await row()
   t.equal(await follow(), 200)
@@ -62,7 +62,7 @@ t.test('a renamed playlist and image: the new URLs are read and stored, and upda
   t.equal((await read('')).body.updatedAt, new Date((await row()).updatedAt).toISOString())
 })
 
-t.test('until METADATA_MAX_AGE the platform is not asked', async (t) => {
+t.test('before METADATA_MAX_AGE the platform is not called', async (t) => {
   const { gateway, read, row } = await setUp(t, { maxAge: '1h' })
   const asked = () => gateway.sandbox.stats().calls.media
   const before = asked()
@@ -85,7 +85,7 @@ t.test('until METADATA_MAX_AGE the platform is not asked', async (t) => {
   }
 })
 
-t.test('a signed URL that expires is replaced before its end, however young it is', async (t) => {
+t.test('a signed URL is replaced before it expires, at any age', async (t) => {
   const { gateway, read, follow, later } = await setUp(t, { maxAge: '24d' })
   const asked = () => gateway.sandbox.stats().calls.poster
   gateway.sandbox.knobs.url_lifetime_s = 61
@@ -108,7 +108,7 @@ t.test('a signed URL that expires is replaced before its end, however young it i
   t.equal(await follow(), 200)
 })
 
-t.test('fifty readers at once cause one call; all of them get the new URL', async (t) => {
+t.test('fifty concurrent readers cause one call and get the new URL', async (t) => {
   // Time enough for a slow machine.
   const { gateway, id, read, later } = await setUp(t, { policy: { ...policy, metadataWait: 20_000 } })
   await gateway.app.gateway.store.plan(id, (current) => ({ ...current, checkedAt: 0 }))
@@ -142,7 +142,7 @@ const outages = {
 } as const
 
 for (const operation of ['media', 'poster'] as const) {
-  t.test(`${operation} in trouble: what is known is read, the new URL once it is over`, async (t) => {
+  t.test(`while ${operation} fails, stored metadata is returned; afterwards the new URL`, async (t) => {
     const timeouts = { connect: 1_000, answer: 1_000, whole: 10_000, afterUpload: 1_000 }
     const circuit = { failures: 1_000, halfOpenAfter: 100 }
     const { gateway, read, follow, later, row } = await setUp(t, { tools: { retries: 0, timeouts, circuit } })
@@ -164,7 +164,7 @@ for (const operation of ['media', 'poster'] as const) {
   })
 }
 
-t.test('a platform that is gone altogether: stored metadata is returned immediately', async (t) => {
+t.test('stored metadata is returned immediately if the platform is unreachable', async (t) => {
   const { gateway, read, later } = await setUp(t)
   await gateway.sandbox.close()
   for (let round = 0; round < 3; round++) {
@@ -173,7 +173,7 @@ t.test('a platform that is gone altogether: stored metadata is returned immediat
   }
 })
 
-t.test('a slow platform keeps no reader for longer than the bound, and is asked once', async (t) => {
+t.test('a slow platform delays readers up to a limit, and is called once', async (t) => {
   const { gateway, read, row } = await setUp(t, { policy: { ...policy, metadataWait: 300 } })
   await sleep(350)
   const calls = gateway.sandbox.stats().calls.media
@@ -190,25 +190,22 @@ t.test('a slow platform keeps no reader for longer than the bound, and is asked 
   t.match((await read('info')).body.launchUrl, /v2_/, 'what came late is used')
 })
 
-t.test(
-  'deleted during a refresh: 204 at once, the reader hears 410, the late answer changes nothing',
-  async (t) => {
-    const { gateway, id, read, row } = await setUp(t, { policy: { ...policy, metadataWait: 20_000 } })
-    await gateway.app.gateway.store.plan(id, (current) => ({ ...current, checkedAt: 0 }))
-    gateway.sandbox.knobs.hold = ['media']
-    const reading = read('info')
-    while (gateway.sandbox.stats().held_answers === 0) await sleep(5)
-    t.equal((await gateway.call('DELETE', `/v1/videos/${id}`)).status, 204)
-    t.match(await reading, { status: 410, body: { code: 'video-deleted' } })
-    const tombstone = await row()
-    t.match(tombstone, { stage: 'deleted', nextCheckAt: null })
-    gateway.sandbox.knobs.hold = []
-    await sleep(100)
-    t.strictSame(await row(), tombstone)
-  },
-)
+t.test('a deletion during a refresh returns 204 immediately, and the reader gets 410', async (t) => {
+  const { gateway, id, read, row } = await setUp(t, { policy: { ...policy, metadataWait: 20_000 } })
+  await gateway.app.gateway.store.plan(id, (current) => ({ ...current, checkedAt: 0 }))
+  gateway.sandbox.knobs.hold = ['media']
+  const reading = read('info')
+  while (gateway.sandbox.stats().held_answers === 0) await sleep(5)
+  t.equal((await gateway.call('DELETE', `/v1/videos/${id}`)).status, 204)
+  t.match(await reading, { status: 410, body: { code: 'video-deleted' } })
+  const tombstone = await row()
+  t.match(tombstone, { stage: 'deleted', nextCheckAt: null })
+  gateway.sandbox.knobs.hold = []
+  await sleep(100)
+  t.strictSame(await row(), tombstone)
+})
 
-t.test('a platform that is not configured any more: what is known is read', async (t) => {
+t.test('stored metadata is returned for a platform that is no longer configured', async (t) => {
   const { gateway } = await setUp(t)
   const { info, thumbnail } = (await gateway.app.gateway.store.list({ status: 'ready', limit: 1 }))[0]!
   const other = aVideo({ stage: 'ready', platform: 'mux', info, thumbnail })
@@ -216,7 +213,7 @@ t.test('a platform that is not configured any more: what is known is read', asyn
   t.equal((await gateway.call('GET', `/v1/videos/${other.id}/info`)).status, 200)
 })
 
-t.test('many old videos read at once: no more than POLL_CONCURRENCY calls, and all get theirs', async (t) => {
+t.test('concurrent reads of many old videos cause at most POLL_CONCURRENCY concurrent calls', async (t) => {
   const { gateway, row } = await setUp(t, {
     env: { METADATA_MAX_AGE: '1ms', POLL_CONCURRENCY: '3' },
     policy: { ...policy, metadataWait: 20_000 },
@@ -239,7 +236,7 @@ t.test('many old videos read at once: no more than POLL_CONCURRENCY calls, and a
   t.equal(most, 3)
 })
 
-t.test('the poller finds out what nobody reads', async (t) => {
+t.test('the poller refreshes metadata that no client reads', async (t) => {
   const often = { ...recheck, perSecond: 4, interval: 200 }
   const { gateway, id, row } = await setUp(t, { policy: { ...policy, recheck: often } })
   const wait = async (done: () => boolean | Promise<boolean>) => {
@@ -247,14 +244,14 @@ t.test('the poller finds out what nobody reads', async (t) => {
       if (Date.now() > deadline) throw new Error(`still ${JSON.stringify(await row())}`)
   }
 
-  await t.test('new URLs, also of rows that are older than this check', async (t) => {
+  await t.test('new URLs are stored, also in rows from before this check existed', async (t) => {
     await gateway.app.gateway.store.update(id, ({ fetchedAt: _, ...old }) => ({ ...old, nextCheckAt: null }))
     gateway.sandbox.knobs.rename = 'v2_'
     await wait(async () => /v2_/.test((await row()).info!.launchUrl))
     t.match(await row(), { stage: 'ready', checks: 0, thumbnail: { url: /v2_/ } })
   })
 
-  await t.test('missed for a while, then back: still ready', async (t) => {
+  await t.test('a video that is missing for a while stays ready', async (t) => {
     gateway.sandbox.knobs.faults = [{ operation: 'media', times: 3, status: 404 }]
     await wait(async () => (await row()).checks === 3)
     t.equal((await row()).stage, 'ready', 'three answers are not four')
@@ -262,7 +259,7 @@ t.test('the poller finds out what nobody reads', async (t) => {
     t.equal((await gateway.call('GET', `/v1/videos/${id}/info`)).status, 200)
   })
 
-  await t.test('readers that meet a 404 do not make it final', async (t) => {
+  await t.test('a 404 during a read does not fail the video', async (t) => {
     gateway.sandbox.knobs.faults = [{ operation: 'media', times: 10, status: 404 }]
     for (let round = 0; round < 10; round++, await sleep(5))
       t.equal((await gateway.call('GET', `/v1/videos/${id}/info`)).status, 200)
@@ -271,13 +268,13 @@ t.test('the poller finds out what nobody reads', async (t) => {
     t.equal((await row()).stage, 'ready')
   })
 
-  await t.test('an outage says nothing about the video', async (t) => {
+  await t.test('an outage does not fail the video', async (t) => {
     gateway.sandbox.knobs.faults = [{ operation: 'media', times: 6, status: 500 }]
     await wait(() => gateway.sandbox.knobs.faults.length === 0)
     t.match(await row(), { stage: 'ready', checks: 0 })
   })
 
-  await t.test('gone over there: an error, with its code', async (t) => {
+  await t.test('a video that is gone from the platform becomes an error with its code', async (t) => {
     await gateway.sandbox.reset()
     const status = await gateway.until(id, ({ stage }) => stage !== 'ready')
     t.match(status, { status: 'error', stage: 'failed', error: { code: 'platform-video-missing' } })
@@ -293,7 +290,7 @@ t.test('the poller finds out what nobody reads', async (t) => {
   })
 })
 
-t.test('a mountain of ready videos is checked at a bounded rate, and pending ones come first', async (t) => {
+t.test('many ready videos are checked at a limited rate, after pending ones', async (t) => {
   const gateway = await startGateway(t, { policy: { ...policy, recheck: { ...recheck, perSecond: 4 } } })
   Object.assign(gateway.sandbox.knobs, { discard: true })
   const { slot, info, thumbnail } = await (await publish(gateway)).row()

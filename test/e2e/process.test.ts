@@ -38,7 +38,7 @@ async function beginUpload(gateway: GatewayProcess, id: string) {
   return connection
 }
 
-t.test('killed while a video is processing: it becomes ready by itself after the restart', async (t) => {
+t.test('a video in processing becomes ready after a kill and a restart', async (t) => {
   const { env } = await setUp(t, { processing_delay_ms: 400 })
   const first = await startProcess(t, env)
   const { body: video } = await first.call('POST', '/v1/videos', { title: 'x' })
@@ -52,7 +52,7 @@ t.test('killed while a video is processing: it becomes ready by itself after the
   })
 })
 
-t.test('killed in the middle of an upload: the slot frees itself and takes a new upload', async (t) => {
+t.test('after a kill during an upload the slot accepts a new upload', async (t) => {
   const { env } = await setUp(t)
   const first = await startProcess(t, env)
   const { body: video } = await first.call('POST', '/v1/videos', { title: 'x' })
@@ -68,7 +68,7 @@ t.test('killed in the middle of an upload: the slot frees itself and takes a new
   await until(second, video.id, 'ready')
 })
 
-t.test('SIGTERM: readiness goes, the upload in progress finishes, exit 0', async (t) => {
+t.test('SIGTERM ends readiness, lets the upload finish and exits with 0', async (t) => {
   const { env } = await setUp(t)
   const gateway = await startProcess(t, env)
   const { body: video } = await gateway.call('POST', '/v1/videos', { title: 'x' })
@@ -86,7 +86,7 @@ t.test('SIGTERM: readiness goes, the upload in progress finishes, exit 0', async
   t.equal(await ended, 0)
 })
 
-t.test('SIGTERM: an upload that takes too long is cut cleanly', async (t) => {
+t.test('SIGTERM aborts an upload that takes too long', async (t) => {
   const { env, sandbox } = await setUp(t)
   const gateway = await startProcess(t, { ...env, SHUTDOWN_TIMEOUT: '200ms' })
   const { body: video } = await gateway.call('POST', '/v1/videos', { title: 'x' })
@@ -100,7 +100,7 @@ t.test('SIGTERM: an upload that takes too long is cut cleanly', async (t) => {
   t.equal(sandbox.stats().open_uploads, 0)
 })
 
-t.test('what is wrong with the environment is said in one line', async (t) => {
+t.test('an invalid environment is reported in one line', async (t) => {
   const db = { DATABASE_URL: 'memory:' }
   const able = { ...db, SANDBOX_BASE_URL: 'http://127.0.0.1:1' }
   const taken = createServer().listen(0, '127.0.0.1')
@@ -163,7 +163,7 @@ t.test('what is wrong with the environment is said in one line', async (t) => {
   }
 })
 
-t.test('a .env file is read, or it is said why not', async (t) => {
+t.test('a .env file is read, or the reason is printed', async (t) => {
   const cwd = await temporaryDirectory(t)
   const file = join(cwd, '.env')
   const start = (env: Record<string, string> = {}) =>
@@ -187,14 +187,14 @@ t.test('a .env file is read, or it is said why not', async (t) => {
   t.equal(start(), said('.env: cannot be read'))
 })
 
-t.test('without a platform and a key, a try-out has both', async (t) => {
+t.test('without a platform and a key, a trial setup has both', async (t) => {
   const gateway = await startProcess(t, { PLATFORM: '', API_KEYS: '', DATABASE_URL: 'memory:' })
   t.match(gateway.output(), /embedded sandbox platform at http/)
   while (!/key works until the process ends: vgk_/.test(gateway.output())) await sleep(10)
   t.equal(await gateway.kill('SIGTERM'), 0)
 })
 
-t.test('a try-out keeps no database, since its videos end with the sandbox', async (t) => {
+t.test('a trial setup keeps no database, because its videos end with the sandbox', async (t) => {
   const cwd = await temporaryDirectory(t)
   const chdir = `data:text/javascript,process.chdir(${JSON.stringify(cwd)})`
   const server = fileURLToPath(new URL('../../src/server.ts', import.meta.url))
@@ -217,7 +217,7 @@ t.test('a try-out keeps no database, since its videos end with the sandbox', asy
   }
 })
 
-t.test('what is meant for the gateway does not reach the embedded sandbox', async (t) => {
+t.test('the gateway’s own variables do not reach the embedded sandbox', async (t) => {
   const gateway = await startProcess(t, {
     PLATFORM: '',
     DATABASE_URL: 'memory:',
@@ -231,7 +231,7 @@ t.test('what is meant for the gateway does not reach the embedded sandbox', asyn
   t.equal(await gateway.kill('SIGTERM'), 0)
 })
 
-t.test('a signal that comes before the gateway is listening stops it, and a line says so', async (t) => {
+t.test('a signal before the gateway listens stops it with one line', async (t) => {
   for (const signal of ['SIGTERM', 'SIGINT']) {
     // Sends it as soon as there is a listener for it; the platform and the store are still being set up then.
     const early = `process.on('newListener', (name) => name === '${signal}' && setImmediate(() => process.kill(process.pid, name)))`

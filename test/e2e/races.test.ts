@@ -9,7 +9,7 @@ import { slowCreations } from '../support/slow-creations.ts'
 
 const size = 3000
 
-t.test('an upload that is rejected leaves the one in progress its place', async (t) => {
+t.test('a rejected upload does not affect the one in progress', async (t) => {
   const gateway = await startGateway(t)
   const video = await gateway.create()
   const first = await beginPut(gateway.url, video.id, size)
@@ -29,7 +29,7 @@ t.test('an upload that is rejected leaves the one in progress its place', async 
   await shutdown
 })
 
-t.test('an upload that has sent nothing does not hold up the end of the process', async (t) => {
+t.test('an upload that has sent nothing does not delay shutdown', async (t) => {
   const gateway = await startGateway(t, { env: { SHUTDOWN_TIMEOUT: '100ms' } })
   const video = await gateway.create()
   const connection = await beginPut(gateway.url, video.id, size)
@@ -38,14 +38,14 @@ t.test('an upload that has sent nothing does not hold up the end of the process'
   t.match(await connection.rest(), /^HTTP\/1\.1 503 .*shutting-down/s)
 })
 
-t.test('the time that a platform takes for the slot is not the caller’s', async (t) => {
+t.test('the time a platform needs to create the slot does not count as client idle time', async (t) => {
   const gateway = await startGateway(t, { env: { UPLOAD_IDLE_TIMEOUT: '200ms' } })
   gateway.sandbox.knobs.faults.push({ operation: 'create', times: 1, delay_ms: 600 })
   const body = form({ title: 'news' }, fakeMp4(100_000))
   t.match(await gateway.call('POST', '/v1/videos', { body }), { status: 201 })
 })
 
-t.test('a chunk that a platform wants later may take longer than bytes may stand still', async (t) => {
+t.test('waiting for the platform between chunks does not count as client idle time', async (t) => {
   const double = await startPeertube()
   t.teardown(() => double.close())
   const env = { PLATFORM: 'peertube', ...double.variables, UPLOAD_IDLE_TIMEOUT: '300ms' }
@@ -57,7 +57,7 @@ t.test('a chunk that a platform wants later may take longer than bytes may stand
   t.strictSame(double.violations, [])
 })
 
-t.test('what an upload makes for a video that another process removed goes too', async (t) => {
+t.test('a slot that an upload creates for a deleted video is deleted too', async (t) => {
   const double = await startCloudflare()
   t.teardown(() => double.close())
   const { url, arrived } = await slowCreations(t, String(double.variables.CLOUDFLARE_STREAM_BASE_URL), [600])

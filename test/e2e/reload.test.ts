@@ -86,7 +86,7 @@ t.test('API keys change without a restart', async (t) => {
   t.equal(await gateway.kill('SIGTERM'), 0)
 })
 
-t.test('streams end when keys change, and go on with those that are still valid', async (t) => {
+t.test('streams end when keys change, and continue with keys that are still valid', async (t) => {
   const { gateway, write, hangUp } = await setUp(t, {
     API_KEYS: ['cms:vgk_test', 'page:vgk_page', 'gone:vgk_gone', 'less:vgk_less']
       .map((pair) => entry(...(pair.split(':') as [string, string])))
@@ -114,7 +114,7 @@ t.test('streams end when keys change, and go on with those that are still valid'
   t.equal(await gateway.kill('SIGTERM'), 0)
 })
 
-t.test('clients take the place of the only key, in one step', async (t) => {
+t.test('clients can replace the only key in one reload', async (t) => {
   const { gateway, write, hangUp, statusWith } = await setUp(t, { GATEWAY_SECRET: generateGatewaySecret() })
   const tokenOf = async (secret: string) => {
     const response = await fetch(`${gateway.url}/oauth2/token`, {
@@ -142,7 +142,7 @@ t.test('clients take the place of the only key, in one step', async (t) => {
   t.equal(await gateway.kill('SIGTERM'), 0)
 })
 
-t.test('what is wrong stays as it was, each group by itself', async (t) => {
+t.test('an invalid group of variables stays as it was, the others change', async (t) => {
   const { path, gateway, write, hangUp, statusWith } = await setUp(t)
   const one = entry('cms', 'vgk_test')
   for (const [file, rejected, changed] of [
@@ -180,7 +180,7 @@ t.test('what is wrong stays as it was, each group by itself', async (t) => {
   t.equal(await gateway.kill('SIGTERM'), 0)
 })
 
-t.test('what needs a restart is named', async (t) => {
+t.test('variables that need a restart are named', async (t) => {
   const { gateway, write, hangUp } = await setUp(t)
   await write({ POLL_CONCURRENCY: '5', PLATFORM: 'mux', MUX_TOKEN_ID: 'x', LOG_LEVEL: 'debug' })
   t.match(await hangUp(), [
@@ -190,7 +190,7 @@ t.test('what needs a restart is named', async (t) => {
   t.equal(await gateway.kill('SIGTERM'), 0)
 })
 
-t.test('credentials of a platform change without a restart, and uploads go on', async (t) => {
+t.test('credentials of a platform change without a restart, and uploads continue', async (t) => {
   const { gateway, sandbox, write, hangUp, metric } = await setUp(t)
   while ((await metric('gateway_platform_credentials_valid')) !== '1') await sleep(20)
   const { body: video } = await gateway.call('POST', '/v1/videos', { title: 'x' })
@@ -222,7 +222,7 @@ t.test('credentials of a platform change without a restart, and uploads go on', 
   t.equal(await gateway.kill('SIGTERM'), 0)
 })
 
-t.test('an open circuit belongs to the old address', async (t) => {
+t.test('an open circuit does not apply to a changed base URL', async (t) => {
   const { gateway, sandbox, write, hangUp, metric } = await setUp(t)
   t.equal((await gateway.call('POST', '/v1/videos', { title: 'x' })).status, 201, 'it has a token')
   await sandbox.close()

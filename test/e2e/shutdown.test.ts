@@ -130,7 +130,7 @@ const obstacles: Obstacle[] = [
   },
 ]
 
-t.test('no connection holds up the end of the process', async (t) => {
+t.test('no connection delays the end of the process', async (t) => {
   const { gateway, settings, storeIsClosed } = await setUp(t, { SHUTDOWN_TIMEOUT: '500ms' })
   const ids: string[] = []
   const connections: RawConnection[] = []
@@ -163,7 +163,7 @@ function drip({ socket, write }: RawConnection, byte: string) {
   socket.once('close', () => clearInterval(timer))
 }
 
-t.test('requests that came before SIGTERM are waited for, later ones are rejected', async (t) => {
+t.test('requests from before SIGTERM are finished, later ones are rejected', async (t) => {
   const { sandbox, gateway, storeIsClosed } = await setUp(t, {})
   const create = async () => (await gateway.call('POST', '/v1/videos', { title: 'x' })).body.id as string
   const [toDelete, toUpload, toReplay] = [await create(), await create(), await create()]
@@ -225,25 +225,28 @@ t.test('requests that came before SIGTERM are waited for, later ones are rejecte
   t.ok(storeIsClosed())
 })
 
-t.test('what takes longer than SHUTDOWN_TIMEOUT is aborted: 503, and the rows say so', async (t) => {
-  const { sandbox, gateway, settings } = await setUp(t, { SHUTDOWN_TIMEOUT: '300ms' })
-  const { body: video } = await gateway.call('POST', '/v1/videos', { title: 'x' })
-  sandbox.knobs.hold.push('create', 'ingest')
-  const requests = [
-    gateway.call('POST', '/v1/videos', { title: 'y' }),
-    gateway.call('PUT', `/v1/videos/${video.id}/content`, fakeMp4(1000)),
-  ]
-  await until(() => sandbox.stats().held_answers === 2)
-  const ended = gateway.kill('SIGTERM')
-  for (const { status, body } of await Promise.all(requests))
-    t.match({ status, code: body.code }, { status: 503, code: 'shutting-down' })
-  t.equal(await ended, 0)
-  sandbox.knobs.hold.length = 0
-  const next = await startProcess(t, settings)
-  // Whether the platform has the whole file is what it says when it is asked.
-  await until(async () => (await next.call('GET', `/v1/videos/${video.id}`)).body.stage !== 'uploading')
-  t.match((await next.call('GET', '/v1/videos')).body.items.length, 1, 'the creation left no video')
-})
+t.test(
+  'requests that exceed SHUTDOWN_TIMEOUT are aborted with 503, and their rows are settled',
+  async (t) => {
+    const { sandbox, gateway, settings } = await setUp(t, { SHUTDOWN_TIMEOUT: '300ms' })
+    const { body: video } = await gateway.call('POST', '/v1/videos', { title: 'x' })
+    sandbox.knobs.hold.push('create', 'ingest')
+    const requests = [
+      gateway.call('POST', '/v1/videos', { title: 'y' }),
+      gateway.call('PUT', `/v1/videos/${video.id}/content`, fakeMp4(1000)),
+    ]
+    await until(() => sandbox.stats().held_answers === 2)
+    const ended = gateway.kill('SIGTERM')
+    for (const { status, body } of await Promise.all(requests))
+      t.match({ status, code: body.code }, { status: 503, code: 'shutting-down' })
+    t.equal(await ended, 0)
+    sandbox.knobs.hold.length = 0
+    const next = await startProcess(t, settings)
+    // Whether the platform has the whole file is what it says when it is asked.
+    await until(async () => (await next.call('GET', `/v1/videos/${video.id}`)).body.stage !== 'uploading')
+    t.match((await next.call('GET', '/v1/videos')).body.items.length, 1, 'the creation left no video')
+  },
+)
 
 const formHead = [
   requestHead('POST', '/v1/videos', { ...token, ...boundary, 'content-length': 90_000 }),
@@ -307,7 +310,7 @@ for (const { name, send, held, leave, left } of interrupted)
     t.equal(clips(), 0)
   })
 
-t.test('a second signal ends the wait; the same one twice does not', async (t) => {
+t.test('a second signal ends the wait; a duplicate of the first does not', async (t) => {
   const { gateway, sandbox } = await setUp(t, { SHUTDOWN_TIMEOUT: '1h' })
   sandbox.knobs.hold.push('create')
   const request = gateway.call('POST', '/v1/videos', { title: 'x' })

@@ -39,7 +39,7 @@ t.test('credentials are checked once the gateway listens', async (t) => {
   }
 })
 
-t.test('the first log line after the start says what runs', async (t) => {
+t.test('the first log line has version, platforms and database', async (t) => {
   const sandbox = await startSandbox()
   t.teardown(() => sandbox.close())
   const directory = await temporaryDirectory(t)
@@ -57,7 +57,7 @@ t.test('the first log line after the start says what runs', async (t) => {
   }
 })
 
-t.test('a platform that hangs neither delays the start nor the end', async (t) => {
+t.test('a hanging platform delays neither startup nor shutdown', async (t) => {
   const sandbox = await startSandbox({ knobs: { faults: [{ operation: 'token', times: 1000, hang: true }] } })
   t.teardown(() => sandbox.close())
   const gateway = await startProcess(t, { DATABASE_URL: 'memory:', SANDBOX_BASE_URL: sandbox.url })
@@ -67,7 +67,7 @@ t.test('a platform that hangs neither delays the start nor the end', async (t) =
   t.equal(await gateway.kill('SIGTERM'), 0)
 })
 
-t.test('what a start in production lacks is said in warnings', async (t) => {
+t.test('weaknesses of a production configuration are logged as warnings', async (t) => {
   const directory = await temporaryDirectory(t)
   const sandbox = await startSandbox()
   t.teardown(() => sandbox.close())

@@ -6,7 +6,7 @@ import { aVideo } from '../support/video.ts'
 
 const discard = { discard: true, processing_delay_ms: 30 }
 
-t.test('asks with growing delays, and says when it will ask again', async (t) => {
+t.test('checks happen after growing delays, and nextCheckAt announces the next one', async (t) => {
   const gateway = await startGateway(t, {
     env: { POLL_INITIAL_DELAY: '50ms', POLL_FACTOR: '2', POLL_MAX_DELAY: '10s', POLL_JITTER: '0' },
   })
@@ -24,7 +24,7 @@ t.test('asks with growing delays, and says when it will ask again', async (t) =>
   t.strictSame(seen, [100, 200, 400, 800])
 })
 
-t.test('a first look that is planned late is not taken sooner, while others are looked after', async (t) => {
+t.test('a first check that is planned late is not made earlier because of other checks', async (t) => {
   const gateway = await startGateway(t, { env: { POLL_INITIAL_DELAY: '15m' } })
   const video = await gateway.create()
   await gateway.put(video.id, fakeMp4(1000))
@@ -40,7 +40,7 @@ t.test('a first look that is planned late is not taken sooner, while others are 
   t.ok(Date.parse(body.nextCheckAt) > Date.now() + 60_000)
 })
 
-t.test('the platform’s Retry-After is honoured', async (t) => {
+t.test('a check waits for the platform’s Retry-After', async (t) => {
   const gateway = await startGateway(t, { tools: { retries: 0 } })
   Object.assign(gateway.sandbox.knobs, discard)
   gateway.sandbox.knobs.faults.push(
@@ -55,7 +55,7 @@ t.test('the platform’s Retry-After is honoured', async (t) => {
   t.match(await gateway.until(video.id, ({ status }) => status !== 'pending'), { status: 'ready' })
 })
 
-t.test('ready is a promise: info and thumbnail are there from then on', async (t) => {
+t.test('info and thumbnail are available once a video is ready', async (t) => {
   const gateway = await startGateway(t, { tools: { retries: 0 } })
   Object.assign(gateway.sandbox.knobs, discard)
   for (const operation of ['media', 'poster'] as const) {
@@ -80,7 +80,7 @@ t.test('ready is a promise: info and thumbnail are there from then on', async (t
   t.equal(gateway.sandbox.stats().calls.media, 5, 'both were asked again until they made sense')
 })
 
-t.test('gives up after PROCESSING_TIMEOUT', async (t) => {
+t.test('a video fails after PROCESSING_TIMEOUT', async (t) => {
   const gateway = await startGateway(t, { env: { PROCESSING_TIMEOUT: '300ms' } })
   gateway.sandbox.knobs.processing_delay_ms = 60_000
   const video = await gateway.create()
@@ -93,7 +93,7 @@ t.test('gives up after PROCESSING_TIMEOUT', async (t) => {
   })
 })
 
-t.test('a platform that does not know a new video yet is asked again', async (t) => {
+t.test('a new video that the platform does not know yet is checked again', async (t) => {
   const gateway = await startGateway(t)
   Object.assign(gateway.sandbox.knobs, discard)
   const video = await gateway.create()
@@ -102,7 +102,7 @@ t.test('a platform that does not know a new video yet is asked again', async (t)
   t.match(await gateway.until(video.id, ({ status }) => status !== 'pending'), { status: 'ready' })
 })
 
-t.test('a video that vanishes from the platform is an error', async (t) => {
+t.test('a video that vanishes from the platform becomes an error', async (t) => {
   const gateway = await startGateway(t)
   gateway.app.gateway.policy.patience.denial = { ms: 300, times: 3 }
   gateway.sandbox.knobs.processing_delay_ms = 60_000
@@ -119,7 +119,7 @@ t.test('a video that vanishes from the platform is an error', async (t) => {
   )
 })
 
-t.test('never more than POLL_CONCURRENCY at once', async (t) => {
+t.test('at most POLL_CONCURRENCY checks run concurrently', async (t) => {
   const gateway = await startGateway(t, { env: { POLL_CONCURRENCY: '3' } })
   Object.assign(gateway.sandbox.knobs, discard)
   const videos = await Promise.all(Array.from({ length: 12 }, () => gateway.create()))
@@ -136,7 +136,7 @@ t.test('never more than POLL_CONCURRENCY at once', async (t) => {
   t.ok(most <= 3, `${most} at once`)
 })
 
-t.test('pending videos go on being watched after a restart', async (t) => {
+t.test('pending videos are checked after a restart', async (t) => {
   const sandbox = await startSandbox({ knobs: { discard: true, processing_delay_ms: 200 } })
   t.teardown(() => sandbox.close())
   const env = { DATABASE_URL: `sqlite:${await temporaryDirectory(t)}/gateway.db` }
@@ -148,7 +148,7 @@ t.test('pending videos go on being watched after a restart', async (t) => {
   t.match(await second.until(video.id, ({ status }) => status !== 'pending'), { status: 'ready' })
 })
 
-t.test('a removal that the platform rejects for now is carried out later', async (t) => {
+t.test('a deletion that fails on the platform is retried', async (t) => {
   const gateway = await startGateway(t, { tools: { retries: 0 } })
   const video = await gateway.create()
   gateway.sandbox.knobs.faults.push({ operation: 'delete', times: 1, status: 500 })
@@ -162,7 +162,7 @@ t.test('a removal that the platform rejects for now is carried out later', async
   t.equal(gateway.sandbox.stats().clips.empty, 0)
 })
 
-t.test('a slot that a failed creation left on the platform is found and removed', async (t) => {
+t.test('a slot that a failed creation left on the platform is found and deleted', async (t) => {
   const gateway = await startGateway(t, { tools: { retries: 0 } })
   gateway.sandbox.knobs.faults.push({ operation: 'create', times: 1, late: true, reset: true })
   t.match(await gateway.call('POST', '/v1/videos', { json: { title: 'lost' } }), { status: 503 })
@@ -170,7 +170,7 @@ t.test('a slot that a failed creation left on the platform is found and removed'
   t.same((await gateway.call('GET', '/v1/videos')).body.items, [])
 })
 
-t.test('a thousand callers at once need one token', async (t) => {
+t.test('a thousand concurrent clients need one token', async (t) => {
   const gateway = await startGateway(t)
   gateway.sandbox.knobs.token_delay_ms = 100
   const platform = gateway.app.gateway.platforms.get('sandbox')!

@@ -99,7 +99,7 @@ async function openDocs({ url }: TestGateway, viewport = { width: 1300, height: 
   return { page, errors }
 }
 
-t.test('with an API key', { skip }, async (t) => {
+t.test('Swagger UI works with an API key', { skip }, async (t) => {
   const gateway = await startGateway(t)
   const { page, errors } = await openDocs(gateway)
   await life(t, page)
@@ -115,7 +115,7 @@ const twoPlatforms = { PLATFORMS: 'sandbox,mux', MUX_TOKEN_ID: 'x', MUX_TOKEN_SE
 const clients = { OAUTH_CLIENTS: `cms:${hashSecret('s3cret').toString('hex')}` }
 
 t.test(
-  'every operation, in every media type, works with the values that the page proposes',
+  'every operation works with the values that the page proposes, in every media type',
   { skip },
   async (t) => {
     const gateway = await startGateway(t, { env: { ...twoPlatforms, ...clients } })
@@ -185,7 +185,7 @@ t.test('a form whose optional fields were cleared creates a video', { skip }, as
   await page.close()
 })
 
-t.test('what the page shows, on a desktop and on a phone', { skip }, async (t) => {
+t.test('the page fits a desktop and a phone', { skip }, async (t) => {
   const gateway = await startGateway(t, { env: { ...twoPlatforms, ...clients } })
   const { page } = await openDocs(gateway)
   const start = await page.locator('body').innerText()
@@ -228,7 +228,7 @@ t.test('what the page shows, on a desktop and on a phone', { skip }, async (t) =
   await page.close()
 })
 
-t.test('with the client-credentials flow', { skip }, async (t) => {
+t.test('Swagger UI works with client credentials', { skip }, async (t) => {
   const gateway = await startGateway(t, { env: clients })
   const page = await browser.newPage({ viewport: { width: 1300, height: 1600 } })
   await page.goto(`${gateway.url}/docs`)

@@ -26,7 +26,7 @@ async function startInFrontOfMux(t: Test) {
   return { double, gateway: await startGateway(t, { env: { PLATFORM: 'mux', ...double.variables } }) }
 }
 
-t.test('the bytes received show in the status while they come', async (t) => {
+t.test('the status shows the bytes received during an upload', async (t) => {
   const gateway = await startGateway(t)
   const video = await gateway.create()
   const connection = await beginPut(gateway.url, video.id, 3000)
@@ -48,7 +48,7 @@ t.test('the bytes received show in the status while they come', async (t) => {
   })
 })
 
-t.test('two uploads of one video at the same moment: one wins', async (t) => {
+t.test('one of two concurrent uploads of a video is accepted', async (t) => {
   const gateway = await startGateway(t)
   const video = await gateway.create()
   const answers = await Promise.all([1, 2, 3, 4].map(() => gateway.put(video.id, fakeMp4(200_000))))
@@ -57,7 +57,7 @@ t.test('two uploads of one video at the same moment: one wins', async (t) => {
   t.equal(gateway.sandbox.stats().received_bytes, 200_000)
 })
 
-t.test('a form tells the exact length to a platform that needs it, whatever it looks like', async (t) => {
+t.test('the exact length of a form’s file is sent to a platform that requires it', async (t) => {
   const { gateway, double } = await startInFrontOfMux(t)
   const field = (boundary: string, name: string, value: string) =>
     `--${boundary}\r\nContent-Disposition: form-data; name="${name}"\r\n\r\n${value}\r\n`
@@ -95,7 +95,7 @@ const ends = {
   'padding alone': '\r\n--b0undary--\t',
 }
 
-t.test('a form may end as senders end it, where a length is needed and where not', async (t) => {
+t.test('every usual end of a form is accepted, with and without a required length', async (t) => {
   const { gateway, double } = await startInFrontOfMux(t)
   for (const at of [await startGateway(t), gateway])
     for (const [name, end] of Object.entries(ends)) {
@@ -106,26 +106,23 @@ t.test('a form may end as senders end it, where a length is needed and where not
   t.strictSame(double.violations, [])
 })
 
-t.test(
-  'where a length turns out wrong the caller is told what to send, and the slot stays free',
-  async (t) => {
-    // A platform for which an upper bound of the length is not enough.
-    const gateway = await startGateway(t, { env: { SANDBOX_LENGTH_REQUIRED: 'true' } })
-    gateway.sandbox.knobs.require_length = true
-    const file = fakeMp4(1_500_000)
-    for (const [name, end] of Object.entries(ends)) {
-      const video = await gateway.create({ title: name })
-      const refused = await sendForm(gateway, video.id, rawForm(file, { end }))
-      t.match(refused, { status: 411, body: { code: 'length-required', detail: /field `size`/ } }, name)
-      t.match(await gateway.until(video.id, () => true), { stage: 'awaiting-upload' }, name)
-      const fields = `--b0undary\r\nContent-Disposition: form-data; name="size"\r\n\r\n${file.length}\r\n`
-      t.equal((await sendForm(gateway, video.id, rawForm(file, { end, fields }))).status, 204, 'with `size`')
-      t.match(await gateway.until(video.id, () => true), { upload: { bytesReceived: file.length } }, name)
-    }
-  },
-)
+t.test('if a computed length is wrong the error says what to send, and the slot stays free', async (t) => {
+  // A platform for which an upper bound of the length is not enough.
+  const gateway = await startGateway(t, { env: { SANDBOX_LENGTH_REQUIRED: 'true' } })
+  gateway.sandbox.knobs.require_length = true
+  const file = fakeMp4(1_500_000)
+  for (const [name, end] of Object.entries(ends)) {
+    const video = await gateway.create({ title: name })
+    const refused = await sendForm(gateway, video.id, rawForm(file, { end }))
+    t.match(refused, { status: 411, body: { code: 'length-required', detail: /field `size`/ } }, name)
+    t.match(await gateway.until(video.id, () => true), { stage: 'awaiting-upload' }, name)
+    const fields = `--b0undary\r\nContent-Disposition: form-data; name="size"\r\n\r\n${file.length}\r\n`
+    t.equal((await sendForm(gateway, video.id, rawForm(file, { end, fields }))).status, 204, 'with `size`')
+    t.match(await gateway.until(video.id, () => true), { upload: { bytesReceived: file.length } }, name)
+  }
+})
 
-t.test('a size that is not that of the file', async (t) => {
+t.test('a size field that does not match the file is rejected', async (t) => {
   const { gateway, double } = await startInFrontOfMux(t)
   for (const at of [await startGateway(t), gateway])
     for (const [size, status, errors] of [
@@ -150,7 +147,7 @@ t.test('a size that is not that of the file', async (t) => {
   t.strictSame(double.violations, [])
 })
 
-t.test('a form that has no end fails, and no truncated video is left', async (t) => {
+t.test('a form without its end fails, and leaves no truncated video', async (t) => {
   const gateway = await startGateway(t)
   for (const [name, end] of Object.entries({
     'no last boundary': '\r\n',
@@ -172,7 +169,7 @@ t.test('a form that has no end fails, and no truncated video is left', async (t)
   )
 })
 
-t.test('the part of the file needs no filename', async (t) => {
+t.test('the file part does not need a filename', async (t) => {
   const gateway = await startGateway(t)
   const video = await gateway.create()
   const { body, type } = rawForm(fakeMp4(50_000))
@@ -180,7 +177,7 @@ t.test('the part of the file needs no filename', async (t) => {
   t.equal((await sendForm(gateway, video.id, { body: nameless, type })).status, 204)
 })
 
-t.test('a form of unknown length goes through, unless something follows the file', async (t) => {
+t.test('a form of unknown length is accepted, unless bytes follow the file', async (t) => {
   const gateway = await startGateway(t)
   const chunked = ({ body, type }: { body: Buffer; type: string }, path: string) =>
     gateway.call('POST', path, {
@@ -204,7 +201,7 @@ t.test('a form of unknown length goes through, unless something follows the file
   )
 })
 
-t.test('a rejected upload is not even sent when the client waits for 100 Continue', async (t) => {
+t.test('a client that waits for 100 Continue does not send a rejected upload', async (t) => {
   const gateway = await startGateway(t)
   const head = (path: string, headers: object = {}) =>
     requestHead('PUT', path, {
@@ -228,7 +225,7 @@ t.test('a rejected upload is not even sent when the client waits for 100 Continu
   t.match(await taken.rest(), /HTTP\/1\.1 204 /)
 })
 
-t.test('a refusal reaches the client, and a client that goes on sending is cut', async (t) => {
+t.test('a rejection reaches the client, and a client that keeps sending is disconnected', async (t) => {
   const gateway = await startGateway(t)
   const connection = await rawConnection(gateway.url)
   connection.write(
@@ -245,7 +242,7 @@ t.test('a refusal reaches the client, and a client that goes on sending is cut',
   t.ok(connection.socket.closed, 'the connection does not stay')
 })
 
-t.test('deleting in the middle of an upload takes it off the platform', async (t) => {
+t.test('a deletion during an upload deletes the video on the platform', async (t) => {
   const gateway = await startGateway(t)
   const video = await gateway.create()
   const connection = await beginPut(gateway.url, video.id, 3000)
@@ -257,7 +254,7 @@ t.test('deleting in the middle of an upload takes it off the platform', async (t
   t.equal(clipsOn(gateway), 0)
 })
 
-t.test('the one call cut in the middle leaves nothing behind', async (t) => {
+t.test('an interrupted creation with content leaves nothing behind', async (t) => {
   const gateway = await startGateway(t)
   const { body, type } = rawForm(fakeMp4(100_000), {
     fields: '--b0undary\r\nContent-Disposition: form-data; name="title"\r\n\r\nx\r\n',
@@ -275,7 +272,7 @@ t.test('the one call cut in the middle leaves nothing behind', async (t) => {
   while (!counted.test((await gateway.call('GET', '/metrics')).body)) await sleep(5)
 })
 
-t.test('an answer of the platform that got lost does not lose the upload', async (t) => {
+t.test('an upload survives the loss of the platform’s response', async (t) => {
   const gateway = await startGateway(t)
   const video = await gateway.create()
   gateway.sandbox.knobs.faults.push({ operation: 'ingest', times: 1, late: true, reset: true })
@@ -287,7 +284,7 @@ t.test('an answer of the platform that got lost does not lose the upload', async
   t.not((await gateway.until(video.id, () => true)).stage, 'awaiting-upload')
 })
 
-t.test('a slow platform slows the caller down, not the gateway up', async (t) => {
+t.test('a slow platform slows the client down without filling the gateway’s memory', async (t) => {
   const gateway = await startGateway(t)
   gateway.sandbox.knobs.read_bytes_per_second = 1_000_000
   const uploads = await Promise.all(Array.from({ length: 10 }, () => gateway.create()))

@@ -30,7 +30,7 @@ function tailOf() {
 
 const { signal } = new AbortController()
 
-t.test('a change that comes while the row is being read ends the wait', async (t) => {
+t.test('a change during the read of the row ends the wait', async (t) => {
   const { tail, change, listening } = tailOf()
   const before = aVideo({ stage: 'processing' })
   const look = async () => {
@@ -43,7 +43,7 @@ t.test('a change that comes while the row is being read ends the wait', async (t
 })
 
 t.test(
-  'a change that the row has already, one of another video, and one within the stage do not',
+  'a change that was read already, of another video, or within the stage does not end the wait',
   async (t) => {
     const { tail, change, listening } = tailOf()
     const before = aVideo({ stage: 'uploading' })

@@ -59,7 +59,7 @@ async function beginUpload(gateway: GatewayProcess, id: string) {
 }
 
 for (const { ms, to } of jumps) {
-  t.test(`the clock is set ${to}: every check is made, within the bound`, async (t) => {
+  t.test(`after the clock is changed ${to}, every check happens within its limit`, async (t) => {
     const [count, bound] = [24, 4]
     const delay = { POLL_INITIAL_DELAY: '30s', POLL_MAX_DELAY: '30s', POLL_CONCURRENCY: String(bound) }
     // A check ends with its claim: this one is longer than the answers are held back.
@@ -90,40 +90,43 @@ for (const { ms, to } of jumps) {
     t.comment(`${to}: ${checks} checks of ${count} videos, at most ${bound} at once`)
   })
 
-  t.test(`the clock is set ${to}: a live upload keeps its lease, a dead one loses it`, async (t) => {
-    const { setClock, start } = await setUp(t)
-    // With leases as in production, which are renewed more seldom than the other process looks.
-    const busy = await start('src/server.ts')
-    const other = await start('src/server.ts')
-    const uploads = []
-    for (let count = 0; count < 4; count++, await sleep(800)) {
-      const id = await create(busy)
-      uploads.push({ id, upload: await beginUpload(busy, id) })
-    }
-    setClock(ms)
-    for (const { id } of uploads) {
-      const { status, body } = await other.call('PUT', `/v1/videos/${id}/content`, fakeMp4(1000))
-      t.match({ status, body }, { status: 409, body: { code: 'upload-in-progress' } })
-    }
-    await sleep(severalLooks)
-    for (const { upload } of uploads) {
-      upload.write(Buffer.alloc(50_000))
-      t.match(await upload.rest(), /^HTTP\/1\.1 204 /, 'no process took it for dead')
-    }
-    t.equal(await busy.kill('SIGTERM'), 0)
+  t.test(
+    `after the clock is changed ${to}, a live upload keeps its lease and a dead one loses it`,
+    async (t) => {
+      const { setClock, start } = await setUp(t)
+      // With leases as in production, which are renewed more seldom than the other process looks.
+      const busy = await start('src/server.ts')
+      const other = await start('src/server.ts')
+      const uploads = []
+      for (let count = 0; count < 4; count++, await sleep(800)) {
+        const id = await create(busy)
+        uploads.push({ id, upload: await beginUpload(busy, id) })
+      }
+      setClock(ms)
+      for (const { id } of uploads) {
+        const { status, body } = await other.call('PUT', `/v1/videos/${id}/content`, fakeMp4(1000))
+        t.match({ status, body }, { status: 409, body: { code: 'upload-in-progress' } })
+      }
+      await sleep(severalLooks)
+      for (const { upload } of uploads) {
+        upload.write(Buffer.alloc(50_000))
+        t.match(await upload.rest(), /^HTTP\/1\.1 204 /, 'no process took it for dead')
+      }
+      t.equal(await busy.kill('SIGTERM'), 0)
 
-    setClock(0)
-    const [one, two] = [await start(), await start()]
-    const dead = await create(one)
-    await beginUpload(one, dead)
-    await one.kill('SIGKILL')
-    setClock(ms)
-    await until(two, dead, 'awaiting-upload')
-    t.equal((await put(two, dead)).status, 204)
-    await until(two, dead, 'ready')
-  })
+      setClock(0)
+      const [one, two] = [await start(), await start()]
+      const dead = await create(one)
+      await beginUpload(one, dead)
+      await one.kill('SIGKILL')
+      setClock(ms)
+      await until(two, dead, 'awaiting-upload')
+      t.equal((await put(two, dead)).status, 204)
+      await until(two, dead, 'ready')
+    },
+  )
 
-  t.test(`the clock is set ${to} while a slot is made: the caller gets it, once`, async (t) => {
+  t.test(`a slot is returned once although the clock is changed ${to} during its creation`, async (t) => {
     // A creation ends with its claim: this one is longer than the answer is held back.
     const { sandbox, setClock, start } = await setUp(t, { CLAIM: '20000' })
     const [one, two] = [await start(), await start()]
@@ -148,7 +151,7 @@ for (const { ms, to } of jumps) {
   })
 }
 
-t.test('the clock is set back: the platform’s token ends anyway', async (t) => {
+t.test('a platform token expires although the clock is set back', async (t) => {
   const { sandbox, setClock, start } = await setUp(t)
   sandbox.knobs.token_lifetime_s = 2
   const gateway = await start()
@@ -161,7 +164,7 @@ t.test('the clock is set back: the platform’s token ends anyway', async (t) =>
   t.notOk(body.includes('outcome="401"'), 'an expired one was not even tried')
 })
 
-t.test('the clock is set forward: a token that is good is kept', async (t) => {
+t.test('a valid platform token is kept although the clock is set forward', async (t) => {
   const { sandbox, setClock, start } = await setUp(t)
   const gateway = await start()
   await create(gateway)

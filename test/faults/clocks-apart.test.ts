@@ -52,7 +52,7 @@ for (const engine of ['sqlite', 'postgres'])
       const { sandbox, gateways } = await setUp(t, engine)
       const [ahead, behind] = gateways
 
-      await t.test('newest first, whoever created them', async (t) => {
+      await t.test('the list is newest first across gateways', async (t) => {
         const made: string[] = []
         for (let index = 0; index < 8; index++) {
           const { id, createdAt, updatedAt } = await create(gateways[index % 2] as GatewayProcess)
@@ -75,59 +75,53 @@ for (const engine of ['sqlite', 'postgres'])
         }
       })
 
-      await t.test(
-        'a live upload keeps its hold, and is finished, checked and described by both',
-        async (t) => {
-          for (const [one, other] of [
-            [ahead, behind],
-            [behind, ahead],
-          ] as const) {
-            const { id } = await create(one)
-            const upload = await beginPut(one.url, id, 100_000)
-            upload.write(fakeMp4(50_000))
-            while ((await one.call('GET', `/v1/videos/${id}`)).body.upload.bytesReceived < 50_000)
-              await sleep(10)
-            // Several leases.
-            for (let tries = 0; tries < 4; tries++, await sleep(500)) {
-              const { status, body } = await other.call('PUT', `/v1/videos/${id}/content`, fakeMp4(1000))
-              t.match({ status, body }, { status: 409, body: { code: 'upload-in-progress' } })
-            }
-            upload.write(Buffer.alloc(50_000))
-            t.match(await upload.rest(), /^HTTP\/1\.1 204 /)
-            const { checkedAt, nextCheckAt } = await until(other, id, 'ready')
-            t.ok(isNow(checkedAt))
-            t.equal(nextCheckAt, null)
-            t.equal((await one.call('GET', `/v1/videos/${id}/info`)).status, 200)
-            const asked = sandbox.stats().calls.get
-            await other.call('GET', `/v1/videos/${id}/info`)
-            t.equal(sandbox.stats().calls.get, asked, 'its metadata is as fresh for the one as for the other')
+      await t.test('an upload keeps its hold, and both gateways check and return the video', async (t) => {
+        for (const [one, other] of [
+          [ahead, behind],
+          [behind, ahead],
+        ] as const) {
+          const { id } = await create(one)
+          const upload = await beginPut(one.url, id, 100_000)
+          upload.write(fakeMp4(50_000))
+          while ((await one.call('GET', `/v1/videos/${id}`)).body.upload.bytesReceived < 50_000)
+            await sleep(10)
+          // Several leases.
+          for (let tries = 0; tries < 4; tries++, await sleep(500)) {
+            const { status, body } = await other.call('PUT', `/v1/videos/${id}/content`, fakeMp4(1000))
+            t.match({ status, body }, { status: 409, body: { code: 'upload-in-progress' } })
           }
-        },
-      )
+          upload.write(Buffer.alloc(50_000))
+          t.match(await upload.rest(), /^HTTP\/1\.1 204 /)
+          const { checkedAt, nextCheckAt } = await until(other, id, 'ready')
+          t.ok(isNow(checkedAt))
+          t.equal(nextCheckAt, null)
+          t.equal((await one.call('GET', `/v1/videos/${id}/info`)).status, 200)
+          const asked = sandbox.stats().calls.get
+          await other.call('GET', `/v1/videos/${id}/info`)
+          t.equal(sandbox.stats().calls.get, asked, 'its metadata is as fresh for the one as for the other')
+        }
+      })
 
-      await t.test(
-        'a request in progress here is in progress there, and its result is replayed there',
-        async (t) => {
-          for (const [index, [one, other]] of [
-            [ahead, behind],
-            [behind, ahead],
-          ].entries() as unknown as [number, [GatewayProcess, GatewayProcess]][]) {
-            const key = { 'idempotency-key': `k${index}` }
-            sandbox.knobs.hold = ['create']
-            const first = create(one, key)
-            while (sandbox.stats().held_answers === 0) await sleep(10)
-            const again = await other.call('POST', '/v1/videos', { title: 'x' }, key)
-            t.match(again, { status: 409, body: { code: 'idempotency-key-in-progress' } })
-            t.match(again.headers.get('retry-after'), '1')
-            sandbox.knobs.hold = []
-            const { id } = await first
-            const replayed = await other.call('POST', '/v1/videos', { title: 'x' }, key)
-            t.match(replayed, { status: 201, body: { id } })
-          }
-        },
-      )
+      await t.test('an idempotency key is in progress on both gateways, and replayed by both', async (t) => {
+        for (const [index, [one, other]] of [
+          [ahead, behind],
+          [behind, ahead],
+        ].entries() as unknown as [number, [GatewayProcess, GatewayProcess]][]) {
+          const key = { 'idempotency-key': `k${index}` }
+          sandbox.knobs.hold = ['create']
+          const first = create(one, key)
+          while (sandbox.stats().held_answers === 0) await sleep(10)
+          const again = await other.call('POST', '/v1/videos', { title: 'x' }, key)
+          t.match(again, { status: 409, body: { code: 'idempotency-key-in-progress' } })
+          t.match(again.headers.get('retry-after'), '1')
+          sandbox.knobs.hold = []
+          const { id } = await first
+          const replayed = await other.call('POST', '/v1/videos', { title: 'x' }, key)
+          t.match(replayed, { status: 201, body: { id } })
+        }
+      })
 
-      await t.test('an upload whose process dies is free after its lease', async (t) => {
+      await t.test('the slot of an upload whose process died is free once the lease expires', async (t) => {
         const { id } = await create(ahead)
         const upload = await beginPut(ahead.url, id, 100_000)
         upload.write(fakeMp4(50_000))

@@ -28,7 +28,7 @@ async function setUp(t: Test, engine: Engine) {
 for (const engine of engines) {
   for (const same of [true, false]) {
     t.test(
-      `uploaded and deleted at once, by ${same ? 'one gateway' : 'two'}, over ${engine.name}`,
+      `a concurrent upload and deletion leave nothing, by ${same ? 'one gateway' : 'two'}, over ${engine.name}`,
       { skip: engine.skip },
       async (t) => {
         const { sandbox, database, gateways } = await setUp(t, engine)
@@ -52,31 +52,35 @@ for (const engine of engines) {
     )
   }
 
-  t.test(`two uploads at once: one is taken, over ${engine.name}`, { skip: engine.skip }, async (t) => {
-    const { sandbox, database, gateways } = await setUp(t, engine)
-    const taken = new Map<string, number>()
-    await Promise.all(
-      Array.from({ length: count }, async () => {
-        const { id } = await gateways[0].create()
-        const sizes = [2_000, 3_000]
-        const answers = await Promise.all(
-          sizes.map(async (size, index) => {
-            await sleep(Math.random() * 20)
-            return gateways[index]!.put(id, fakeMp4(size))
-          }),
-        )
-        t.strictSame(answers.map(({ status }) => status).sort(), [204, 409])
-        taken.set(id, sizes[answers[0]!.status === 204 ? 0 : 1]!)
-      }),
-    )
-    const rows = await settled(database)
-    for (const { id, stage, bytesReceived } of rows)
-      t.match({ stage, bytesReceived }, { stage: 'ready', bytesReceived: taken.get(id) })
-    t.strictSame(mismatches(rows, await clipsOf(sandbox)), noMismatches)
-  })
+  t.test(
+    `one of two concurrent uploads is accepted, over ${engine.name}`,
+    { skip: engine.skip },
+    async (t) => {
+      const { sandbox, database, gateways } = await setUp(t, engine)
+      const taken = new Map<string, number>()
+      await Promise.all(
+        Array.from({ length: count }, async () => {
+          const { id } = await gateways[0].create()
+          const sizes = [2_000, 3_000]
+          const answers = await Promise.all(
+            sizes.map(async (size, index) => {
+              await sleep(Math.random() * 20)
+              return gateways[index]!.put(id, fakeMp4(size))
+            }),
+          )
+          t.strictSame(answers.map(({ status }) => status).sort(), [204, 409])
+          taken.set(id, sizes[answers[0]!.status === 204 ? 0 : 1]!)
+        }),
+      )
+      const rows = await settled(database)
+      for (const { id, stage, bytesReceived } of rows)
+        t.match({ stage, bytesReceived }, { stage: 'ready', bytesReceived: taken.get(id) })
+      t.strictSame(mismatches(rows, await clipsOf(sandbox)), noMismatches)
+    },
+  )
 
   t.test(
-    `one creation with content, sent to both: one video, and both callers hear of it, over ${engine.name}`,
+    `one creation with content sent to two gateways makes one video, and both return it, over ${engine.name}`,
     { skip: engine.skip },
     async (t) => {
       const { sandbox, database, gateways } = await setUp(t, engine)
@@ -126,7 +130,7 @@ async function slowGateway(t: Test, options: Parameters<typeof startGateway>[1] 
   return { gateway, store, wait, arrived: arrived.promise, release: released.resolve }
 }
 
-t.test('a repetition that comes between a creation and its upload waits for it', async (t) => {
+t.test('a repeated creation that arrives before the upload of the first one waits for it', async (t) => {
   const env = { DATABASE_URL: `sqlite:${await temporaryDirectory(t)}/gateway.db` }
   const { gateway, store, wait, arrived, release } = await slowGateway(t, { env })
   const other = await startGateway(t, { env, sandbox: gateway.sandbox })
@@ -150,27 +154,24 @@ t.test('a repetition that comes between a creation and its upload waits for it',
   t.match(await post(other), { status: 201, body: { id: body.id } })
 })
 
-t.test(
-  'a deletion that comes while an upload is being registered ends it before its first byte',
-  async (t) => {
-    const { gateway, store, wait, arrived, release } = await slowGateway(t)
-    const { id } = await gateway.create()
-    const { update } = store
-    store.update = async (...args) => {
-      const row = await update(...args)
-      if (row?.stage === 'uploading') await wait()
-      return row
-    }
-    const put = gateway.put(id, fakeMp4(2_000))
-    await arrived
-    t.equal((await gateway.call('DELETE', `/v1/videos/${id}`)).status, 204)
-    release()
-    t.match(await put, { status: 410, body: { code: 'video-deleted' } })
-    t.equal(gateway.sandbox.stats().calls.ingest, 0)
-  },
-)
+t.test('a deletion while an upload is being registered ends the upload before its first byte', async (t) => {
+  const { gateway, store, wait, arrived, release } = await slowGateway(t)
+  const { id } = await gateway.create()
+  const { update } = store
+  store.update = async (...args) => {
+    const row = await update(...args)
+    if (row?.stage === 'uploading') await wait()
+    return row
+  }
+  const put = gateway.put(id, fakeMp4(2_000))
+  await arrived
+  t.equal((await gateway.call('DELETE', `/v1/videos/${id}`)).status, 204)
+  release()
+  t.match(await put, { status: 410, body: { code: 'video-deleted' } })
+  t.equal(gateway.sandbox.stats().calls.ingest, 0)
+})
 
-t.test('a deletion whose answer is late does not end another one', async (t) => {
+t.test('a deletion with a late response does not complete another deletion', async (t) => {
   const { gateway, store, wait, arrived, release } = await slowGateway(t)
   const { id } = await gateway.create()
   const { update } = store
@@ -190,7 +191,7 @@ t.test('a deletion whose answer is late does not end another one', async (t) => 
   t.strictSame([(await first).status, (await second).status], [204, 204])
 })
 
-t.test('a renewal that comes late changes nothing of an upload that has ended', async (t) => {
+t.test('a late renewal does not change an upload that has ended', async (t) => {
   const { gateway, store, wait, arrived, release } = await slowGateway(t, {
     policy: { uploadLease: 300 },
     // Nothing else moves the row.

@@ -32,42 +32,39 @@ async function twoProcesses(t: Test, env: Record<string, string>) {
 const stageOf = async (gateway: GatewayProcess, id: string) =>
   (await gateway.call('GET', `/v1/videos/${id}/status`)).body.stage
 
-t.test(
-  'a creation that stopped and goes on does not remove the slot that another process uses',
-  async (t) => {
-    const sandbox = await startSandbox({ knobs: { discard: true, processing_delay_ms: 10 } })
-    t.teardown(() => sandbox.close())
-    const [one, two] = await twoProcesses(t, { SANDBOX_BASE_URL: sandbox.url })
-    const clips = () => Object.values(sandbox.stats().clips).reduce((sum, count) => sum + count, 0)
-    const create = (gateway: GatewayProcess) => gateway.call('POST', '/v1/videos', { title: 'x' }, keyed)
-    sandbox.knobs.hold = ['create']
-    const first = create(one)
-    await until('the slot is made', () => sandbox.stats().held_answers === 1)
-    one.child.kill('SIGSTOP')
-    let again = await create(two)
-    await until('another process takes over', async () => {
-      again = await create(two)
-      return again.status === 201
-    })
-    const { id } = again.body
-    t.equal((await two.call('PUT', `/v1/videos/${id}/content`, fakeMp4(1000))).status, 204)
-    sandbox.knobs.hold = []
-    await sleep(100)
-    one.child.kill('SIGCONT')
-    const late = await first
-    t.ok([201, 504].includes(late.status), `the first caller hears ${late.status}`)
-    if (late.status === 201) t.equal(late.body.id, id, 'of the same video')
-    await until('it is ready', async () => (await stageOf(two, id)) === 'ready')
-    // Longer than all searches for leftovers.
-    await sleep(3_000)
-    t.equal(clips(), 1, 'the slot is still there')
-    t.equal(await stageOf(one, id), 'ready')
-    t.equal((await one.call('DELETE', `/v1/videos/${id}`)).status, 204)
-    t.equal(clips(), 0)
-  },
-)
+t.test('a creation that was suspended does not delete the slot that another process uses', async (t) => {
+  const sandbox = await startSandbox({ knobs: { discard: true, processing_delay_ms: 10 } })
+  t.teardown(() => sandbox.close())
+  const [one, two] = await twoProcesses(t, { SANDBOX_BASE_URL: sandbox.url })
+  const clips = () => Object.values(sandbox.stats().clips).reduce((sum, count) => sum + count, 0)
+  const create = (gateway: GatewayProcess) => gateway.call('POST', '/v1/videos', { title: 'x' }, keyed)
+  sandbox.knobs.hold = ['create']
+  const first = create(one)
+  await until('the slot is made', () => sandbox.stats().held_answers === 1)
+  one.child.kill('SIGSTOP')
+  let again = await create(two)
+  await until('another process takes over', async () => {
+    again = await create(two)
+    return again.status === 201
+  })
+  const { id } = again.body
+  t.equal((await two.call('PUT', `/v1/videos/${id}/content`, fakeMp4(1000))).status, 204)
+  sandbox.knobs.hold = []
+  await sleep(100)
+  one.child.kill('SIGCONT')
+  const late = await first
+  t.ok([201, 504].includes(late.status), `the first caller hears ${late.status}`)
+  if (late.status === 201) t.equal(late.body.id, id, 'of the same video')
+  await until('it is ready', async () => (await stageOf(two, id)) === 'ready')
+  // Longer than all searches for leftovers.
+  await sleep(3_000)
+  t.equal(clips(), 1, 'the slot is still there')
+  t.equal(await stageOf(one, id), 'ready')
+  t.equal((await one.call('DELETE', `/v1/videos/${id}`)).status, 204)
+  t.equal(clips(), 0)
+})
 
-t.test('an upload that stopped and goes on does not overwrite the slot of its successor', async (t) => {
+t.test('an upload that was suspended does not overwrite the slot of the next upload', async (t) => {
   const double = await startCloudflare()
   t.teardown(() => double.close())
   const { url, arrived } = await slowCreations(
@@ -103,7 +100,7 @@ t.test('an upload that stopped and goes on does not overwrite the slot of its su
   t.equal(double.leftovers(), 0, 'nothing is left')
 })
 
-t.test('a video that another process deletes while the clean-up of its upload fails', async (t) => {
+t.test('a video that is deleted while the cleanup of its upload fails leaves nothing behind', async (t) => {
   const double = await startCloudflare()
   t.teardown(() => double.close())
   const { url, arrived } = await slowCreations(t, String(double.variables.CLOUDFLARE_STREAM_BASE_URL), [400])
@@ -119,7 +116,7 @@ t.test('a video that another process deletes while the clean-up of its upload fa
   await until('what it made is removed', () => double.leftovers() === 0)
 })
 
-t.test('a creation that is rejected after its claim ended frees its key', async (t) => {
+t.test('a creation that is rejected after its claim expired frees its key', async (t) => {
   const gateway = await startGateway(t, { policy: { claim: 400 } })
   const { knobs } = gateway.sandbox
   const post = () => gateway.call('POST', '/v1/videos', { json: { title: 'x' }, headers: keyed })
@@ -128,7 +125,7 @@ t.test('a creation that is rejected after its claim ended frees its key', async 
   t.equal((await post()).status, 201)
 })
 
-t.test('bytes that the platform rejects are told as rejected, whatever it has of the video', async (t) => {
+t.test('a rejected upload is reported as rejected, whatever the platform has stored', async (t) => {
   const gateway = await startGateway(t)
   for (const status of [400, 409, 413, 415, 422, 429]) {
     const { id } = await gateway.create()
@@ -145,7 +142,7 @@ t.test('bytes that the platform rejects are told as rejected, whatever it has of
   }
 })
 
-t.test('an upload whose answer is lost counts every byte', async (t) => {
+t.test('an upload whose response is lost counts every byte', async (t) => {
   const gateway = await startGateway(t)
   const { id } = await gateway.create()
   gateway.sandbox.knobs.faults.push({ operation: 'ingest', times: 1, reset: true, late: true })
@@ -155,7 +152,7 @@ t.test('an upload whose answer is lost counts every byte', async (t) => {
   })
 })
 
-t.test('a process that ends with every byte sent leaves the question to the next one', async (t) => {
+t.test('if a process ends after the last byte was sent, the next process resolves the upload', async (t) => {
   const sandbox = await startSandbox({ knobs: { discard: true, processing_delay_ms: 10, hold: ['ingest'] } })
   t.teardown(() => sandbox.close())
   const env = {
@@ -180,7 +177,7 @@ t.test('a process that ends with every byte sent leaves the question to the next
   t.ok(Date.now() - began < 30_000, 'a check that was cut gave its claim back, which lasts a minute')
 })
 
-t.test('a platform that stops reading in the last piece ends the upload', async (t) => {
+t.test('an upload times out when the platform stops reading in the last piece', async (t) => {
   const sockets = new Set<{ destroy(): void }>()
   const stuck = createServer((socket) => {
     sockets.add(socket)
@@ -219,7 +216,7 @@ for (const [name, awayMs, heard] of [
   ['for a second', 1_000, 204],
   ['until the caller has given up', Number.POSITIVE_INFINITY, 503],
 ] as const) {
-  t.test(`the store fails ${name} when the platform has taken every byte`, async (t) => {
+  t.test(`an upload survives a store that fails ${name} after the last byte`, async (t) => {
     const gateway = await startGateway(t, { policy: { uploadLease: 500, claim: 500 } })
     const { store } = gateway.app.gateway
     const { update } = store
@@ -247,7 +244,7 @@ for (const [name, lost] of [
   ['is told to the next upload', false],
   ['is not taken for the next upload, whose answer is lost', true],
 ] as const) {
-  t.test(`content that arrives after its upload was given up ${name}`, async (t) => {
+  t.test(`content that arrives after its upload was abandoned ${name} does no harm`, async (t) => {
     const timeouts = { connect: 500, answer: 500, whole: 2_000, afterUpload: 200 }
     const gateway = await startGateway(t, { tools: { timeouts } })
     const { id } = await gateway.create()
@@ -269,7 +266,7 @@ for (const [name, lost] of [
   })
 }
 
-t.test('all or nothing holds when the store is away at the end', async (t) => {
+t.test('a creation with content is all or nothing, even if the store fails at the end', async (t) => {
   const gateway = await startGateway(t, { policy: { uploadLease: 500, claim: 500 } })
   const { store } = gateway.app.gateway
   const { update, plan } = store
@@ -290,7 +287,7 @@ t.test('all or nothing holds when the store is away at the end', async (t) => {
   t.strictSame((await gateway.call('GET', '/v1/videos')).body.items, [])
 })
 
-t.test('a platform that is not configured any more does not keep its videos pending for ever', async (t) => {
+t.test('videos of a platform that is no longer configured do not stay pending forever', async (t) => {
   const lines: string[] = []
   const logger = { level: 'warn', stream: { write: (line: string) => void lines.push(line) } }
   const gateway = await startGateway(t, { logger })
@@ -314,7 +311,7 @@ t.test('a platform that is not configured any more does not keep its videos pend
   t.strictSame(lines, [], 'and no line for each')
 })
 
-t.test('a video in another account of the platform is left alone', async (t) => {
+t.test('a video in another account of the platform is not touched', async (t) => {
   const file = `${await temporaryDirectory(t)}/gateway.db`
   const sandbox = await startSandbox({ knobs: { discard: true, processing_delay_ms: 10 } })
   t.teardown(() => sandbox.close())
@@ -347,7 +344,7 @@ const pages = [
 ]
 for (const [index, page] of pages.entries()) {
   t.test(
-    `a page in front of the platform while it is deployed (${index + 1}): no video fails or stays`,
+    `no video fails or gets stuck while a maintenance page replaces the platform (${index + 1})`,
     async (t) => {
       const gateway = await startGateway(t, {
         policy: { claim: 1_000 },
@@ -369,13 +366,16 @@ for (const [index, page] of pages.entries()) {
   )
 }
 
-t.test('ready without metadata has a clock and a code of its own', async (t) => {
-  const gateway = await startGateway(t)
-  gateway.app.gateway.policy.patience.metadata = 500
-  gateway.sandbox.knobs.discard = true
-  gateway.sandbox.knobs.faults.push({ operation: 'poster', times: 1_000, status: 200, body: {} })
-  const { id } = await gateway.create()
-  await gateway.put(id, fakeMp4(1_000))
-  const { error } = await gateway.until(id, ({ status }) => status !== 'pending')
-  t.equal(error.code, 'platform-metadata-missing')
-})
+t.test(
+  'a video that is ready without metadata fails after its own time limit, with its own code',
+  async (t) => {
+    const gateway = await startGateway(t)
+    gateway.app.gateway.policy.patience.metadata = 500
+    gateway.sandbox.knobs.discard = true
+    gateway.sandbox.knobs.faults.push({ operation: 'poster', times: 1_000, status: 200, body: {} })
+    const { id } = await gateway.create()
+    await gateway.put(id, fakeMp4(1_000))
+    const { error } = await gateway.until(id, ({ status }) => status !== 'pending')
+    t.equal(error.code, 'platform-metadata-missing')
+  },
+)

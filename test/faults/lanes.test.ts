@@ -77,22 +77,25 @@ const hanging: Record<string, (response: ServerResponse) => void> = {
 }
 
 for (const [name, answer] of Object.entries(hanging)) {
-  t.test(`a platform that ${name}: checks end with their claims, the others go on`, async (t) => {
-    const { url, counts } = await startOddPlatform(t, answer)
-    const policy = { claim: 1_000 }
-    const { gateway, add, every, failures } = await setUp(t, url, {
-      env: { POLL_CONCURRENCY: '4' },
-      policy,
-    })
-    const ids = await add(8)
-    await until(() => counts.open === 4, 'four calls')
-    await goesOn(gateway)
-    // Two rounds of four: places are given back, and no video is asked for twice at a time.
-    await until(() => every(ids, ({ checks }) => checks > 0), 'every video checked')
-    t.equal(counts.most, 4)
-    t.ok(await every(ids, ({ stage }) => stage === 'processing'))
-    t.equal(failures().length, 1, 'that the platform is in trouble is logged once')
-  })
+  t.test(
+    `a platform that ${name}: its checks end with their claims, the checks of others continue`,
+    async (t) => {
+      const { url, counts } = await startOddPlatform(t, answer)
+      const policy = { claim: 1_000 }
+      const { gateway, add, every, failures } = await setUp(t, url, {
+        env: { POLL_CONCURRENCY: '4' },
+        policy,
+      })
+      const ids = await add(8)
+      await until(() => counts.open === 4, 'four calls')
+      await goesOn(gateway)
+      // Two rounds of four: places are given back, and no video is asked for twice at a time.
+      await until(() => every(ids, ({ checks }) => checks > 0), 'every video checked')
+      t.equal(counts.most, 4)
+      t.ok(await every(ids, ({ stage }) => stage === 'processing'))
+      t.equal(failures().length, 1, 'that the platform is in trouble is logged once')
+    },
+  )
 
   t.test(`a platform that ${name}: DELETE does not wait, and ends the check`, async (t) => {
     const { url, counts } = await startOddPlatform(t, answer)
@@ -110,7 +113,7 @@ for (const [name, answer] of Object.entries(hanging)) {
   })
 }
 
-t.test('an adapter that ignores its signal keeps no place for longer than the claim', async (t) => {
+t.test('an adapter that ignores its signal occupies a place only until the claim expires', async (t) => {
   const { url } = await startOddPlatform(t, (response) => response.end(stateOf('live')))
   const env = { POLL_CONCURRENCY: '1', POLL_INITIAL_DELAY: '1h', POLL_MAX_DELAY: '1h' }
   const { gateway, add, row } = await setUp(t, url, { env, policy: { claim: 300 } })
@@ -125,7 +128,7 @@ t.test('an adapter that ignores its signal keeps no place for longer than the cl
   t.match(await row(id!), { stage: 'processing', info: null }, 'what came too late is dropped')
 })
 
-t.test('320 videos of a slow platform do not keep the others waiting', async (t) => {
+t.test('320 videos of a slow platform do not delay the videos of others', async (t) => {
   const { url, counts } = await startOddPlatform(t, (response) =>
     setTimeout(() => response.end(stateOf('transcoding')), 2_500),
   )
@@ -136,7 +139,7 @@ t.test('320 videos of a slow platform do not keep the others waiting', async (t)
   t.equal(counts.most, 32, 'POLL_CONCURRENCY at a time')
 })
 
-t.test('a circuit that is open costs no claims, plans and warnings; it closes by one trial', async (t) => {
+t.test('an open circuit causes no claims, plans and warnings, and closes after one trial', async (t) => {
   let well = false
   const { url, counts } = await startOddPlatform(t, (response) =>
     well ? response.end(stateOf('failed')) : response.writeHead(500).end(),
@@ -184,7 +187,7 @@ t.test('a circuit that is open costs no claims, plans and warnings; it closes by
   t.equal(failures().length, 1)
 })
 
-t.test('callers open the circuit: the poller claims nothing from then on', async (t) => {
+t.test('the poller claims nothing once the calls of clients have opened the circuit', async (t) => {
   const { url, counts } = await startOddPlatform(t, (response) => response.writeHead(503).end())
   const { gateway, add, every, lines } = await setUp(t, url, {
     tools: { retries: 0, circuit: { failures: 3, halfOpenAfter: 60_000 } },
@@ -201,7 +204,7 @@ t.test('callers open the circuit: the poller claims nothing from then on', async
   t.ok(await every([...ids, ...gone], ({ nextCheckAt }) => nextCheckAt === due), 'as they were')
 })
 
-t.test('a token endpoint that is down: one line, not one per video', async (t) => {
+t.test('an unavailable token endpoint is logged once, not once per video', async (t) => {
   let well = false
   const { url } = await startOddPlatform(
     t,
@@ -223,7 +226,7 @@ t.test('a token endpoint that is down: one line, not one per video', async (t) =
   t.equal(lines.filter(({ msg }) => msg === 'the platform responds again').length, 1)
 })
 
-t.test('rows of a platform that is not configured any more are left alone', async (t) => {
+t.test('rows of a platform that is no longer configured are not claimed', async (t) => {
   const { url } = await startOddPlatform(t, (response) => response.end(stateOf('live')))
   const { gateway, add, row, lines } = await setUp(t, url)
   const due = Date.now() - 60_000
@@ -241,7 +244,7 @@ t.test('rows of a platform that is not configured any more are left alone', asyn
   )
 })
 
-t.test('two platforms as they should be', async (t) => {
+t.test('videos of two healthy platforms are checked in time', async (t) => {
   const other = await startSandbox({ clientId: 'x', clientSecret: 'y', knobs: { discard: true } })
   t.teardown(() => other.close())
   const { gateway } = await setUp(t, other.url)

@@ -21,7 +21,7 @@ async function until(what: string, done: () => unknown): Promise<void> {
 const count = async ({ call }: TestGateway, metric: string) =>
   Number(new RegExp(`^${metric}\\{.*\\} (\\d+)$`, 'm').exec((await call('GET', '/metrics')).body)?.[1] ?? 0)
 
-t.test('a slot that the platform makes after its answer was given up is removed', async (t) => {
+t.test('a slot that the platform creates after the call timed out is deleted', async (t) => {
   const gateway = await startGateway(t, { tools })
   const { sandbox } = gateway
   const cases: [string, () => void][] = [
@@ -55,7 +55,7 @@ t.test('a slot that the platform makes after its answer was given up is removed'
   t.equal(await count(gateway, 'gateway_orphaned_slots_total'), 0)
 })
 
-t.test('a rejected creation is not looked for', async (t) => {
+t.test('no search follows a rejected creation', async (t) => {
   const gateway = await startGateway(t, { tools })
   for (const status of [400, 401, 403, 422, 429]) {
     gateway.sandbox.knobs.faults.push({ operation: 'create', times: 2, status })
@@ -71,7 +71,7 @@ for (const [name, start] of [
   ['api-video', startApiVideo],
 ] as const) {
   t.test(
-    `${name}: what an upload made and whose answer was lost goes, the next upload's stays`,
+    `${name}: a video whose creation response was lost is deleted, the next upload's video stays`,
     async (t) => {
       const double = await start()
       t.teardown(() => double.close())
@@ -96,7 +96,7 @@ for (const [name, start] of [
   )
 }
 
-t.test('what cannot be looked for is counted', async (t) => {
+t.test('a leftover that cannot be searched for is counted', async (t) => {
   const gateway = await startGateway(t, { tools })
   const { store } = gateway.app.gateway
   const { claimLeftover } = store

@@ -48,7 +48,7 @@ t.test('gateways behind pgbouncer share fewer connections than they have', { ski
   for (const { id } of videos) await one.until(id, ({ status }) => status !== 'pending')
 })
 
-t.test('without prepare=false the start is refused, and says what to do', { skip }, async (t) => {
+t.test('without prepare=false the gateway refuses to start and says what to do', { skip }, async (t) => {
   const pooler = await startPgbouncer(t, server.port, 4)
   const url = server.newUrl().replace(`:${server.port}/`, `:${pooler.port}/`)
   await t.rejects(openStore(url, 4), { message: /^DATABASE_URL: cannot use [^\n]*prepare=false/ })

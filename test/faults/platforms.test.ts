@@ -12,14 +12,14 @@ import { slow, type Wire } from '../platform/wire.ts'
 import { type Json, key, startGateway } from '../support/gateway.ts'
 import { type GatewayProcess, startProcess } from '../support/process.ts'
 
-t.test('a call ends before the claim on its row does', async (t) => {
+t.test('a platform call ends before the claim on its row expires', async (t) => {
   t.ok(
     defaultTools.timeouts.whole <
       loadConfig({ PLATFORM: 'sandbox', SANDBOX_BASE_URL: 'http://x' }).policy.claim,
   )
 })
 
-t.test('a platform that drips is answered for with 504, on any endpoint', async (t) => {
+t.test('a platform that drips its response causes a 504, on every endpoint', async (t) => {
   const double = await startDouble()
   t.teardown(() => double.close())
   const gateway = await startGateway(t, {
@@ -42,7 +42,7 @@ t.test('a platform that drips is answered for with 504, on any endpoint', async 
 })
 
 const linux = process.platform === 'linux' ? false : 'reads /proc'
-t.test('responses that inflate to a gigabyte do not', { skip: linux }, async (t) => {
+t.test('compressed responses of a gigabyte are not inflated', { skip: linux }, async (t) => {
   const double = await startDouble()
   t.teardown(() => double.close())
   const gateway = await startProcess(t, { ...double.variables, DATABASE_URL: 'memory:' })
@@ -71,34 +71,38 @@ const prlimit = spawnSync('prlimit', ['--version']).status === 0
 const skip = prlimit ? false : 'needs prlimit (util-linux) to take a running process its descriptors'
 
 for (const host of ['127.0.0.1', 'localhost']) {
-  t.test(`file descriptors that run out are not the platform's failure: ${host}`, { skip }, async (t) => {
-    const first = await startSandbox()
-    const { port } = new URL(first.url)
-    const gateway = await startProcess(t, {
-      SANDBOX_BASE_URL: `http://${host}:${port}`,
-      DATABASE_URL: 'memory:',
-    })
-    // One connection, which is there before none can be made.
-    const agent = new Agent({ keepAlive: true, maxSockets: 1 })
-    t.teardown(() => agent.destroy())
-    const create = () => post(agent, `${gateway.url}/v1/videos`, { title: 'x' })
-    t.equal((await create()).status, 201)
-    // So that kept connections to the platform are of no use.
-    await first.close()
-    const second = await startSandbox({ port: Number(port) })
-    t.teardown(() => second.close())
+  t.test(
+    `exhausted file descriptors do not count as a failure of the platform: ${host}`,
+    { skip },
+    async (t) => {
+      const first = await startSandbox()
+      const { port } = new URL(first.url)
+      const gateway = await startProcess(t, {
+        SANDBOX_BASE_URL: `http://${host}:${port}`,
+        DATABASE_URL: 'memory:',
+      })
+      // One connection, which is there before none can be made.
+      const agent = new Agent({ keepAlive: true, maxSockets: 1 })
+      t.teardown(() => agent.destroy())
+      const create = () => post(agent, `${gateway.url}/v1/videos`, { title: 'x' })
+      t.equal((await create()).status, 201)
+      // So that kept connections to the platform are of no use.
+      await first.close()
+      const second = await startSandbox({ port: Number(port) })
+      t.teardown(() => second.close())
 
-    // 0 to 2 are taken, and what is open stays so: nothing can be opened.
-    limitDescriptors(gateway, 3)
-    for (let i = 0; i < 12; i++) {
-      const answer = await create()
-      t.match(answer, { status: 503, body: { code: 'platform-unavailable', detail: /no free socket/ } })
-      t.equal(answer.retryAfter, '5')
-    }
-    limitDescriptors(gateway, 1_000)
-    t.equal((await create()).status, 201, 'at once: the circuit is closed')
-    t.notMatch(gateway.output(), /platform circuit changed state/)
-  })
+      // 0 to 2 are taken, and what is open stays so: nothing can be opened.
+      limitDescriptors(gateway, 3)
+      for (let i = 0; i < 12; i++) {
+        const answer = await create()
+        t.match(answer, { status: 503, body: { code: 'platform-unavailable', detail: /no free socket/ } })
+        t.equal(answer.retryAfter, '5')
+      }
+      limitDescriptors(gateway, 1_000)
+      t.equal((await create()).status, 201, 'at once: the circuit is closed')
+      t.notMatch(gateway.output(), /platform circuit changed state/)
+    },
+  )
 }
 
 /** Sets how many files and sockets a running process may have open (getrlimit(2)). */

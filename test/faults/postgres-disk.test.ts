@@ -42,7 +42,7 @@ async function fill(file: string): Promise<void> {
 const disk = skip ? undefined : await smallDisk(24)
 const noDisk = skip || (!disk && 'a small disk cannot be mounted here')
 
-t.test('a full disk: 503, and back once there is room', { skip: noDisk }, async (t) => {
+t.test('with a full disk writes return 503, until there is room again', { skip: noDisk }, async (t) => {
   const place = disk as string
   // The server runs as the owner of its cluster.
   const { rows } = await server.query("SELECT current_setting('data_directory') AS directory")
@@ -85,7 +85,7 @@ t.test('a full disk: 503, and back once there is room', { skip: noDisk }, async 
   for (const id of created) t.equal((await timed(gateway, `/v1/videos/${id}`)).status, 200)
 })
 
-t.test('a server without a free connection: 503, and back once there is one', { skip }, async (t) => {
+t.test('without a free connection calls return 503, until there is one', { skip }, async (t) => {
   const gateway = await startGateway(t, {
     sandbox: await discardingSandbox(t),
     env: { DATABASE_URL: server.newUrl(), DATABASE_POOL: '4' },

@@ -31,46 +31,50 @@ const faults: { fault: NetworkFault; delayMs?: number }[] = [
 ]
 
 for (const { fault, delayMs } of faults)
-  t.test(`a network that ${fault}: 503 in time, no upload lost`, { skip, buffered: true }, async (t) => {
-    const proxy = await startTcpProxy(t, server.port)
-    const url = server.newUrl().replace(`:${server.port}/`, `:${proxy.port}/`)
-    const gateway = await startGateway(t, {
-      sandbox: await discardingSandbox(t),
-      env: { DATABASE_URL: url, DATABASE_POOL: '4' },
-      policy: { uploadLease: 1_000 },
-    })
-    const videos = [await gateway.create(), await gateway.create()]
-    const [early, late] = videos.map(({ id }) => slowUpload(gateway, id))
-    for (const { id } of videos) await gateway.until(id, ({ stage }) => stage === 'uploading')
-    const stopPolls = videos.map(({ id }) => pollOn(gateway, id))
+  t.test(
+    `with a network that ${fault} calls return 503 in time, and no upload is lost`,
+    { skip, buffered: true },
+    async (t) => {
+      const proxy = await startTcpProxy(t, server.port)
+      const url = server.newUrl().replace(`:${server.port}/`, `:${proxy.port}/`)
+      const gateway = await startGateway(t, {
+        sandbox: await discardingSandbox(t),
+        env: { DATABASE_URL: url, DATABASE_POOL: '4' },
+        policy: { uploadLease: 1_000 },
+      })
+      const videos = [await gateway.create(), await gateway.create()]
+      const [early, late] = videos.map(({ id }) => slowUpload(gateway, id))
+      for (const { id } of videos) await gateway.until(id, ({ stage }) => stage === 'uploading')
+      const stopPolls = videos.map(({ id }) => pollOn(gateway, id))
 
-    proxy.set(fault, delayMs)
-    await until(async () => !(await isReady(gateway)))
-    t.equal((await gateway.call('GET', '/health/live')).status, 200)
-    const many = await Promise.all(
-      Array.from({ length: 30 }, () => timed(gateway, `/v1/videos/${videos[0].id}`)),
-    )
-    t.strictSame(new Set(many.map(({ status }) => status)), new Set([503]))
-    early?.finish()
-    // The upload leases expire meanwhile.
-    await sleep(1_500)
+      proxy.set(fault, delayMs)
+      await until(async () => !(await isReady(gateway)))
+      t.equal((await gateway.call('GET', '/health/live')).status, 200)
+      const many = await Promise.all(
+        Array.from({ length: 30 }, () => timed(gateway, `/v1/videos/${videos[0].id}`)),
+      )
+      t.strictSame(new Set(many.map(({ status }) => status)), new Set([503]))
+      early?.finish()
+      // The upload leases expire meanwhile.
+      await sleep(1_500)
 
-    proxy.set('none')
-    await until(() => isReady(gateway))
-    late?.finish()
-    t.strictSame([(await early?.answer)?.status, (await late?.answer)?.status], [204, 204])
-    for (const { id } of videos) await gateway.until(id, ({ status }) => status !== 'pending')
-    const calls = [...many, ...(await Promise.all(stopPolls.map((stop) => stop()))).flat()]
-    t.strictSame(new Set(calls.map(({ status }) => status)), new Set([200, 503]))
-    t.ok(calls.every(({ status, retryAfter }) => status === 200 || retryAfter))
-    const slowest = Math.max(...calls.map(({ ms }) => ms))
-    t.ok(slowest < patienceMs, `${slowest} ms, though there are many callers and 4 connections`)
-    t.equal(gateway.sandbox.stats().calls.create, 2)
-    t.equal(gateway.sandbox.stats().calls.ingest, 2)
-  })
+      proxy.set('none')
+      await until(() => isReady(gateway))
+      late?.finish()
+      t.strictSame([(await early?.answer)?.status, (await late?.answer)?.status], [204, 204])
+      for (const { id } of videos) await gateway.until(id, ({ status }) => status !== 'pending')
+      const calls = [...many, ...(await Promise.all(stopPolls.map((stop) => stop()))).flat()]
+      t.strictSame(new Set(calls.map(({ status }) => status)), new Set([200, 503]))
+      t.ok(calls.every(({ status, retryAfter }) => status === 200 || retryAfter))
+      const slowest = Math.max(...calls.map(({ ms }) => ms))
+      t.ok(slowest < patienceMs, `${slowest} ms, though there are many callers and 4 connections`)
+      t.equal(gateway.sandbox.stats().calls.create, 2)
+      t.equal(gateway.sandbox.stats().calls.ingest, 2)
+    },
+  )
 
 t.test(
-  'a slow network whose connections break again and again costs time only',
+  'a slow network that keeps interrupting connections only costs time',
   { skip, buffered: true },
   async (t) => {
     const proxy = await startTcpProxy(t, server.port)
@@ -114,7 +118,7 @@ t.test(
   },
 )
 
-t.test('a full pool makes callers wait, and tells them so in time', { skip, buffered: true }, async (t) => {
+t.test('with a full pool calls wait, and return 503 in time', { skip, buffered: true }, async (t) => {
   const url = server.newUrl()
   const gateway = await startGateway(t, {
     sandbox: await discardingSandbox(t),

@@ -4,7 +4,7 @@ import { sharedPostgres } from '../support/postgres.ts'
 /** Suites of other files once more, over PostgreSQL. `POSTGRES_SUITES=all` takes those too that take long. */
 const server = await sharedPostgres()
 if ('unavailable' in server) {
-  t.test('the suites over PostgreSQL', { skip: server.unavailable }, async () => {})
+  t.test('the suites pass over PostgreSQL', { skip: server.unavailable }, async () => {})
 } else {
   process.env.POSTGRES_URL = server.url
   t.jobs = 4

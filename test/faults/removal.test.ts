@@ -36,7 +36,7 @@ for (const [operation, answer] of [
   ['media', 'launch URL and size'],
   ['poster', 'the thumbnail'],
 ] as const) {
-  t.test(`deleted while the platform is about to answer ${answer}`, async (t) => {
+  t.test(`a deletion wins over a platform that is about to return ${answer}`, async (t) => {
     const { gateway, lines, story } = await setUp(t)
     const { knobs } = gateway.sandbox
     // Until the answer is held back, the video must not become ready.
@@ -81,7 +81,7 @@ for (const [operation, answer] of [
   })
 }
 
-t.test('deleted by several callers at once', async (t) => {
+t.test('concurrent deletions of a video all return 204', async (t) => {
   const { gateway, lines, story } = await setUp(t)
   for (const uploaded of [false, true]) {
     const { id } = await gateway.create()
@@ -109,7 +109,7 @@ t.test('deleted by several callers at once', async (t) => {
   )
 })
 
-t.test('of two callers one meets the platform’s failure: deleted anyway', async (t) => {
+t.test('a video is deleted although one of two deletions gets the platform’s failure', async (t) => {
   const { gateway, lines } = await setUp(t)
   const { id } = await gateway.create()
   gateway.sandbox.knobs.faults = [{ operation: 'delete', times: 1, status: 500 }]

@@ -76,7 +76,7 @@ function watchChecks(t: Test, { url }: Sandbox): () => number {
   return () => most
 }
 
-t.test('any replica takes any call, and one of them checks a video', options, async (t) => {
+t.test('every replica accepts every call, and one of them checks a video', options, async (t) => {
   const { sandbox, replicas } = await setUp(t, 'living')
   // A check takes longer than the pause before the next one.
   sandbox.knobs.processing_delay_ms = 1_500
@@ -202,7 +202,7 @@ t.test('a DELETE stops the upload of another replica at its next renewal', optio
   t.ok(renewals.length - started <= 1, `${renewals.length - started} renewals after the answer`)
 })
 
-t.test('a rolling restart costs no caller more than a retry', options, async (t) => {
+t.test('a rolling restart costs clients at most a retry', options, async (t) => {
   const { sandbox, replicas, clips, stages, settled } = await setUp(t, 'living')
   const most = watchChecks(t, sandbox)
   const answers = new Map<number, number>()

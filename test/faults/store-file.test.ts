@@ -86,7 +86,7 @@ const faults: Case[] = [
 ]
 
 for (const { what, before, strike, reason, undo } of faults) {
-  t.test(`the database is ${what}: writes are refused, readiness says why`, async (t) => {
+  t.test(`the database is ${what}: writes fail with 503, and readiness reports the reason`, async (t) => {
     const directory = await temporaryDirectory(t)
     await mkdir(`${directory}/data`)
     const first = await startGateway(t, { env: { DATABASE_URL: `sqlite:${directory}/data/gateway.db` } })
@@ -132,7 +132,7 @@ const harmless = {
   'made read-only': 'chmod 444 data/gateway.db*; chmod 555 data',
 }
 
-t.test('what operators do to a database in use does it no harm', async (t) => {
+t.test('usual maintenance of a database in use does no harm', async (t) => {
   const directory = await temporaryDirectory(t)
   await mkdir(`${directory}/data`)
   t.teardown(() => shell('chmod 755 data; chmod 644 data/*', directory))

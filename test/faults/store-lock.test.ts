@@ -40,7 +40,7 @@ async function until(gateway: GatewayProcess, id: string, wanted: string) {
   throw new Error(`never ${wanted}`)
 }
 
-t.test('another process holds the lock: everything but writing goes on', async (t) => {
+t.test('while another process holds the lock, everything except writes continues', async (t) => {
   const { gateways, hold } = await setUp(t)
   const [gateway] = gateways
   const { body: video } = await create(gateway)
@@ -83,7 +83,7 @@ const calls: Record<string, (gateway: GatewayProcess, id: string) => Promise<{ s
   'DELETE /v1/videos/{id}': (gateway, id) => gateway.call('DELETE', `/v1/videos/${id}`),
 }
 
-t.test('a lock that is held for a second delays a call and does not fail it', async (t) => {
+t.test('a lock that is held for a second delays a call without failing it', async (t) => {
   const { gateways, hold, sandbox } = await setUp(t)
   const [gateway] = gateways
   const ids: string[] = []
@@ -100,7 +100,7 @@ t.test('a lock that is held for a second delays a call and does not fail it', as
   t.notMatch(gateway.output(), /"level":[56]0/, 'no error is logged')
 })
 
-t.test('what has happened on the platform is stored, however late', async (t) => {
+t.test('a result of the platform is stored even after a long lock', async (t) => {
   const { gateways, hold, sandbox } = await setUp(t)
   const [gateway] = gateways
   const [video, removed] = [(await create(gateway)).body, (await create(gateway)).body]
@@ -126,7 +126,7 @@ t.test('what has happened on the platform is stored, however late', async (t) =>
   t.equal(sandbox.stats().calls.ingest, 1)
 })
 
-t.test('leases expire while the lock is held: living uploads go on, in whichever process', async (t) => {
+t.test('live uploads continue although their leases expire while the lock is held', async (t) => {
   // Leases of 600 ms.
   const { gateways, hold } = await setUp(t, 2, 'test/support/crash-gateway.ts')
   const uploads = []
@@ -147,7 +147,7 @@ t.test('leases expire while the lock is held: living uploads go on, in whichever
   }
 })
 
-t.test('three gateways that write to one file at once: every call succeeds', async (t) => {
+t.test('three gateways write to one file concurrently, and every call succeeds', async (t) => {
   const { gateways, sandbox } = await setUp(t, 3)
   const count = 30
   const videos = await Promise.all(
@@ -167,7 +167,7 @@ t.test('three gateways that write to one file at once: every call succeeds', asy
   for (const gateway of gateways) t.notMatch(gateway.output(), /"level":[456]0/, 'nothing to complain about')
 })
 
-t.test('others that read for long, and a backup, are in nobody’s way', async (t) => {
+t.test('long reads and a backup do not block the gateway', async (t) => {
   const { gateways, other } = await setUp(t)
   const [gateway] = gateways
   await create(gateway)

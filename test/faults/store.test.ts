@@ -9,7 +9,7 @@ import { fakeMp4, startGateway, temporaryDirectory } from '../support/gateway.ts
 import { startProcess } from '../support/process.ts'
 import { aVideo } from '../support/video.ts'
 
-t.test('another process holds the database: writes answer 503, reads go on, readiness follows', async (t) => {
+t.test('while another process locks the database, writes return 503 and reads continue', async (t) => {
   const file = `${await temporaryDirectory(t)}/gateway.db`
   const gateway = await startGateway(t, { env: { DATABASE_URL: `sqlite:${file}` } })
   const video = await gateway.create()
@@ -30,7 +30,7 @@ t.test('another process holds the database: writes answer 503, reads go on, read
 })
 
 t.test(
-  'the disk is full: a clear error, no orphan, no corruption, and it goes on when there is room',
+  'with a full disk writes fail without orphans or corruption, and succeed once there is room',
   async (t) => {
     const sandbox = await startSandbox({ knobs: { discard: true, processing_delay_ms: 10 } })
     t.teardown(() => sandbox.close())
@@ -70,7 +70,7 @@ t.test(
   },
 )
 
-t.test('the database is busy when old keys are due to go: a warning, and the process lives on', async (t) => {
+t.test('a failed cleanup of old keys is logged as a warning and retried', async (t) => {
   const file = `${await temporaryDirectory(t)}/gateway.db`
   const env = { SANDBOX_BASE_URL: 'http://127.0.0.1:1', DATABASE_URL: `sqlite:${file}` }
   const gateway = await startProcess(t, env, 'test/support/fast-clock-gateway.ts')
@@ -89,7 +89,7 @@ t.test('the database is busy when old keys are due to go: a warning, and the pro
   for (const connection of [db, locker]) connection.close()
 })
 
-t.test('old keys, deliveries and deleted videos go in small batches, from the start on', async (t) => {
+t.test('old keys, deliveries and deleted videos are removed in small batches from startup on', async (t) => {
   const file = `${await temporaryDirectory(t)}/gateway.db`
   await openStore(`sqlite:${file}`).close()
   const db = new DatabaseSync(file)
@@ -126,7 +126,7 @@ t.test('old keys, deliveries and deleted videos go in small batches, from the st
   t.strictSame([await status(young), await status(old)], [410, 404])
 })
 
-t.test('the database cannot be read: all that the process itself knows is measured anyway', async (t) => {
+t.test('without the database, /metrics still reports what the process itself knows', async (t) => {
   const file = `${await temporaryDirectory(t)}/gateway.db`
   const gateway = await startGateway(t, { env: { DATABASE_URL: `sqlite:${file}` } })
   await gateway.create()

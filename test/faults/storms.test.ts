@@ -10,7 +10,7 @@ import { aVideo } from '../support/video.ts'
 const circuit = { failures: 3, halfOpenAfter: 300 }
 
 t.test(
-  'the platform is down: the circuit opens, the store goes on answering, and it closes again',
+  'when the platform is down the circuit opens, reads continue, and the circuit closes after recovery',
   async (t) => {
     const first = await startSandbox({ knobs: { discard: true, processing_delay_ms: 10 } })
     const gateway = await startGateway(t, { sandbox: first, tools: { retries: 0, circuit } })
@@ -52,7 +52,7 @@ t.test(
 )
 
 t.test(
-  'a name that does not resolve, a port where nobody listens, a token endpoint that hangs',
+  'each kind of unreachable platform has its error: no DNS record, closed port, hanging token endpoint',
   async (t) => {
     for (const [url, code] of [
       ['http://no-such-host.invalid', 'platform-unavailable'],
@@ -87,7 +87,7 @@ t.test(
   },
 )
 
-t.test('thousands of videos that are due after a restart are looked at within the bound', async (t) => {
+t.test('thousands of videos due after a restart are checked within POLL_CONCURRENCY', async (t) => {
   const count = Number(process.env.PENDING_VIDEOS ?? 2000)
   const url = `sqlite:${await temporaryDirectory(t)}/gateway.db`
   const store = openStore(url)
@@ -122,7 +122,7 @@ t.test('thousands of videos that are due after a restart are looked at within th
   )
 })
 
-t.test('a check planned by a clock that was ahead is not lost', async (t) => {
+t.test('a check that was planned by a fast clock is not lost', async (t) => {
   const url = `sqlite:${await temporaryDirectory(t)}/gateway.db`
   const store = openStore(url)
   const video = aVideo({
@@ -139,7 +139,7 @@ t.test('a check planned by a clock that was ahead is not lost', async (t) => {
 })
 
 t.test(
-  'uploads against a slow platform, half of them cut: bounded memory, every descriptor comes back',
+  'uploads to a slow platform, half of them interrupted, use bounded memory and free every descriptor',
   async (t) => {
     const descriptors = () => readdirSync('/proc/self/fd').length
     const idle = descriptors()

@@ -56,7 +56,7 @@ async function startEarlier(t: Test, env: Record<string, string>): Promise<Gatew
   return undefined
 }
 
-t.test('the release before the last migration works on, and this one beside it', { skip }, async (t) => {
+t.test('the release before the last migration keeps working next to this one', { skip }, async (t) => {
   const sandbox = await startSandbox({ knobs: { discard: true, processing_delay_ms: 10 } })
   t.teardown(() => sandbox.close())
   const url = server.newUrl()

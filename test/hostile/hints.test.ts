@@ -180,7 +180,7 @@ function padded({ body }: Request, length: number): Buffer {
   return Buffer.from(text.slice(0, -1).padEnd(length - 1) + text.slice(-1))
 }
 
-t.test('webhooks of every platform', async (t) => {
+t.test('every platform accepts only genuine webhooks', async (t) => {
   const double = await startDouble()
   t.teardown(() => double.close())
   const names = Object.keys(webhooks)
@@ -238,7 +238,7 @@ t.test('webhooks of every platform', async (t) => {
     })
   }
 
-  await t.test('several signatures, as while a secret is changed', async (t) => {
+  await t.test('several signatures are accepted while a secret is rotated', async (t) => {
     const vendor = webhooks.mux!
     const request = webhookRequest(vendor, secret, { id: randomUUIDv7(), videoId: 'a' })
     const [time, right] = request.headers[vendor.header]!.split(',') as [string, string]
@@ -264,7 +264,7 @@ t.test('webhooks of every platform', async (t) => {
       t.equal((await send('mux', withHeader(request, vendor, header))).status, expected, header.slice(0, 80))
   })
 
-  await t.test('the header twice, half a body, none at all', async (t) => {
+  await t.test('a repeated header, half a body and no body are rejected', async (t) => {
     const vendor = webhooks.mux!
     const { body, headers } = webhookRequest(vendor, secret, { id: randomUUIDv7(), videoId: 'a' })
     const head = (extra: string, length: number) =>
@@ -292,7 +292,7 @@ t.test('webhooks of every platform', async (t) => {
     t.match(await dripping.rest(12_000), /^HTTP\/1.1 408 /, 'a body that does not come')
   })
 
-  await t.test('platforms that take none', async (t) => {
+  await t.test('platforms without webhooks return 404', async (t) => {
     const request = webhookRequest(webhooks.mux!, secret, { id: randomUUIDv7(), videoId: 'a' })
     t.match(await send('peertube', request), { status: 404, text: /has no webhooks/ })
     for (const name of ['vimeo', '__proto__', 'constructor', '%00', 'MUX'])
@@ -300,7 +300,7 @@ t.test('webhooks of every platform', async (t) => {
     t.equal((await gateway.call('GET', '/v1/platforms/mux/webhook')).status, 405)
   })
 
-  await t.test('1,000 within a second', async (t) => {
+  await t.test('at most 100 forged webhooks per second are checked', async (t) => {
     const request = webhookRequest(webhooks.mux!, 'guessed', { id: video.id, videoId: 'a' })
     const begun = performance.now()
     const answers = await Promise.all(
@@ -328,7 +328,7 @@ t.test('webhooks of every platform', async (t) => {
   t.match(double.violations, [])
 })
 
-t.test('without a secret', async (t) => {
+t.test('without a secret the path of the webhooks is 404', async (t) => {
   const gateway = await startGateway(t)
   const request = webhookRequest(webhooks.sandbox!, '', { id: randomUUIDv7(), videoId: 'a' })
   const response = await fetch(`${gateway.url}/v1/platforms/sandbox/webhook`, request)

@@ -438,7 +438,7 @@ const content: Case[] = [
   },
 ]
 
-t.test('what is sent, and what is said of it', async (t) => {
+t.test('each kind of body has its documented response', async (t) => {
   const gateway = await startGateway(t)
   for (const [cases, prefix] of [
     [create, ''],
@@ -456,7 +456,7 @@ t.test('what is sent, and what is said of it', async (t) => {
     }
 })
 
-t.test('a request without a body has no type, whatever its headers say', async (t) => {
+t.test('the Content-Type of a request without a body is ignored', async (t) => {
   const gateway = await startGateway(t)
   for (const type of [
     'application/json',
@@ -488,7 +488,7 @@ t.test('a request without a body has no type, whatever its headers say', async (
       }
 })
 
-t.test('a field is what its charset says', async (t) => {
+t.test('a form field is decoded by its charset', async (t) => {
   const gateway = await startGateway(t)
   for (const [headers, bytes] of [
     ['', Buffer.from('Köln “x”')],

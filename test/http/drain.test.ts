@@ -14,7 +14,7 @@ const head = requestHead('PUT', '/v1/videos/none/content', {
   'content-length': 10 ** 9,
 })
 
-t.test('a drain is bounded', async (t) => {
+t.test('a drain is bounded in time, rate and bytes', async (t) => {
   const flood = (socket: Socket) => {
     const piece = Buffer.alloc(64 * 1024)
     const more = () => {
@@ -52,7 +52,7 @@ t.test('a drain is bounded', async (t) => {
   )
 })
 
-t.test('drains are bounded in number: the oldest gives way', async (t) => {
+t.test('beyond the maximum number of drains the oldest one is closed', async (t) => {
   const { drained } = await drain(t, { maxDrains: 3 }, 5)
   t.strictSame(
     drained.map(({ destroyed }) => destroyed),
@@ -60,13 +60,13 @@ t.test('drains are bounded in number: the oldest gives way', async (t) => {
   )
 })
 
-t.test('a shutdown shortens them', async (t) => {
+t.test('a shutdown shortens all drains', async (t) => {
   const { drains, drained } = await drain(t, { shutdownMs: 500 }, 2)
   drains.shorten()
   await Promise.all(drained.map((socket) => once(socket, 'close')))
 })
 
-t.test('SIGTERM does not wait for a rejected upload that goes on', async (t) => {
+t.test('SIGTERM does not wait for the client of a rejected upload to stop sending', async (t) => {
   const sandbox = await startSandbox()
   t.teardown(() => sandbox.close())
   const gateway = await startProcess(t, { SANDBOX_BASE_URL: sandbox.url, DATABASE_URL: 'memory:' })
@@ -77,7 +77,7 @@ t.test('SIGTERM does not wait for a rejected upload that goes on', async (t) => 
   t.equal(await gateway.kill('SIGTERM'), 0)
 })
 
-t.test('a thousand rejected uploads that stay cost little', async (t) => {
+t.test('a thousand rejected uploads that keep their connection cost little', async (t) => {
   const sandbox = await startSandbox()
   t.teardown(() => sandbox.close())
   const gateway = await startProcess(t, { SANDBOX_BASE_URL: sandbox.url, DATABASE_URL: 'memory:' })
@@ -95,7 +95,7 @@ t.test('a thousand rejected uploads that stay cost little', async (t) => {
   for (const { socket } of connections) socket.destroy()
 })
 
-t.test('clients that do not behave can read the response too', async (t) => {
+t.test('clients that half-close or keep sending can read the response', async (t) => {
   const gateway = await startGateway(t, { env: { UPLOAD_IDLE_TIMEOUT: '200ms' } })
   const { id } = await gateway.create()
   const headers = { authorization: `Bearer ${key}`, 'content-type': 'video/mp4', 'content-length': 5_000_000 }

@@ -59,7 +59,7 @@ t.test('a secret in the URL is neither logged nor returned', async (t) => {
   t.ok(lines.length > targets.length, 'there is something to search')
 })
 
-t.test('what is left of a request target', async (t) => {
+t.test('a logged request target contains no secret and is short', async (t) => {
   const long = `/${'a'.repeat(300)}`
   for (const [target, path] of [
     ['/v1/videos/0192f0c1-7a3e-7c43-8f1d-3a5b6c7d8e9f/content', undefined],
@@ -79,7 +79,7 @@ t.test('what is left of a request target', async (t) => {
     t.equal(harmlessPath(target), path ?? target, target.slice(0, 50))
 })
 
-t.test('what is returned of a request is short, whatever was sent', async (t) => {
+t.test('responses repeat at most a short part of a request', async (t) => {
   const lines: string[] = []
   const gateway = await startGateway(t, {
     env: { OAUTH_CLIENTS: `cms:${hashSecret('secret').toString('hex')}` },
@@ -157,7 +157,7 @@ t.test('what is returned of a request is short, whatever was sent', async (t) =>
   }
 })
 
-t.test('nothing that is for one caller may be cached', async (t) => {
+t.test('responses for one client must not be cached', async (t) => {
   const gateway = await startGateway(t, {
     env: { OAUTH_CLIENTS: `cms:${hashSecret('secret').toString('hex')}` },
   })

@@ -172,7 +172,7 @@ t.test('a request that is complete when its client closes its side gets its resp
   await nothingIsOpen(t, gateway)
 })
 
-t.test('a request that is incomplete then is cut', async (t) => {
+t.test('an incomplete request is aborted when its client closes its side', async (t) => {
   const gateway = await startGateway(t)
   for (const { name, send, statuses } of half) {
     const { id } = await gateway.create()
@@ -187,7 +187,7 @@ t.test('a request that is incomplete then is cut', async (t) => {
   await nothingIsOpen(t, gateway)
 })
 
-t.test('a client that leaves is noticed', async (t) => {
+t.test('a client that disconnects ends its request', async (t) => {
   const gateway = await startGateway(t, {
     env: { UPLOAD_IDLE_TIMEOUT: '1h' },
     connectionLimits: { responseIdleMs: 500 },
@@ -217,7 +217,7 @@ t.test('a client that leaves is noticed', async (t) => {
   }
 })
 
-t.test('half-closed connections do not hold up the end of the process', async (t) => {
+t.test('half-closed connections do not delay shutdown', async (t) => {
   const sandbox = await startSandbox({ knobs: { discard: true } })
   t.teardown(() => sandbox.close())
   const env = { SANDBOX_BASE_URL: sandbox.url, DATABASE_URL: 'memory:', SHUTDOWN_TIMEOUT: '2s' }
@@ -237,7 +237,7 @@ t.test('half-closed connections do not hold up the end of the process', async (t
   deaf.socket.destroy()
 })
 
-t.test('a half-closed connection whose call outlives the shutdown is told so', async (t) => {
+t.test('a half-closed connection whose call exceeds the shutdown timeout gets a 503', async (t) => {
   const sandbox = await startSandbox({ knobs: { discard: true } })
   t.teardown(() => sandbox.close())
   const env = { SANDBOX_BASE_URL: sandbox.url, DATABASE_URL: 'memory:', SHUTDOWN_TIMEOUT: '200ms' }

@@ -6,7 +6,7 @@ import { startGateway } from '../support/gateway.ts'
 
 const hash = (secret: string) => hashSecret(secret).toString('hex')
 
-t.test('guessing at the token endpoint ends soon, for one address', async (t) => {
+t.test('failed token requests are limited per address', async (t) => {
   const env = { OAUTH_CLIENTS: `cms:${hash('right')}`, TRUSTED_PROXIES: '127.0.0.0/8,::1' }
   const gateway = await startGateway(t, { env })
   const attempt = async (client_secret: string, address: string) => {
@@ -28,7 +28,7 @@ t.test('guessing at the token endpoint ends soon, for one address', async (t) =>
   t.equal((await gateway.call('GET', '/v1/videos')).status, 200, 'nor is the API')
 })
 
-t.test('a header of nobody’s proxy gives no new address', async (t) => {
+t.test('X-Forwarded-For is ignored without trusted proxies', async (t) => {
   const gateway = await startGateway(t, { env: { OAUTH_CLIENTS: `cms:${hash('right')}` } })
   const statuses = new Set<number>()
   for (let count = 0; count <= tokenRateLimit.max; count++) {
@@ -38,7 +38,7 @@ t.test('a header of nobody’s proxy gives no new address', async (t) => {
   t.ok(statuses.has(429))
 })
 
-t.test('requests of one client', async (t) => {
+t.test('requests are limited for each client', async (t) => {
   const API_KEYS = `a:${hash('key-a')},b:${hash('key-b')}:videos:read`
   const gateway = await startGateway(t, { env: { API_KEYS, RATE_LIMIT: '5' } })
   const get = (key: string, path = '/v1/videos') =>
@@ -59,12 +59,12 @@ t.test('requests of one client', async (t) => {
   t.equal((await get('', '/health/ready')).status, 200, 'probes are not counted')
 })
 
-t.test('without RATE_LIMIT there is none', async (t) => {
+t.test('without RATE_LIMIT requests are not limited', async (t) => {
   const gateway = await startGateway(t)
   t.equal((await gateway.call('GET', '/v1/videos')).headers.get('ratelimit-limit'), null)
 })
 
-t.test('what cannot be read is said at the start', async (t) => {
+t.test('an invalid RATE_LIMIT or TRUSTED_PROXIES prevents startup', async (t) => {
   for (const [name, value] of [
     ['RATE_LIMIT', '0'],
     ['RATE_LIMIT', 'many'],

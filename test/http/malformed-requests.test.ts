@@ -94,7 +94,7 @@ const cases: { name: string; send: string; status?: number; detail: RegExp }[] =
   { name: 'a chunk longer than its size', send: `${chunked}2\r\nabcd\r\n`, detail: /hexadecimal digits/ },
 ]
 
-t.test('malformed HTTP is told what is wrong, and leaves one line in the log', async (t) => {
+t.test('malformed HTTP gets a 400 with the reason, and one log line', async (t) => {
   let lines: Record<string, unknown>[] = []
   const stream = { write: (line: string) => void lines.push(JSON.parse(line)) }
   const gateway = await startGateway(t, { logger: { level: 'info', stream } })
@@ -114,7 +114,7 @@ t.test('malformed HTTP is told what is wrong, and leaves one line in the log', a
   }
 })
 
-t.test('a request line in pieces is read as a whole', async (t) => {
+t.test('a request line that arrives in pieces is checked as a whole', async (t) => {
   const gateway = await startGateway(t)
   for (const [line, status] of [
     ['GET /health/live RTSP/1.0', 400],
@@ -150,7 +150,7 @@ t.test('an upgrade that is not supported is ignored', async (t) => {
   }
 })
 
-t.test('a connection without a byte is no request', async (t) => {
+t.test('a connection that sends nothing gets no response', async (t) => {
   const lines: string[] = []
   const gateway = await startGateway(t, {
     logger: { level: 'info', stream: { write: (line: string) => void lines.push(line) } },

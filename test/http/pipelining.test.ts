@@ -39,7 +39,7 @@ async function responses({ socket, received }: RawConnection, count: number): Pr
 const connections = ({ app }: TestGateway) =>
   new Promise<number>((resolve) => app.server.server.getConnections((_error, count) => resolve(count)))
 
-t.test('pipelined requests are answered one after the other, wherever the packets end', async (t) => {
+t.test('pipelined requests get their responses in order, wherever the packets end', async (t) => {
   const gateway = await startGateway(t)
   const numbers = (count: number) => Array.from({ length: count }, (_, index) => index)
   const crlf = '{\r\n\r\n}'
@@ -83,7 +83,7 @@ t.test('pipelined requests are answered one after the other, wherever the packet
   }
 })
 
-t.test('what follows an upload in its last packet is answered after it', async (t) => {
+t.test('a request that follows an upload in the same packet gets its response after it', async (t) => {
   const sandbox = await startSandbox({ knobs: { discard: true, processing_delay_ms: 10 } })
   t.teardown(() => sandbox.close())
   const gateway = await startGateway(t, { sandbox })
@@ -120,7 +120,7 @@ t.test('what follows an upload in its last packet is answered after it', async (
   }
 })
 
-t.test('a flood in the last packet of a large upload ends the connection at most', async (t) => {
+t.test('too many requests in the last packet of a large upload close the connection', async (t) => {
   const sandbox = await startSandbox({ knobs: { discard: true, processing_delay_ms: 10 } })
   t.teardown(() => sandbox.close())
   const gateway = await startGateway(t, { sandbox })
@@ -140,7 +140,7 @@ t.test('a flood in the last packet of a large upload ends the connection at most
   t.match(await gateway.call('GET', '/health/live'), { status: 200 })
 })
 
-t.test('a slow request does not hold up those of other connections, and its successor waits', async (t) => {
+t.test('a slow request delays the next one on its connection, and none on others', async (t) => {
   const gateway = await startGateway(t)
   gateway.sandbox.knobs.hold.push('create')
   const connection = await rawConnection(gateway.url)
@@ -178,13 +178,13 @@ t.test('a client that reads nothing is disconnected, one that reads slowly is no
   slow.socket.destroy()
 })
 
-t.test('waiting for a platform longer than a client may leave its response unread', async (t) => {
+t.test('a response that waits for a platform is not limited by the read timeout', async (t) => {
   const gateway = await startGateway(t, { connectionLimits: { responseIdleMs: 100 } })
   gateway.sandbox.knobs.faults.push({ operation: 'create', times: 1, delay_ms: 700 })
   t.match(await gateway.call('POST', '/v1/videos', { json: { title: 'x' } }), { status: 201 })
 })
 
-t.test('the number of connections is limited, and idle ones make room', async (t) => {
+t.test('the number of connections is limited, and idle ones are closed first', async (t) => {
   const gateway = await startGateway(t, { connectionLimits: { maxConnections: 3 } })
   const [idle, ...busy] = await Promise.all([1, 2, 3].map(() => rawConnection(gateway.url)))
   for (const connection of busy) connection.write('GET /health/live HTTP/1.1\r\n')

@@ -3,7 +3,7 @@ import { startGateway } from '../support/gateway.ts'
 
 const nothing = "default-src 'none';base-uri 'none';frame-ancestors 'none'"
 
-t.test('answers that are data allow a browser nothing', async (t) => {
+t.test('responses with data allow a browser nothing', async (t) => {
   const gateway = await startGateway(t)
   for (const path of ['/v1/videos', '/v1/videos/unknown', '/health/ready', '/nowhere', '/openapi.json']) {
     const { headers } = await gateway.call('GET', path)
@@ -25,7 +25,7 @@ t.test('Swagger UI may load its own files and call this API', async (t) => {
   }
 })
 
-t.test('behind https the promise of https is made', async (t) => {
+t.test('Strict-Transport-Security is sent if PUBLIC_URL is https', async (t) => {
   const gateway = await startGateway(t, { env: { PUBLIC_URL: 'https://videos.example' } })
   const { headers } = await gateway.call('GET', '/v1/videos')
   t.equal(headers.get('strict-transport-security'), 'max-age=31536000')

@@ -102,7 +102,7 @@ const surplus: {
   },
 ]
 
-t.test('what follows a complete request does not change its response', async (t) => {
+t.test('bytes after a complete request do not change its response', async (t) => {
   const lines: Record<string, unknown>[] = []
   const stream = { write: (line: string) => void lines.push(JSON.parse(line)) }
   const gateway = await startGateway(t, { logger: { level: 'info', stream } })
@@ -142,7 +142,7 @@ t.test('what follows a complete request does not change its response', async (t)
   t.ok(malformed.every(({ requestId, detail }) => requestId && detail))
 })
 
-t.test('garbage that arrives while responses are half sent', async (t) => {
+t.test('garbage that arrives while responses are being sent does not change them', async (t) => {
   const gateway = await startGateway(t)
   const { socket, write, rest } = await rawConnection(gateway.url)
   socket.pause()

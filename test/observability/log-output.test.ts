@@ -25,7 +25,7 @@ async function start(t: Test, stdout: number | 'pipe') {
   return { child, get }
 }
 
-t.test('a full disk', async (t) => {
+t.test('a full disk loses log lines and nothing else', async (t) => {
   const { child, get } = await start(t, openSync('/dev/full', 'w'))
   for (let count = 0; count < 50; count++) t.equal(await get('/v1/videos'), 401)
   const ended = once(child, 'close')
@@ -33,7 +33,7 @@ t.test('a full disk', async (t) => {
   t.strictSame(await ended, [0, null])
 })
 
-t.test('a pipe that nobody reads', async (t) => {
+t.test('a log pipe that is not read does not block the process', async (t) => {
   const { child, get } = await start(t, 'pipe')
   child.stdout!.pause()
   // More than the pipe and the waiting lines hold.
@@ -44,7 +44,7 @@ t.test('a pipe that nobody reads', async (t) => {
   t.strictSame(await ended, [0, null])
 })
 
-t.test('a pipe whose reader has gone', async (t) => {
+t.test('a log pipe whose reader has exited does not end the process', async (t) => {
   const { child, get } = await start(t, 'pipe')
   child.stdout!.destroy()
   for (let count = 0; count < 50; count++) t.equal(await get('/v1/videos'), 401)
@@ -53,7 +53,7 @@ t.test('a pipe whose reader has gone', async (t) => {
   t.strictSame(await ended, [0, null])
 })
 
-t.test('a pipe that is read late says how many lines it missed', async (t) => {
+t.test('a log pipe that is read late reports the number of lost lines', async (t) => {
   const { child, get } = await start(t, 'pipe')
   child.stdout!.pause()
   for (let count = 0; count < 5_000; count++) await get(`/v1/videos?${'x'.repeat(500)}`)

@@ -45,7 +45,7 @@ const lines = (gateway: GatewayProcess): Json[] =>
     .filter((line) => line.startsWith('{'))
     .map((line) => JSON.parse(line))
 
-t.test('requests and calls to the platform are spans of the caller’s trace', async (t) => {
+t.test('requests and platform calls are spans of the client’s trace', async (t) => {
   const collector = await startCollector(t)
   const { gateway, seen } = await setUp(t, collector, {
     OTEL_RESOURCE_ATTRIBUTES: 'deployment.environment.name=test',
@@ -105,7 +105,7 @@ t.test('requests and calls to the platform are spans of the caller’s trace', a
   t.notOk('traceId' in (of('processed') ?? { traceId }), 'the poller has none')
 })
 
-t.test('no secret is in what is exported', async (t) => {
+t.test('exported spans contain no secret', async (t) => {
   const collector = await startCollector(t)
   const { gateway, seen, sandbox } = await setUp(t, collector)
   sandbox.knobs.faults = [{ operation: 'ingest', times: 1, status: 500, body: 'no' }]
@@ -129,7 +129,7 @@ t.test('no secret is in what is exported', async (t) => {
   t.ok(exported.includes(`${sandbox.url}/clips/`), 'the paths of the API are told')
 })
 
-t.test('a collector that is not there changes nothing', async (t) => {
+t.test('an unreachable collector does not affect requests', async (t) => {
   const gone = await startCollector(t)
   gone.close()
   const { gateway } = await setUp(t, gone, { OTEL_EXPORTER_OTLP_TIMEOUT: '300' })
@@ -139,7 +139,7 @@ t.test('a collector that is not there changes nothing', async (t) => {
   t.equal(lines(gateway).filter(({ level }) => level >= 40).length, 1, 'one line says that traces get lost')
 })
 
-t.test('neither does one that refuses, or that never answers', async (t) => {
+t.test('a collector that rejects spans or never responds does not affect requests', async (t) => {
   for (const status of [400, 'never'] as const) {
     const collector = await startCollector(t, status)
     const { gateway } = await setUp(t, collector)
@@ -152,7 +152,7 @@ t.test('neither does one that refuses, or that never answers', async (t) => {
   }
 })
 
-t.test('the sampler of the environment decides, and the name', async (t) => {
+t.test('OTEL_TRACES_SAMPLER and OTEL_SERVICE_NAME take effect', async (t) => {
   const collector = await startCollector(t)
   const { gateway, seen } = await setUp(t, collector, {
     OTEL_TRACES_SAMPLER: 'parentbased_always_off',
@@ -172,7 +172,7 @@ t.test('the sampler of the environment decides, and the name', async (t) => {
   )
 })
 
-t.test('what is wrong with the variables is said in one line', async (t) => {
+t.test('an invalid OTEL variable is reported in one line', async (t) => {
   const url = 'http://127.0.0.1:1'
   for (const [env, line] of [
     [{ OTEL_EXPORTER_OTLP_ENDPOINT: 'collector:4318' }, /OTEL_EXPORTER_OTLP_ENDPOINT: /],

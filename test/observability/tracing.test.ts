@@ -23,45 +23,42 @@ async function setUp(t: Test) {
 const calls = (seen: RecordedRequest[]) => seen.map(({ method, path }) => `${method} ${path.split('/')[1]}`)
 const parents = (seen: RecordedRequest[]) => seen.map(({ headers }) => headers.traceparent)
 
-t.test(
-  'a trace goes on to the platform, with every call of the request and with none of the poller',
-  async (t) => {
-    const { gateway, seen, create } = await setUp(t)
-    const headers = { traceparent, tracestate }
+t.test('every platform call of a request carries its trace, calls of the poller carry none', async (t) => {
+  const { gateway, seen, create } = await setUp(t)
+  const headers = { traceparent, tracestate }
 
-    const { body: video } = await create(headers)
-    t.strictSame(calls(seen), ['POST oauth', 'POST clips'])
-    t.strictSame(parents(seen), [traceparent, traceparent])
-    t.strictSame(
-      seen.map((request) => request.headers.tracestate),
-      [tracestate, tracestate],
-    )
+  const { body: video } = await create(headers)
+  t.strictSame(calls(seen), ['POST oauth', 'POST clips'])
+  t.strictSame(parents(seen), [traceparent, traceparent])
+  t.strictSame(
+    seen.map((request) => request.headers.tracestate),
+    [tracestate, tracestate],
+  )
 
-    seen.length = 0
-    const status = await gateway.put(video.id, fakeMp4(300_000), headers)
-    t.equal(status.status, 204)
-    await gateway.until(video.id, ({ status }) => status === 'ready')
-    const [where, upload, ...polls] = seen
-    t.match(where, { method: 'GET', headers })
-    t.match(upload, { method: 'PUT', headers })
-    t.ok(polls.length >= 3, 'status, info and thumbnail')
-    t.strictSame([...new Set(parents(polls))], [undefined])
+  seen.length = 0
+  const status = await gateway.put(video.id, fakeMp4(300_000), headers)
+  t.equal(status.status, 204)
+  await gateway.until(video.id, ({ status }) => status === 'ready')
+  const [where, upload, ...polls] = seen
+  t.match(where, { method: 'GET', headers })
+  t.match(upload, { method: 'PUT', headers })
+  t.ok(polls.length >= 3, 'status, info and thumbnail')
+  t.strictSame([...new Set(parents(polls))], [undefined])
 
-    seen.length = 0
-    t.equal((await gateway.call('DELETE', `/v1/videos/${video.id}`, { headers })).status, 204)
-    t.strictSame([calls(seen), parents(seen)], [['DELETE clips'], [traceparent]])
+  seen.length = 0
+  t.equal((await gateway.call('DELETE', `/v1/videos/${video.id}`, { headers })).status, 204)
+  t.strictSame([calls(seen), parents(seen)], [['DELETE clips'], [traceparent]])
 
-    seen.length = 0
-    const made = await gateway.call('POST', '/v1/videos', {
-      body: form({ title: 'x' }, fakeMp4(300_000)),
-      headers,
-    })
-    t.equal(made.status, 201)
-    t.strictSame([...new Set(parents(seen.slice(0, 3)))], [traceparent], 'slot and content, from a form')
-  },
-)
+  seen.length = 0
+  const made = await gateway.call('POST', '/v1/videos', {
+    body: form({ title: 'x' }, fakeMp4(300_000)),
+    headers,
+  })
+  t.equal(made.status, 201)
+  t.strictSame([...new Set(parents(seen.slice(0, 3)))], [traceparent], 'slot and content, from a form')
+})
 
-t.test('also with the login and with every chunk', async (t) => {
+t.test('the login and every chunk carry the trace', async (t) => {
   const double = await startDouble()
   t.teardown(() => double.close())
   const seen = recordRequests(t, String(double.variables.PEERTUBE_BASE_URL))
@@ -78,7 +75,7 @@ t.test('also with the login and with every chunk', async (t) => {
   t.strictSame(parents(seen.slice(0, until)), Array(until).fill(traceparent))
 })
 
-t.test('requests at the same time keep their traces apart', async (t) => {
+t.test('concurrent requests keep separate traces', async (t) => {
   const { seen, create } = await setUp(t)
   const ids = Array.from({ length: 10 }, (_, i) => traceId.slice(0, -1) + i)
   await Promise.all([
@@ -95,7 +92,7 @@ t.test('requests at the same time keep their traces apart', async (t) => {
   t.equal(calls(seen).filter((call) => call === 'POST oauth').length, 1, 'and share the token request')
 })
 
-t.test('what is no valid traceparent is ignored, and tracestate with it', async (t) => {
+t.test('an invalid traceparent is ignored, and tracestate with it', async (t) => {
   const { seen, lines, create } = await setUp(t)
   const zeros = traceparent.replace(traceId, '0'.repeat(32))
   for (const invalid of [
@@ -120,7 +117,7 @@ t.test('what is no valid traceparent is ignored, and tracestate with it', async 
 })
 
 t.test(
-  'a traceparent of a later version goes on as it is; a tracestate that is too long does not',
+  'a traceparent of a later version is passed on unchanged, a tracestate that is too long is dropped',
   async (t) => {
     const { seen, create } = await setUp(t)
     const later = `${traceparent.replace(/^00/, 'cc')}-what-the-future-brings`
@@ -130,7 +127,7 @@ t.test(
   },
 )
 
-t.test('the log lines of a request bear its trace’s id, once, and no other lines do', async (t) => {
+t.test('only the log lines of a request have its trace id, once', async (t) => {
   const { gateway, lines, create } = await setUp(t)
   const headers = { traceparent }
   const { body: video } = await create(headers)
@@ -152,7 +149,7 @@ t.test('the log lines of a request bear its trace’s id, once, and no other lin
   t.notOk(of('request').slice(4).some(Boolean), 'the looks at the status had none')
 })
 
-t.test('what the log says of a video names the request that caused it', async (t) => {
+t.test('log lines about a video have the id of the request that caused them', async (t) => {
   const { gateway, lines, create } = await setUp(t)
   const { body: video } = await create({ 'x-request-id': 'made-by-cms' })
   await gateway.put(video.id, fakeMp4(1_000), { 'x-request-id': 'sent-by-cms' })

@@ -183,7 +183,7 @@ const cases: Case[] = [
   },
 ]
 
-t.test('whatever an endpoint does, the delivery has an end', async (t) => {
+t.test('a delivery ends in time, whatever the endpoint does', async (t) => {
   t.jobs = 8
   for (const { name, behave, expected } of cases)
     t.test(name, async (t) => {
@@ -194,7 +194,7 @@ t.test('whatever an endpoint does, the delivery has an end', async (t) => {
     })
 })
 
-t.test('what is sent can be verified by the library of Standard Webhooks', async (t) => {
+t.test('the library of Standard Webhooks verifies a delivery', async (t) => {
   let received = ''
   const port = await endpoint(t, (socket, text) => {
     received = text
@@ -209,7 +209,7 @@ t.test('what is sent can be verified by the library of Standard Webhooks', async
   for (const secret of secrets) t.strictSame(new Webhook(secret).verify(content, headers), JSON.parse(body))
 })
 
-t.test('endpoints that are not reached', async (t) => {
+t.test('an unreachable endpoint has its own outcome', async (t) => {
   const port = await listen(t, createServer())
   const closed = createServer().listen(0, '127.0.0.1')
   await once(closed, 'listening')
@@ -237,7 +237,7 @@ t.test('endpoints that are not reached', async (t) => {
 })
 
 const noOpenssl = spawnSync('openssl', ['version']).error ? 'openssl is not installed' : false
-t.test('a certificate of somebody else', { skip: noOpenssl }, async (t) => {
+t.test('the certificate of another host is rejected', { skip: noOpenssl }, async (t) => {
   const { stdout } = spawnSync('openssl', [
     ...['req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes', '-days', '1'],
     ...['-subj', '/CN=other.example', '-keyout', '-', '-out', '-'],
@@ -254,7 +254,7 @@ t.test('a certificate of somebody else', { skip: noOpenssl }, async (t) => {
   t.match(await send(`https://localhost:${plain}/`, 800), { status: null }, 'no TLS at all')
 })
 
-t.test('pauses grow for three days, and then it is given up', async (t) => {
+t.test('pauses between attempts grow, and attempts end after three days', async (t) => {
   const plain = Array.from({ length: 10 }, (_, index) => nextDeliveryIn(index + 1, undefined, 0))
   const [s, m, h] = [1_000, 60_000, 3_600_000]
   t.strictSame(plain, [5 * s, 5 * m, 30 * m, 2 * h, 5 * h, 10 * h, 14 * h, 20 * h, 24 * h, undefined])

@@ -98,7 +98,7 @@ const refused = [
   ...['', 'localhost', '1.1.1', '0x7f.1', '1.1.1.1/32', '[::1]', ' 8.8.8.8', '08.8.8.8', 'example.com'],
 ]
 
-t.test('public addresses, and no others', async (t) => {
+t.test('only public addresses are permitted', async (t) => {
   const rules = createAddressRules()
   for (const address of permitted) t.ok(rules.permits(address), address)
   for (const address of refused) t.notOk(rules.permits(address), address)
@@ -116,7 +116,7 @@ t.test('public addresses, and no others', async (t) => {
   t.notOk(['128.0.0.1', '::2', 'localhost', ''].some(isLoopback))
 })
 
-t.test('URLs, in every spelling', async (t) => {
+t.test('a URL is checked in every spelling', async (t) => {
   const cases: [url: string, production: boolean, development?: boolean][] = [
     ['https://example.com/hook', true],
     ['HTTPS://EXAMPLE.COM', true],
@@ -232,7 +232,7 @@ function resolver(...answers: string[][]): LookupFunction {
   }
 }
 
-t.test('the address that is dialled is the one that is checked', async (t) => {
+t.test('the address that is checked is the one that is called', async (t) => {
   const inside = await listen(t, '127.0.0.1')
   const outside = await listen(t, '127.0.0.2', inside.port)
   const { port } = inside
@@ -247,7 +247,7 @@ t.test('the address that is dialled is the one that is checked', async (t) => {
     return () => request(url, { dispatcher, method: 'POST', body: '{}' })
   }
 
-  await t.test('a name that stands for something else the second time', async (t) => {
+  await t.test('a name that resolves to another address the second time is checked again', async (t) => {
     const again = await call(resolver(['127.0.0.2'], ['127.0.0.1']))
     // The listener speaks no TLS: what counts is where the connection went.
     const error = await again().catch((error: Error) => error)
@@ -258,7 +258,7 @@ t.test('the address that is dialled is the one that is checked', async (t) => {
     t.equal(inside.connections(), 0)
   })
 
-  await t.test('of several addresses the permitted ones', async (t) => {
+  await t.test('of several addresses only the permitted ones are called', async (t) => {
     const before = outside.connections()
     await t.rejects((await call(resolver(['127.0.0.1', '::1', '127.0.0.2', 'fe80::1'])))())
     t.equal(outside.connections(), before + 1)
@@ -276,7 +276,7 @@ t.test('the address that is dialled is the one that is checked', async (t) => {
     t.equal(inside.connections(), 0)
   })
 
-  await t.test('literal addresses, ports and schemes at the dial', async (t) => {
+  await t.test('literal addresses, ports and schemes are checked when connecting', async (t) => {
     const never: LookupFunction = () => t.fail('a literal address is not looked up')
     for (const url of [
       `https://127.0.0.1:${port}/`,
@@ -293,36 +293,33 @@ t.test('the address that is dialled is the one that is checked', async (t) => {
     t.equal(inside.connections(), 0)
   })
 
-  await t.test('a name that cannot be resolved', async (t) => {
+  await t.test('a name that cannot be resolved is unreachable', async (t) => {
     const broken: LookupFunction = (_host, _options, callback) =>
       callback(Object.assign(new Error('no such name'), { code: 'ENOTFOUND' }), [])
     await t.rejects((await call(broken))(), { code: 'ENOTFOUND' })
   })
 
-  await t.test('http to a name of this machine that leads elsewhere', async (t) => {
+  await t.test('http is not allowed to a local name that resolves elsewhere', async (t) => {
     const given = { ...development, addresses: createAddressRules(['192.0.2.0/24']) }
     await t.rejects((await call(resolver(['192.0.2.1']), 'http://localhost:9/', given))(), notAllowed)
   })
 })
 
-t.test(
-  'this machine, outside production: no redirect is followed, no header without end is read',
-  async (t) => {
-    const server = createHttpServer((incoming, response) => {
-      if (incoming.url === '/moved') response.writeHead(302, { location: 'http://169.254.169.254/' }).end()
-      else if (incoming.url === '/headers') response.writeHead(200, { 'x-long': 'a'.repeat(20_000) }).end()
-      else response.writeHead(204).end()
-    }).listen(0, '127.0.0.1')
-    await once(server, 'listening')
-    t.teardown(() => server.close())
-    const { port } = server.address() as AddressInfo
-    const dispatcher = createGuardedAgent(development)
-    t.teardown(() => dispatcher.destroy())
-    for (const host of ['localhost', '127.0.0.1', '[::ffff:127.0.0.1]'])
-      t.equal((await request(`http://${host}:${port}/`, { dispatcher })).statusCode, 204, host)
-    t.equal((await request(`http://localhost:${port}/moved`, { dispatcher })).statusCode, 302)
-    await t.rejects(request(`http://localhost:${port}/headers`, { dispatcher }), {
-      code: 'UND_ERR_HEADERS_OVERFLOW',
-    })
-  },
-)
+t.test('redirects are not followed, and response headers are limited', async (t) => {
+  const server = createHttpServer((incoming, response) => {
+    if (incoming.url === '/moved') response.writeHead(302, { location: 'http://169.254.169.254/' }).end()
+    else if (incoming.url === '/headers') response.writeHead(200, { 'x-long': 'a'.repeat(20_000) }).end()
+    else response.writeHead(204).end()
+  }).listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  t.teardown(() => server.close())
+  const { port } = server.address() as AddressInfo
+  const dispatcher = createGuardedAgent(development)
+  t.teardown(() => dispatcher.destroy())
+  for (const host of ['localhost', '127.0.0.1', '[::ffff:127.0.0.1]'])
+    t.equal((await request(`http://${host}:${port}/`, { dispatcher })).statusCode, 204, host)
+  t.equal((await request(`http://localhost:${port}/moved`, { dispatcher })).statusCode, 302)
+  await t.rejects(request(`http://localhost:${port}/headers`, { dispatcher }), {
+    code: 'UND_ERR_HEADERS_OVERFLOW',
+  })
+})

@@ -19,43 +19,43 @@ scenario('a token is renewed, and requested again when the renewal is rejected',
   t.equal(double.calls('token'), asked + 2)
 })
 
-scenario('a wrong API key', async (t, { double, failure, publication }) => {
+scenario('a wrong API key is platform-unauthorized', async (t, { double, failure, publication }) => {
   double.fail('token', { status: 400, body: { title: 'The user credentials were incorrect.' } })
   t.equal((await failure(publication().provision())).code, 'platform-unauthorized')
 })
 
-scenario(
-  'a file that fits in one request: what is left of a cut one is not mixed with the next',
-  async (t, setup) => {
-    const { double, failure, publication } = setup
-    const video = publication()
-    await video.provision()
-    const { videoId } = video.slot
-    double.fail('upload', { reset: { afterBytes: 10_000 } })
-    const content = contentOf(randomBytes(60_000))
-    t.equal((await failure(video.upload(content))).code, 'platform-unavailable')
-    t.ok(content.stream.destroyed)
-
-    const bytes = randomBytes(50_000)
-    await video.upload(contentOf(bytes))
-    t.not(video.slot.videoId, videoId)
-    t.equal(double.leftovers(), 1, 'the first slot is removed')
-    t.ok(double.content(video.draft.title)?.equals(bytes))
-  },
-)
-
-scenario('the answer to the last part is lost', async (t, { double, publication }) => {
+scenario('the rest of an interrupted single request is not mixed with the next upload', async (t, setup) => {
+  const { double, failure, publication } = setup
   const video = publication()
   await video.provision()
-  double.fail('upload', { reset: { afterBytes: 0 }, late: true })
-  const bytes = randomBytes(100)
-  await video.upload(contentOf(bytes, null))
+  const { videoId } = video.slot
+  double.fail('upload', { reset: { afterBytes: 10_000 } })
+  const content = contentOf(randomBytes(60_000))
+  t.equal((await failure(video.upload(content))).code, 'platform-unavailable')
+  t.ok(content.stream.destroyed)
+
+  const bytes = randomBytes(50_000)
+  await video.upload(contentOf(bytes))
+  t.not(video.slot.videoId, videoId)
+  t.equal(double.leftovers(), 1, 'the first slot is removed')
   t.ok(double.content(video.draft.title)?.equals(bytes))
-  t.equal(double.calls('upload'), 1)
 })
 
 scenario(
-  'a thumbnail on a foreign host is not asked for',
+  'an upload survives the loss of the response to the last part',
+  async (t, { double, publication }) => {
+    const video = publication()
+    await video.provision()
+    double.fail('upload', { reset: { afterBytes: 0 }, late: true })
+    const bytes = randomBytes(100)
+    await video.upload(contentOf(bytes, null))
+    t.ok(double.content(video.draft.title)?.equals(bytes))
+    t.equal(double.calls('upload'), 1)
+  },
+)
+
+scenario(
+  'a thumbnail on a foreign host is not requested',
   async (t, { double, failure, platform, publication }) => {
     const video = publication()
     await video.publish()
@@ -70,7 +70,7 @@ scenario(
   },
 )
 
-scenario('an image that is missing or none does not mean a missing video', async (t, setup) => {
+scenario('a missing or invalid image does not mean a missing video', async (t, setup) => {
   const { double, failure, platform, publication } = setup
   const video = publication()
   await video.publish()
@@ -86,7 +86,7 @@ scenario('an image that is missing or none does not mean a missing video', async
   }
 })
 
-t.test('the vendor’s limits hold at the vendor', async (t) => {
+t.test('the vendor’s limits apply to the vendor’s own hosts', async (t) => {
   const variables = {
     API_VIDEO_BASE_URL: 'https://sandbox.api.video',
     API_VIDEO_API_KEY: 'key',

@@ -7,7 +7,7 @@ import { startDouble } from './doubles/cloudflare-stream.ts'
 
 const scenario = scenarios(t, startDouble)
 
-scenario('a 200 that is none', async (t, { double, failure, platform, publication }) => {
+scenario('a 200 with `success: false` is an error', async (t, { double, failure, platform, publication }) => {
   const video = publication()
   await video.publish()
   const body = { success: false, errors: [{ code: 10005, message: 'token-of-the-suite' }], result: null }
@@ -21,7 +21,7 @@ scenario('a 200 that is none', async (t, { double, failure, platform, publicatio
 })
 
 scenario(
-  'a video whose creation lost its answer is found by our id',
+  'a video whose creation response was lost is found by the gateway’s id',
   async (t, { double, failure, platform, publication }) => {
     const video = publication()
     await video.provision()
@@ -38,7 +38,7 @@ scenario(
 )
 
 scenario(
-  'another upload replaces the video of the one before',
+  'another upload replaces the video of the previous one',
   async (t, { double, failure, publication }) => {
     const video = publication()
     await video.provision()
@@ -53,7 +53,7 @@ scenario(
 )
 
 scenario(
-  'an upload that expired in the middle can be sent again',
+  'an upload that expired during the transfer can be sent again',
   async (t, { double, failure, publication }) => {
     for (const status of [404, 410])
       for (const size of [1000, null]) {
@@ -69,7 +69,7 @@ scenario(
   },
 )
 
-scenario('a form carries at most 200 MB, its own lines included', async (t, { platform }) => {
+scenario('a form has at most 200 MB, including its own lines', async (t, { platform }) => {
   t.equal(platform.acceptsMaxSize?.(199_000_000), true)
   t.equal(platform.acceptsMaxSize?.(200_000_000), false)
 })
@@ -93,7 +93,7 @@ t.test('the thumbnail keeps the shape of the video and is not enlarged', async (
   }
 })
 
-t.test('a chunk that the vendor would reject stops the start', async (t) => {
+t.test('a chunk size that the vendor would reject prevents startup', async (t) => {
   const variables = {
     CLOUDFLARE_STREAM_BASE_URL: 'https://api.cloudflare.com/client/v4',
     CLOUDFLARE_STREAM_ACCOUNT_ID: 'account',

@@ -43,7 +43,7 @@ function watch(t: Test, platform: VideoPlatform) {
   }
 }
 
-t.test('away, back, wrong, right: each change is told once', async (t) => {
+t.test('each change of the credentials’ state is logged once', async (t) => {
   const sandbox = await startSandbox()
   t.teardown(() => sandbox.close())
   const fault = (status: number) => {
@@ -76,7 +76,7 @@ t.test('away, back, wrong, right: each change is told once', async (t) => {
   ])
 })
 
-t.test('a platform that is not there at all', async (t) => {
+t.test('the credentials of an unreachable platform are neither valid nor invalid', async (t) => {
   const { changes, until } = watch(
     t,
     createPlatform(t, { PLATFORM: 'sandbox', SANDBOX_BASE_URL: 'http://127.0.0.1:1' }),
@@ -85,7 +85,7 @@ t.test('a platform that is not there at all', async (t) => {
   t.strictSame(changes, [undefined])
 })
 
-t.test('an answer that no platform gives', async (t) => {
+t.test('after an unexpected response the log says to check the base URL', async (t) => {
   const sandbox = await startSandbox()
   t.teardown(() => sandbox.close())
   const env = { PLATFORM: 'sandbox', SANDBOX_BASE_URL: `${sandbox.url}/not-here` }
@@ -106,7 +106,7 @@ const wrong: [start: () => Promise<PlatformDouble>, variable: string, value: str
   [startCloudflare, 'CLOUDFLARE_STREAM_API_TOKEN', 'wrong', /cloudflare-stream returned 401/],
 ]
 for (const [start, variable, value, reason] of wrong) {
-  t.test(`a wrong ${variable}`, async (t) => {
+  t.test(`an invalid ${variable} is reported by name`, async (t) => {
     const double = await start()
     t.teardown(() => double.close())
     const env = { PLATFORM: double.definition.name, ...double.variables }
@@ -120,7 +120,7 @@ for (const [start, variable, value, reason] of wrong) {
   })
 }
 
-t.test('a wrong secret of the sandbox', async (t) => {
+t.test('an invalid secret of the sandbox is reported', async (t) => {
   const sandbox = await startSandbox()
   t.teardown(() => sandbox.close())
   for (const variable of ['SANDBOX_CLIENT_ID', 'SANDBOX_CLIENT_SECRET']) {

@@ -25,7 +25,7 @@ scenario('an upload that expired, was canceled or is unknown is created again', 
   }
 })
 
-scenario('an upload that was cut is not used again', async (t, { double, publication }) => {
+scenario('an interrupted upload is not used again', async (t, { double, publication }) => {
   const video = publication()
   await video.provision()
   const content = stuckContent(100_000, 50_000)
@@ -48,7 +48,7 @@ scenario('the asset’s id is kept as soon as it is known', async (t, { double, 
   t.type(video.slot.videoId, 'string', 'even when the asset cannot be asked for')
 })
 
-scenario('an asset that nobody has asked for yet is removed too', async (t, setup) => {
+scenario('an asset whose id is not stored yet is deleted too', async (t, setup) => {
   const { double, platform, publication } = setup
   const video = publication()
   await video.publish()
@@ -57,7 +57,7 @@ scenario('an asset that nobody has asked for yet is removed too', async (t, setu
   t.equal(double.leftovers(), 0)
 })
 
-scenario('an upload that names the asset of another one', async (t, setup) => {
+scenario('an upload that names the asset of another upload is a protocol error', async (t, setup) => {
   const { double, failure, platform, publication } = setup
   const [stranger, video] = [publication(), publication()]
   for (const one of [stranger, video]) await one.publish()
@@ -76,7 +76,7 @@ scenario('an upload that names the asset of another one', async (t, setup) => {
   t.match(await platform.status(stranger.slot, stranger.call()), { state: 'ready' })
 })
 
-scenario('sound without a picture has failed', async (t, { double, platform, publication }) => {
+scenario('a file with audio only fails', async (t, { double, platform, publication }) => {
   const video = publication()
   await video.publish()
   await platform.status(video.slot, video.call())
@@ -86,31 +86,34 @@ scenario('sound without a picture has failed', async (t, { double, platform, pub
   t.match(await platform.status(video.slot, video.call()), { state: 'failed', message: /no video track/ })
 })
 
-scenario('metadata in every form of not yet', async (t, { double, failure, platform, publication }) => {
-  const video = publication()
-  await video.publish()
-  await platform.status(video.slot, video.call())
-  const whole = {
-    id: video.slot.videoId,
-    status: 'ready',
-    duration: 4,
-    playback_ids: [{ id: 'p', policy: 'public' }],
-    tracks: [{ type: 'video', max_width: 405, max_height: 2_160 }],
-  }
-  const gaps = [
-    { duration: -1 },
-    { duration: null },
-    { playback_ids: [] },
-    { playback_ids: [{ id: 'p', policy: 'signed' }] },
-    { tracks: [] },
-    { tracks: [{ type: 'video', max_width: -1, max_height: -1 }] },
-    { tracks: [{ type: 'video', max_width: null }] },
-  ]
-  for (const gap of gaps) {
-    double.fail('info', { status: 200, body: { data: { ...whole, ...gap } } })
-    const { code } = await failure(platform.info(video.slot, video.call()))
-    t.equal(code, 'platform-protocol-error', JSON.stringify(gap))
-  }
-  double.fail('thumbnail', { status: 200, body: { data: whole } })
-  t.match(await platform.thumbnail(video.slot, video.call()), { width: 240, height: 1_280 }, 'upright')
-})
+scenario(
+  'metadata that is not available yet is a protocol error, in every form',
+  async (t, { double, failure, platform, publication }) => {
+    const video = publication()
+    await video.publish()
+    await platform.status(video.slot, video.call())
+    const whole = {
+      id: video.slot.videoId,
+      status: 'ready',
+      duration: 4,
+      playback_ids: [{ id: 'p', policy: 'public' }],
+      tracks: [{ type: 'video', max_width: 405, max_height: 2_160 }],
+    }
+    const gaps = [
+      { duration: -1 },
+      { duration: null },
+      { playback_ids: [] },
+      { playback_ids: [{ id: 'p', policy: 'signed' }] },
+      { tracks: [] },
+      { tracks: [{ type: 'video', max_width: -1, max_height: -1 }] },
+      { tracks: [{ type: 'video', max_width: null }] },
+    ]
+    for (const gap of gaps) {
+      double.fail('info', { status: 200, body: { data: { ...whole, ...gap } } })
+      const { code } = await failure(platform.info(video.slot, video.call()))
+      t.equal(code, 'platform-protocol-error', JSON.stringify(gap))
+    }
+    double.fail('thumbnail', { status: 200, body: { data: whole } })
+    t.match(await platform.thumbnail(video.slot, video.call()), { width: 240, height: 1_280 }, 'upright')
+  },
+)

@@ -10,7 +10,7 @@ import type { Operation, PlatformDouble } from './double.ts'
 t.jobs = platformDefinitions.length
 
 for (const { name } of platformDefinitions) {
-  t.test(`${name}: its secrets stay in memory, whatever it answers`, { buffered: true }, async (t) => {
+  t.test(`${name}: its secrets stay in memory with any response`, { buffered: true }, async (t) => {
     const double: PlatformDouble = await (await import(`./doubles/${name}.ts`)).startDouble()
     t.teardown(() => double.close())
     const { gateway, directory, lines, answers, call } = await setUp(t, double)

@@ -9,7 +9,7 @@ const sources = readdirSync('src', { recursive: true, encoding: 'utf8' })
 const ofVendor = (name: string) =>
   platformDefinitions.some((vendor) => name.startsWith(`platform/${vendor.name}/`))
 
-t.test('a vendor’s words stand in the vendor’s files alone', async (t) => {
+t.test('a vendor’s terms occur in the vendor’s folder only', async (t) => {
   const words =
     /\b(assets?|asset_id|playback_ids|uploadURL|waitTranscoding|qualities|pctComplete|upload_id)\b/
   const found = sources.filter(({ text }) => words.test(text))
@@ -17,7 +17,7 @@ t.test('a vendor’s words stand in the vendor’s files alone', async (t) => {
   for (const { name } of found) t.ok(ofVendor(name), name)
 })
 
-t.test('a platform is its own files and one line of the registry', async (t) => {
+t.test('only the registry imports a platform’s files', async (t) => {
   for (const { name: vendor } of platformDefinitions) {
     const imported = new RegExp(`from '[^']*/${vendor}/[^']*'`)
     const users = sources.filter(({ name, text }) => !ofVendor(name) && imported.test(text))

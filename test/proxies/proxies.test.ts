@@ -26,7 +26,7 @@ const protocols = [
 ]
 
 t.test(
-  'the operations guide names the configurations, and they wait as long as a platform may take',
+  'the operations guide shows the tested proxy configurations, whose timeouts exceed the platform’s',
   async (t) => {
     const guide = await readFile('docs/operations.md', 'utf8')
     for (const { name, file, timeout } of proxies) {
@@ -39,7 +39,7 @@ t.test(
 )
 
 for (const kind of proxies) {
-  t.test(`behind ${kind.name}, configured as documented`, { skip: missing(kind) }, async (t) => {
+  t.test(`the gateway works behind ${kind.name} as documented`, { skip: missing(kind) }, async (t) => {
     const gateway = await startGateway(t, { env: { TRUSTED_PROXIES: '127.0.0.1' } })
     gateway.sandbox.knobs.discard = true
     const directory = await temporaryDirectory(t)
@@ -92,7 +92,7 @@ for (const kind of proxies) {
 }
 
 for (const kind of proxies) {
-  t.test(`an event stream behind ${kind.name}, read by curl`, { skip: missing(kind) }, async (t) => {
+  t.test(`curl reads an event stream through ${kind.name}`, { skip: missing(kind) }, async (t) => {
     // One place: the next reader gets it only when the gateway has noticed that the last one left.
     const gateway = await startGateway(t, { streamLimits: { total: 1, perClient: 1 } })
     const url = await startProxy(t, kind, gateway.url, await temporaryDirectory(t))

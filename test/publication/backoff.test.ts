@@ -2,7 +2,7 @@ import fc from 'fast-check'
 import t from 'tap'
 import { backoffDelay } from '../../src/publication/backoff.ts'
 
-t.test('grows by its factor up to the maximum', async (t) => {
+t.test('the delay grows by its factor up to the maximum', async (t) => {
   const policy = { initial: 2000, factor: 1.5, max: 60_000, jitter: 0 }
   t.strictSame(
     [0, 1, 2, 3, 20, 100_000].map((checks) => backoffDelay(policy, checks)),

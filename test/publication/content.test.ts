@@ -33,23 +33,26 @@ async function failure(promise: Promise<unknown>): Promise<string | undefined> {
   )
 }
 
-t.test('a platform that stops in the last piece, after the caller has ended, is a timeout', async (t) => {
-  for (const size of [null, 3000]) {
-    const content = await openContent(source(mp4(1000), mp4(2000)), { ...options, size, idleTimeout: 100 })
-    // It takes the first piece, and nothing more.
-    content.stream.once('data', () => content.stream.pause())
-    await once(content.signal, 'abort')
-    t.equal((content.signal.reason as GatewayError).code, 'platform-timeout', `size ${size}`)
-  }
-  const held = await openContent(source(mp4(1000)), { ...options, idleTimeout: 100 })
-  held.hold()
-  await sleep(300)
-  t.equal((await read(held.stream)).length, 1000, 'on hold nobody is blamed')
-  await sleep(300)
-  t.notOk(held.signal.aborted, 'and after the end the wait is no longer for bytes')
-})
+t.test(
+  'a platform that stops reading in the last piece, after the client has sent everything, is a timeout',
+  async (t) => {
+    for (const size of [null, 3000]) {
+      const content = await openContent(source(mp4(1000), mp4(2000)), { ...options, size, idleTimeout: 100 })
+      // It takes the first piece, and nothing more.
+      content.stream.once('data', () => content.stream.pause())
+      await once(content.signal, 'abort')
+      t.equal((content.signal.reason as GatewayError).code, 'platform-timeout', `size ${size}`)
+    }
+    const held = await openContent(source(mp4(1000)), { ...options, idleTimeout: 100 })
+    held.hold()
+    await sleep(300)
+    t.equal((await read(held.stream)).length, 1000, 'on hold nobody is blamed')
+    await sleep(300)
+    t.notOk(held.signal.aborted, 'and after the end the wait is no longer for bytes')
+  },
+)
 
-t.test('what comes in goes out, however it is cut', async (t) => {
+t.test('bytes pass unchanged in pieces of any size', async (t) => {
   await fc.assert(
     fc.asyncProperty(
       fc.array(fc.integer({ min: 1, max: 5000 }), { minLength: 1, maxLength: 12 }),
@@ -76,7 +79,7 @@ t.test('what comes in goes out, however it is cut', async (t) => {
   t.pass()
 })
 
-t.test('what is not an MP4 is rejected before anything goes on', async (t) => {
+t.test('a file that is not an MP4 is rejected before a byte is passed on', async (t) => {
   const open = (...pieces: Buffer[]) => failure(openContent(source(...pieces), options))
   t.equal(await open(Buffer.from('%PDF-1.7 not a video')), 'unsupported-media-type')
   t.equal(await open(Buffer.from('\0\0\0\x18ft'), Buffer.from('xxisom')), 'unsupported-media-type')
@@ -119,7 +122,7 @@ t.test(
   },
 )
 
-t.test('too large: by its length at once, else when it is counted', async (t) => {
+t.test('a file that is too large is rejected by its length, or when the limit is reached', async (t) => {
   t.equal(
     await failure(openContent(source(mp4(100)), { ...options, size: 100, maxBytes: 99 })),
     'content-too-large',
@@ -128,7 +131,7 @@ t.test('too large: by its length at once, else when it is counted', async (t) =>
   t.equal(await failure(read(content.stream)), 'content-too-large')
 })
 
-t.test('a caller who stops sending', async (t) => {
+t.test('a client that stops sending causes upload-timeout', async (t) => {
   const slow = new PassThrough()
   slow.write(mp4(100))
   const content = await openContent(slow, { ...options, idleTimeout: 50 })
@@ -141,7 +144,7 @@ t.test('a caller who stops sending', async (t) => {
   )
 })
 
-t.test('a platform that stops reading', async (t) => {
+t.test('a platform that stops reading causes platform-timeout', async (t) => {
   const fast = Readable.from(
     (function* () {
       yield mp4(100)
@@ -155,7 +158,7 @@ t.test('a platform that stops reading', async (t) => {
   t.ok(content.received() < 1_000_000, 'nothing is read ahead')
 })
 
-t.test('a caller who goes away', async (t) => {
+t.test('a client that disconnects fails the upload', async (t) => {
   const cut = new PassThrough()
   cut.write(mp4(100))
   const content = await openContent(cut, options)

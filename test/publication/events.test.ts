@@ -41,7 +41,7 @@ const cases: [string, Partial<Video>, Partial<Video>, string | undefined][] = [
   ['its end', { stage: 'deleting' }, { stage: 'deleted' }, undefined],
 ]
 
-t.test('each change of a row means one event or none', async (t) => {
+t.test('each change of a row causes at most one event', async (t) => {
   for (const [name, before, change, expected] of cases) {
     const row = aVideo(before)
     if (name.includes('without the field')) delete row.progress
@@ -52,7 +52,7 @@ t.test('each change of a row means one event or none', async (t) => {
   }
 })
 
-t.test('a deletion tells what the video was', async (t) => {
+t.test('the event of a deletion contains the video', async (t) => {
   const row = aVideo(ready)
   const event = eventOf(row, { ...row, stage: 'deleting', updatedAt: 77, version: 5 })
   t.match(event?.video, { stage: 'ready', info, updatedAt: 77, version: 5 })

@@ -17,7 +17,7 @@ const stages: Stage[] = [
   'deleted',
 ]
 
-t.test('the table is the law: every stage, every transition', async (t) => {
+t.test('each stage allows the transitions of the table and no others', async (t) => {
   for (const name of names) {
     const { from, to } = transitions[name]
     const takes = name === 'upload-started' || name === 'deletion-requested'
@@ -38,7 +38,7 @@ t.test('the table is the law: every stage, every transition', async (t) => {
   }
 })
 
-t.test('refusals say what the caller has to hear', async (t) => {
+t.test('a rejected transition has the error for its stage', async (t) => {
   const code = (stage: Stage) => {
     try {
       transition(aVideo({ stage }), 'upload-started', 0)
@@ -55,7 +55,7 @@ t.test('refusals say what the caller has to hear', async (t) => {
   t.equal(code('provisioning'), 'video-not-found')
 })
 
-t.test('in every case, final is final', async (t) => {
+t.test('no transition leaves a final stage', async (t) => {
   fc.assert(
     fc.property(fc.array(fc.constantFrom(...names), { maxLength: 40 }), (events) => {
       let video = aVideo({ stage: 'provisioning' })

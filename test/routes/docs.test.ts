@@ -95,7 +95,7 @@ t.test('GET / is a page for people', async (t) => {
   t.match(await gateway.call('POST', '/', anonymous), { status: 405, body: { code: 'method-not-allowed' } })
 })
 
-t.test('the fragment that sets the form apart in the document changes nothing', async (t) => {
+t.test('a fragment in the URL, as in the document, is ignored', async (t) => {
   const gateway = await startGateway(t)
   const created = await gateway.call('POST', '/v1/videos#form', { json: { title: 'x' } })
   t.equal(created.status, 201)

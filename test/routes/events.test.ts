@@ -27,7 +27,7 @@ async function published(gateway: TestGateway): Promise<string> {
   return id
 }
 
-t.test('the feed tells the life of a video, and can be read from any cursor', async (t) => {
+t.test('the feed has the events of a video, and can be read from any cursor', async (t) => {
   const gateway = await start(t)
   const { call } = gateway
   const begin = (await call('GET', '/v1/events?limit=200')).body.nextCursor
@@ -69,7 +69,7 @@ t.test('the feed tells the life of a video, and can be read from any cursor', as
   t.strictSame(typesOf((await only(`video=${id}&type=video.deleted`)).body.items), ['video.deleted'])
 })
 
-t.test('what cannot be read is told', async (t) => {
+t.test('an invalid or expired cursor is rejected with the reason', async (t) => {
   const { call, url } = await start(t)
   for (const [path, status, code] of [
     ['/v1/events?after=x', 400, 'invalid-request'],
@@ -103,7 +103,7 @@ t.test('Accept chooses between page and stream', async (t) => {
   }
 })
 
-t.test('a stream tells what happens, and goes on after the last event that was received', async (t) => {
+t.test('a stream sends events, and continues after the last event that was received', async (t) => {
   const gateway = await start(t)
   const { url } = gateway
   const all = await openStream(t, url)
@@ -140,7 +140,7 @@ t.test('a stream tells what happens, and goes on after the last event that was r
   all.close()
 })
 
-t.test('streams are limited for each client, and in all', async (t) => {
+t.test('streams are limited for each client and in total', async (t) => {
   const { call, url } = await start(t, { total: 6, perClient: 4 })
   const own = await Promise.all(Array.from({ length: 4 }, () => openStream(t, url)))
   t.ok(own.every(({ status }) => status === 200))
@@ -195,7 +195,7 @@ t.test('a wait ends with the next stage, with its time, or with its client', asy
   t.match(await wait('wait=60', '/v1/videos/none/status'), { status: 404 })
 })
 
-t.test('a reader that does not read is closed, and others are not kept waiting', async (t) => {
+t.test('a stream that is not read is closed and does not delay others', async (t) => {
   const slow = await startGateway(t, { sandbox, connectionLimits: { responseIdleMs: 500 } })
   const { id } = await slow.create({ description: 'x'.repeat(5_000) })
   // 20 MB of events: more than the kernel's buffers hold.
@@ -222,7 +222,7 @@ t.test('a reader that does not read is closed, and others are not kept waiting',
   t.ok(socket.bytesRead < 19_000_000, `${socket.bytesRead} bytes were sent`)
 })
 
-t.test('the end of the process ends streams and waits at once', async (t) => {
+t.test('shutdown ends streams and waits immediately', async (t) => {
   const ending = await startGateway(t, { sandbox, env: { SHUTDOWN_TIMEOUT: '30s' } })
   const { id } = await ending.create()
   const streams = await Promise.all([openStream(t, ending.url), openStream(t, ending.url)])

@@ -2,7 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import t from 'tap'
 import { fetchToken, startClient } from './client.ts'
 
-t.test('tokens', async (t) => {
+t.test('tokens are issued to the configured client only', async (t) => {
   const { sandbox, call } = await startClient(t, { clientId: 'me', clientSecret: 'a:b c+d' })
   const ask = (headers: Record<string, string>, form: Record<string, string>) =>
     fetch(`${sandbox.url}/oauth/token`, { method: 'POST', headers, body: new URLSearchParams(form) })
@@ -34,7 +34,7 @@ t.test('tokens', async (t) => {
   t.match(sandbox.stats(), { token_requests: 8, calls: { list: 1 } })
 })
 
-t.test('a call needs a token that is alive', async (t) => {
+t.test('a call requires a token that has not expired', async (t) => {
   const { sandbox, call } = await startClient(t)
   const none = await fetch(`${sandbox.url}/clips`)
   t.equal(none.status, 401)
@@ -75,7 +75,7 @@ t.test('clips are created and found', async (t) => {
   t.match(await call('GET', '/elsewhere'), { status: 404, body: { fault: { kind: 'unknown_path' } } })
 })
 
-t.test('knobs over HTTP, and a fresh start', async (t) => {
+t.test('the knobs can be changed and reset over HTTP', async (t) => {
   const { sandbox, call, create } = await startClient(t)
   t.match(await call('PUT', '/_knobs', { require_length: true, token_lifetime_s: 9 }), {
     status: 200,
@@ -92,7 +92,7 @@ t.test('knobs over HTTP, and a fresh start', async (t) => {
   t.match(sandbox.stats(), { calls: { create: 0 }, clips: { empty: 0 } })
 })
 
-t.test('served files: ranges, HEAD, CORS', async (t) => {
+t.test('files are served with ranges, HEAD and CORS', async (t) => {
   const { create, put, until, call } = await startClient(t, { knobs: { discard: true } })
   const { clip_id, ingest_url } = await create()
   await put(ingest_url, 'thrown away')

@@ -5,7 +5,7 @@ import t from 'tap'
 import type { FaultRule } from '../../sandbox/knobs.ts'
 import { fetchToken, kindOf, startClient } from './client.ts'
 
-t.test('answers on demand, in order, as often as asked', async (t) => {
+t.test('faults apply in the order of the list, as often as configured', async (t) => {
   const { sandbox, call } = await startClient(t)
   sandbox.knobs.faults.push(
     { operation: 'list', times: 2, status: 503, headers: { 'retry-after': '1' } },
@@ -25,7 +25,7 @@ t.test('answers on demand, in order, as often as asked', async (t) => {
   t.equal(sandbox.stats().calls.list, 4)
 })
 
-t.test('delays, hanging and resets', async (t) => {
+t.test('a fault can delay a response, withhold it or reset the connection', async (t) => {
   const { sandbox, call, token } = await startClient(t)
   const started = performance.now()
   sandbox.knobs.faults = [{ operation: 'list', times: 1, delay_ms: 60 }]
@@ -50,7 +50,7 @@ t.test('delays, hanging and resets', async (t) => {
   t.ok(performance.now() - asked >= 55)
 })
 
-t.test('work that is done while its answer gets lost', async (t) => {
+t.test('a fault can lose the response to work that was done', async (t) => {
   const { sandbox, call } = await startClient(t)
   sandbox.knobs.faults = [{ operation: 'create', times: 1, reset: true, late: true }]
   await t.rejects(call('POST', '/clips', { name: 'x', external_ref: 'lost' }))
@@ -65,7 +65,7 @@ t.test('work that is done while its answer gets lost', async (t) => {
   t.equal((await call('GET', '/clips?external_ref=bad')).body.clips.length, 1)
 })
 
-t.test('uploads that go wrong on the way', async (t) => {
+t.test('a fault can interrupt an upload', async (t) => {
   const { sandbox, create, put, until, call } = await startClient(t, { knobs: { discard: true } })
   const { clip_id, ingest_url } = await create()
   const body = Buffer.alloc(1024 * 1024)
@@ -103,7 +103,7 @@ t.test('uploads that go wrong on the way', async (t) => {
   t.equal((await call('GET', '/_stats')).body.open_uploads, 0)
 })
 
-t.test('as a process of its own', async (t) => {
+t.test('the sandbox runs as a process of its own', async (t) => {
   const child = fork(new URL('../../sandbox/main.ts', import.meta.url), ['0'], { silent: true })
   const [{ url }] = (await once(child, 'message')) as [{ url: string }]
   t.equal((await fetch(`${url}/_stats`)).status, 200)
@@ -112,7 +112,7 @@ t.test('as a process of its own', async (t) => {
   t.equal(code, 0)
 })
 
-t.test('answers that are held back, their work done', async (t) => {
+t.test('a response can be held back after its work was done', async (t) => {
   const { sandbox, call } = await startClient(t)
   sandbox.knobs.hold = ['create']
   const creating = call('POST', '/clips', { name: 'x' })

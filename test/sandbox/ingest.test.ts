@@ -14,7 +14,7 @@ function startPut(url: string, length?: number) {
   return put
 }
 
-t.test('what an upload is rejected for', async (t) => {
+t.test('an invalid upload is rejected with its reason', async (t) => {
   const { sandbox, create, put, call, until } = await startClient(t)
   const { clip_id, ingest_url } = await create()
   const refused = async (answer: Response, status: number, kind: string) => {

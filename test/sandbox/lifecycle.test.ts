@@ -142,7 +142,7 @@ t.test('a deleted clip is gone with its files', async (t) => {
   t.match(sandbox.stats().clips, { live: 0 })
 })
 
-t.test('it can be deleted while it is processed', async (t) => {
+t.test('a clip can be deleted while it is processed', async (t) => {
   const { call, create, put, sandbox } = await startClient(t, { knobs: { processing_delay_ms: 5000 } })
   const { clip_id, ingest_url } = await create()
   await put(ingest_url, await mp4())

@@ -43,11 +43,11 @@ const rename = (video: Video): Video => ({ ...video, title: `${video.title}+` })
 
 for (const [engine, url] of engines) {
   if (!url) {
-    t.test(`${engine}: events`, { skip: unavailable }, async () => {})
+    t.test(`${engine}: the events of a store`, { skip: unavailable }, async () => {})
     continue
   }
 
-  t.test(`${engine}: an event comes with its change or not at all`, async (t) => {
+  t.test(`${engine}: an event is written with its change or not at all`, async (t) => {
     const store = await openStore(url(), 5)
     const video = aVideo()
     await store.insert(video)
@@ -85,7 +85,7 @@ for (const [engine, url] of engines) {
     await store.close()
   })
 
-  t.test(`${engine}: readers miss nothing while many write`, async (t) => {
+  t.test(`${engine}: readers miss no event while many processes write`, async (t) => {
     const place = url()
     const stores = await Promise.all([openStore(place, 5), openStore(place, 5)])
     const [one, two] = stores as [VideoStore, VideoStore]
@@ -151,40 +151,44 @@ for (const [engine, url] of engines) {
   })
 }
 
-t.test('postgres: transactions that stay open', { skip: unavailable }, async (t) => {
-  const place = postgres?.newUrl() ?? ''
-  const schema = schemaOf(place)
-  const store = await openStore(place, 5)
-  const video = aVideo()
-  await store.insert(video)
-  const late = new pg.Client({ connectionString: place.split('?')[0] })
-  const lost = new pg.Client({ connectionString: place.split('?')[0] })
-  for (const client of [late, lost]) {
-    await client.connect()
-    await client.query('BEGIN')
-    await client.query(
-      `INSERT INTO ${schema}.video_events (id, video_id, type, created_at, video)
+t.test(
+  'postgres: a transaction that stays open delays events and loses none',
+  { skip: unavailable },
+  async (t) => {
+    const place = postgres?.newUrl() ?? ''
+    const schema = schemaOf(place)
+    const store = await openStore(place, 5)
+    const video = aVideo()
+    await store.insert(video)
+    const late = new pg.Client({ connectionString: place.split('?')[0] })
+    const lost = new pg.Client({ connectionString: place.split('?')[0] })
+    for (const client of [late, lost]) {
+      await client.connect()
+      await client.query('BEGIN')
+      await client.query(
+        `INSERT INTO ${schema}.video_events (id, video_id, type, created_at, video)
        VALUES ('${client === late ? 'late' : 'lost'}', 'v', 'video.updated', 1, '{}')`,
+      )
+    }
+    await store.update(video.id, rename)
+    const before = await readOn(store, 0)
+    t.equal(before.length, 1, 'a later change is not kept waiting by an open transaction')
+    await store.update(video.id, rename)
+    await lost.query('ROLLBACK')
+    await late.query('COMMIT')
+    const after = await readOn(store, before[0]?.position ?? 0)
+    t.strictSame(
+      after.map((event) => (event.id === 'late' ? 'late' : event.video.version)).toSorted(),
+      [3, 'late'],
+      'what was written first and committed last is not missed; what was rolled back does not come',
     )
-  }
-  await store.update(video.id, rename)
-  const before = await readOn(store, 0)
-  t.equal(before.length, 1, 'a later change is not kept waiting by an open transaction')
-  await store.update(video.id, rename)
-  await lost.query('ROLLBACK')
-  await late.query('COMMIT')
-  const after = await readOn(store, before[0]?.position ?? 0)
-  t.strictSame(
-    after.map((event) => (event.id === 'late' ? 'late' : event.video.version)).toSorted(),
-    [3, 'late'],
-    'what was written first and committed last is not missed; what was rolled back does not come',
-  )
-  for (const client of [late, lost]) await client.end()
-  await store.close()
-})
+    for (const client of [late, lost]) await client.end()
+    await store.close()
+  },
+)
 
 t.test(
-  'postgres: an open placement, whose positions nobody may see past',
+  'postgres: readers do not see past the positions of an open transaction',
   { skip: unavailable },
   async (t) => {
     const place = postgres?.newUrl() ?? ''

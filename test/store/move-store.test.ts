@@ -142,7 +142,7 @@ await seed(`${big}/a.db`, many)
 // Another test moves the other one at the same time.
 copyFileSync(`${big}/a.db`, `${big}/c.db`)
 
-t.test('every direction: the same rows, of which the gateway reads the same', { skip }, async (t) => {
+t.test('a move in every direction copies every row', { skip }, async (t) => {
   const directory = await temporaryDirectory(t)
   const urls = [
     `sqlite:${directory}/first.db`,
@@ -173,7 +173,7 @@ t.test('every direction: the same rows, of which the gateway reads the same', { 
   t.equal(digests.size, 1)
 })
 
-t.test('every table of the schemas is moved, or can be computed', { skip }, async (t) => {
+t.test('every table of the schemas is moved or can be computed', { skip }, async (t) => {
   const url = server.newUrl()
   await (await openStore(url, 1)).close()
   const file = `${await temporaryDirectory(t)}/x.db`
@@ -198,7 +198,7 @@ t.test('every table of the schemas is moved, or can be computed', { skip }, asyn
     )
 })
 
-t.test('a mistake is named with what to do, and changes nothing', { skip }, async (t) => {
+t.test('a wrong call changes nothing and says what to do', { skip }, async (t) => {
   const directory = await temporaryDirectory(t)
   const at = (name: string) => `sqlite:${directory}/${name}`
   await seed(`${directory}/full.db`, 20)
@@ -282,7 +282,7 @@ t.test('a mistake is named with what to do, and changes nothing', { skip }, asyn
   t.equal((await move([full, at('empty.db')])).code, 0, 'a file without content is empty')
 })
 
-t.test('a gateway that runs is noticed, even one that has nothing to do', { skip }, async (t) => {
+t.test('a running gateway prevents the move, even an idle one', { skip }, async (t) => {
   const sandbox = await startSandbox({ knobs: { discard: true, processing_delay_ms: 10 } })
   t.teardown(() => sandbox.close())
   const directory = await temporaryDirectory(t)
@@ -323,7 +323,7 @@ t.test('a gateway that runs is noticed, even one that has nothing to do', { skip
   t.equal((await home.call('DELETE', `/v1/videos/${id}`)).status, 204)
 })
 
-t.test('whatever else writes to a source in PostgreSQL is noticed too', { skip }, async (t) => {
+t.test('any other writer to a PostgreSQL source prevents the move', { skip }, async (t) => {
   const directory = await temporaryDirectory(t)
   await seed(`${directory}/a.db`, 50)
   const url = server.newUrl()
@@ -350,7 +350,7 @@ t.test('whatever else writes to a source in PostgreSQL is noticed too', { skip }
   t.equal((await move([url, `sqlite:${directory}/b.db`])).code, 0)
 })
 
-t.test('a connection that breaks while it copies: the reason, and an empty target', { skip }, async (t) => {
+t.test('an interrupted move reports the reason and leaves an empty target', { skip }, async (t) => {
   const target = server.newUrl('&application_name=mover')
   const moving = move([`sqlite:${big}/c.db`, target])
   const terminate =
@@ -371,7 +371,7 @@ async function isReady(gateway: Awaited<ReturnType<typeof startProcess>>, id: st
   throw new Error('never ready')
 }
 
-t.test(`${many} videos: in little memory, all or nothing`, { skip }, async (t: Test) => {
+t.test(`${many} videos are moved in little memory, all or none`, { skip }, async (t: Test) => {
   const [a, b] = [`sqlite:${big}/a.db`, `sqlite:${big}/b.db`]
   const target = server.newUrl()
   for (const to of [b, target]) {

@@ -14,7 +14,7 @@ t.teardown(() => rmSync(directory, { recursive: true }))
 let files = 0
 const newFile = () => join(directory, `${files++}.db`)
 
-t.test('every combination of filters lists what a scan would find', async (t) => {
+t.test('every combination of filters lists the same rows as a scan', async (t) => {
   const store = openStore('memory:')
   await expectLists(t, store)
   await store.close()
@@ -62,7 +62,7 @@ t.test('no statement of the store scans or sorts rows', async (t) => {
   await store.close()
 })
 
-t.test('the counts follow every change, whoever makes it', async (t) => {
+t.test('the counts include the changes of every process', async (t) => {
   const file = newFile()
   const [one, two] = [openStore(`sqlite:${file}`), openStore(`sqlite:${file}`)]
   const db = new DatabaseSync(file)

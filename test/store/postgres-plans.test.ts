@@ -15,7 +15,7 @@ const server = started as PostgresServer
 const options = { skip: 'unavailable' in started && started.unavailable }
 t.teardown(() => server.close?.())
 
-t.test('every combination of filters lists what a scan would find', options, async (t) => {
+t.test('every combination of filters lists the same rows as a scan', options, async (t) => {
   const store = await openStore(server.newUrl(), 10)
   await expectLists(t, store)
   await store.close()
@@ -210,7 +210,7 @@ async function planForAny(text: string, values: unknown[]): Promise<Plan> {
   return (results as QueryResult[])[2]!.rows[0]['QUERY PLAN'][0].Plan
 }
 
-t.test('the counts follow every change, whoever makes it', options, async (t) => {
+t.test('the counts include the changes of every process', options, async (t) => {
   const url = server.newUrl()
   const schema = schemaOf(url)
   const [one, two] = [await openStore(url, 4), await openStore(url, 4)]

@@ -15,7 +15,7 @@ const server = started as PostgresServer
 const options = { skip: 'unavailable' in started && started.unavailable }
 t.teardown(() => server.close?.())
 
-t.test('several processes that start at once on an empty schema all get their store', options, async (t) => {
+t.test('several processes can start concurrently on an empty schema', options, async (t) => {
   const script = new URL('../support/open-store.ts', import.meta.url)
   const processes = Array.from({ length: 4 }, () => fork(script))
   t.teardown(() => processes.map((child) => child.kill()))
@@ -30,7 +30,7 @@ t.test('several processes that start at once on an empty schema all get their st
   }
 })
 
-t.test('what was acknowledged is there for the next process', options, async (t) => {
+t.test('acknowledged writes are visible to the next process', options, async (t) => {
   const url = server.newUrl()
   const store = await openStore(url, 2)
   const video = aVideo()
@@ -79,7 +79,7 @@ t.test('a database that cannot be used is rejected in one line that names the re
   }
 })
 
-t.test('TLS is what libpq makes of sslmode', async (t) => {
+t.test('sslmode selects TLS as in libpq', async (t) => {
   const file = `${await temporaryDirectory(t)}/root.crt`
   writeFileSync(file, 'PEM')
   const ssl = (parameters: string) => readConnection(`postgres://db/gateway?${parameters}`).config.ssl
@@ -93,7 +93,7 @@ t.test('TLS is what libpq makes of sslmode', async (t) => {
   t.strictSame(ssl('sslmode=verify-full&host=/run/postgresql'), false, 'a socket of this machine')
 })
 
-t.test('no two processes hold a key, whoever frees it', options, async (t) => {
+t.test('an idempotency key is held by one process at a time', options, async (t) => {
   const url = server.newUrl()
   const stores = [await openStore(url, 5), await openStore(url, 5)]
   const claim = async (index: number) => {

@@ -32,10 +32,10 @@ for (const [kind, url] of [
   ['postgres without prepared statements', postgres && (() => postgres.newUrl('&prepare=false'))],
 ] as const) {
   if (!url) {
-    t.test(`${kind}: the suite of the store`, { skip: unavailable }, async () => {})
+    t.test(`${kind}: the store’s suite`, { skip: unavailable }, async () => {})
     continue
   }
-  t.test(`${kind}: keeps a video as it is`, async (t) => {
+  t.test(`${kind}: stores a video unchanged`, async (t) => {
     const store = await openStore(url(), 10)
     const video = aVideo({
       title: 'Ümläute, 日本語, \0 and "quotes"',
@@ -74,7 +74,7 @@ for (const [kind, url] of [
     await store.close()
   })
 
-  t.test(`${kind}: what goes with a row is written with it or not at all`, async (t) => {
+  t.test(`${kind}: related records are written with their row or not at all`, async (t) => {
     const store = await openStore(url(), 10)
     const video = aVideo()
     await store.insert(video, { client: 'cms', key: 'k', fingerprint: 'f' })
@@ -122,7 +122,7 @@ for (const [kind, url] of [
     await store.close()
   })
 
-  t.test(`${kind}: a row that the caller has read counts only while it is the stored one`, async (t) => {
+  t.test(`${kind}: a change of a row that was read earlier is applied to the stored row`, async (t) => {
     const store = await openStore(url(), 10)
     const first = aVideo({ stage: 'awaiting-upload', nextCheckAt: 1 })
     await store.insert(first)
@@ -172,7 +172,7 @@ for (const [kind, url] of [
     await store.close()
   })
 
-  t.test(`${kind}: an expectation comes with its video or not at all`, async (t) => {
+  t.test(`${kind}: an expectation is stored with its video or not at all`, async (t) => {
     const store = await openStore(url(), 10)
     const claim = { client: 'cms', key: 'k', fingerprint: 'f' }
     const [late, due, other] = [aVideo(), aVideo({ epoch: 5 }), aVideo()]
@@ -186,7 +186,7 @@ for (const [kind, url] of [
     await store.close()
   })
 
-  t.test(`${kind}: claims what is due, once`, async (t) => {
+  t.test(`${kind}: claims a due row once`, async (t) => {
     const store = await openStore(url(), 10)
     const start = store.now() - 1_000
     const rows = [30, 10, null, 20, 600_000].map((at) =>
@@ -223,7 +223,7 @@ for (const [kind, url] of [
     await store.close()
   })
 
-  t.test(`${kind}: claims at the same time share what is due`, async (t) => {
+  t.test(`${kind}: concurrent claims share the due rows`, async (t) => {
     const store = await openStore(url(), 10)
     for (let row = 0; row < 40; row++)
       await store.insert(aVideo({ stage: 'processing', nextCheckAt: 1 + row }))
@@ -256,7 +256,7 @@ for (const [kind, url] of [
     await store.close()
   })
 
-  t.test(`${kind}: an idempotency key comes with its video or not at all`, async (t) => {
+  t.test(`${kind}: an idempotency key is stored with its video or not at all`, async (t) => {
     const store = await openStore(url(), 10)
     const claim = { client: 'cms', key: 'k', fingerprint: 'f' }
     const createdAt = store.now() - 10_000
@@ -288,7 +288,7 @@ for (const [kind, url] of [
   })
 
   t.test(
-    `${kind}: deleted videos go after their time, in batches, but not what may be left of them`,
+    `${kind}: deleted videos are removed in batches after their retention, but not their expectations`,
     async (t) => {
       const store = await openStore(url(), 10)
       const ages = [95, 94, 93, 92, 91, 89]
@@ -312,7 +312,7 @@ for (const [kind, url] of [
     },
   )
 
-  t.test(`${kind}: times and ids are the store's, whatever the clock of the process shows`, async (t) => {
+  t.test(`${kind}: times and ids come from the store's clock, not from the process's`, async (t) => {
     const at = url()
     const stores =
       kind === 'memory' ? [await openStore(at, 5)] : [await openStore(at, 5), await openStore(at, 5)]
@@ -351,20 +351,24 @@ for (const [kind, url] of [
   })
 }
 
-t.test('postgres: searches by texts that it cannot hold', { skip: unavailable }, async (t) => {
-  const store = await openStore(postgres?.newUrl() ?? '', 10)
-  const references = ['r\0', 'r', 'r\ud800', 'r\ufffd', 'r\\u0000', '"r"']
-  for (const reference of references) await store.insert(aVideo({ reference }))
-  for (const reference of references)
-    t.strictSame(
-      (await store.list({ reference, limit: 9 })).map((video) => video.reference),
-      [reference],
-    )
-  t.strictSame(await store.list({ platform: 'sand\0box', limit: 1 }), [])
-  await store.close()
-})
+t.test(
+  'postgres: texts that PostgreSQL cannot hold are stored and found',
+  { skip: unavailable },
+  async (t) => {
+    const store = await openStore(postgres?.newUrl() ?? '', 10)
+    const references = ['r\0', 'r', 'r\ud800', 'r\ufffd', 'r\\u0000', '"r"']
+    for (const reference of references) await store.insert(aVideo({ reference }))
+    for (const reference of references)
+      t.strictSame(
+        (await store.list({ reference, limit: 9 })).map((video) => video.reference),
+        [reference],
+      )
+    t.strictSame(await store.list({ platform: 'sand\0box', limit: 1 }), [])
+    await store.close()
+  },
+)
 
-t.test('sqlite: an update begins again when somebody else was faster', async (t) => {
+t.test('sqlite: an update is retried after a concurrent change', async (t) => {
   const store = openSqlite('memory:')
   const video = aVideo()
   await store.insert(video)
@@ -391,7 +395,7 @@ t.test('sqlite: neither claim scans or sorts the table', async (t) => {
   db.close()
 })
 
-t.test('sqlite: what was acknowledged is there for the next process', async (t) => {
+t.test('sqlite: acknowledged writes are visible to the next process', async (t) => {
   const url = `sqlite:${newFile()}`
   const store = openSqlite(url)
   const video = aVideo()
@@ -402,17 +406,20 @@ t.test('sqlite: what was acknowledged is there for the next process', async (t) 
   await store.close()
 })
 
-t.test('sqlite: a file of a newer gateway, or no database at all, is rejected with its reason', async (t) => {
-  const newer = newFile()
-  const db = new DatabaseSync(newer)
-  db.exec('PRAGMA user_version = 999')
-  db.close()
-  t.throws(() => openSqlite(`sqlite:${newer}`), /DATABASE_URL.*version 999/)
-  t.throws(() => openSqlite(`sqlite:${import.meta.filename}`), /DATABASE_URL.*not a database/)
-  const gone = newFile()
-  writeFileSync(`${gone}-wal`, 'what is left of it')
-  t.throws(() => openSqlite(`sqlite:${gone}`), /DATABASE_URL.*write-ahead log/)
-})
+t.test(
+  'sqlite: a file of a newer gateway and a file that is not a database are rejected with their reason',
+  async (t) => {
+    const newer = newFile()
+    const db = new DatabaseSync(newer)
+    db.exec('PRAGMA user_version = 999')
+    db.close()
+    t.throws(() => openSqlite(`sqlite:${newer}`), /DATABASE_URL.*version 999/)
+    t.throws(() => openSqlite(`sqlite:${import.meta.filename}`), /DATABASE_URL.*not a database/)
+    const gone = newFile()
+    writeFileSync(`${gone}-wal`, 'what is left of it')
+    t.throws(() => openSqlite(`sqlite:${gone}`), /DATABASE_URL.*write-ahead log/)
+  },
+)
 
 t.test('sqlite: a locked database is an error with a code, and works again afterwards', async (t) => {
   const file = newFile()
@@ -430,7 +437,7 @@ t.test('sqlite: a locked database is an error with a code, and works again after
   await store.close()
 })
 
-t.test('several processes that start at once on a fresh file all get their store', async (t) => {
+t.test('several processes can start concurrently on a new file', async (t) => {
   const script = new URL('../support/open-store.ts', import.meta.url)
   const processes = Array.from({ length: 4 }, () => fork(script))
   t.teardown(() => processes.map((child) => child.kill()))

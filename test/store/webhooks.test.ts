@@ -55,7 +55,7 @@ async function insist<T>(call: () => Promise<T>): Promise<T> {
 
 for (const [engine, url] of engines) {
   if (!url) {
-    t.test(`${engine}: webhooks`, { skip: unavailable }, async () => {})
+    t.test(`${engine}: the webhooks of a store`, { skip: unavailable }, async () => {})
     continue
   }
   /** Two stores of one database; of one in memory, the same one twice. */
@@ -66,7 +66,7 @@ for (const [engine, url] of engines) {
     return [one, two, () => Promise.all([...new Set([one, two])].map((store) => store.close()))]
   }
 
-  t.test(`${engine}: keeps an endpoint as it is, up to a limit of them`, async (t) => {
+  t.test(`${engine}: stores endpoints unchanged, up to their maximum number`, async (t) => {
     const [one, two, close] = await openTwo()
     t.strictSame(await one.endpoints(), [])
     const row: Partial<WebhookEndpoint> = {
@@ -101,7 +101,7 @@ for (const [engine, url] of engines) {
     await close()
   })
 
-  t.test(`${engine}: an endpoint begins where the events end, also when it is changed`, async (t) => {
+  t.test(`${engine}: a new or changed endpoint gets later events only`, async (t) => {
     const store = await openStore(url(), 4)
     await happen(store, 3)
     const { last } = await store.eventRange()
@@ -142,7 +142,7 @@ for (const [engine, url] of engines) {
     await close()
   })
 
-  t.test(`${engine}: events go to the endpoints that get them`, async (t) => {
+  t.test(`${engine}: an event is delivered to the endpoints that subscribe to it`, async (t) => {
     const store = await openStore(url(), 4)
     await happen(store, 2)
     t.equal(await store.fanOut(10), false, 'without endpoints there is nothing to do')
@@ -187,7 +187,7 @@ for (const [engine, url] of engines) {
     await store.close()
   })
 
-  t.test(`${engine}: while many write and many fan out, every event comes once`, async (t) => {
+  t.test(`${engine}: every event is fanned out once while many processes write and fan out`, async (t) => {
     const [one, two, close] = await openTwo()
     const endpoints = [await addEndpoint(one), await addEndpoint(two, { events: ['video.updated'] })]
     const videos = Array.from({ length: 6 }, () => aVideo())
@@ -232,7 +232,7 @@ for (const [engine, url] of engines) {
     await close()
   })
 
-  t.test(`${engine}: a long time without endpoints is skipped`, async (t) => {
+  t.test(`${engine}: events from before the first endpoint are skipped`, async (t) => {
     const store = await openStore(url(), 4)
     const first = await addEndpoint(store)
     await happen(store, 3)
@@ -252,7 +252,7 @@ for (const [engine, url] of engines) {
     await store.close()
   })
 
-  t.test(`${engine}: claims what is due, once, with its event`, async (t) => {
+  t.test(`${engine}: claims a due delivery once, with its event`, async (t) => {
     const [one, two, close] = await openTwo()
     const endpoint = await addEndpoint(one)
     const other = await addEndpoint(one, { enabled: false })
@@ -293,7 +293,7 @@ for (const [engine, url] of engines) {
     await close()
   })
 
-  t.test(`${engine}: the longest due first, and again when the claim has ended`, async (t) => {
+  t.test(`${engine}: claims the longest due first, and again once the claim has expired`, async (t) => {
     const store = await openStore(url(), 4)
     const endpoint = await addEndpoint(store)
     for (let index = 0; index < 3; index++) {
@@ -319,7 +319,7 @@ for (const [engine, url] of engines) {
     await store.close()
   })
 
-  t.test(`${engine}: what came of an attempt, which only the latest claim may say`, async (t) => {
+  t.test(`${engine}: only the latest claim may record the result of an attempt`, async (t) => {
     const store = await openStore(url(), 4)
     const endpoint = await addEndpoint(store)
     await happen(store, 3)
@@ -358,7 +358,7 @@ for (const [engine, url] of engines) {
     await store.close()
   })
 
-  t.test(`${engine}: since when an endpoint has failed`, async (t) => {
+  t.test(`${engine}: records since when an endpoint has failed`, async (t) => {
     const store = await openStore(url(), 4)
     const { id } = await addEndpoint(store)
     const attempt = async (result = delivered) => {
@@ -406,40 +406,43 @@ for (const [engine, url] of engines) {
     await store.close()
   })
 
-  t.test(`${engine}: the news of an endpoint, for the others that ask for it`, async (t) => {
-    const store = await openStore(url(), 4)
-    const told = await addEndpoint(store, { events: ['webhook.disabled'] })
-    const quiet = [
-      await addEndpoint(store),
-      await addEndpoint(store, { events: ['video.ready'] }),
-      await addEndpoint(store, { events: ['webhook.disabled'], enabled: false }),
-    ]
-    const endpoint = await addEndpoint(store, { events: ['webhook.disabled'] })
-    const news = anOwnEvent('webhook.disabled')
-    const disable = (current: WebhookEndpoint) => ({
-      ...current,
-      enabled: false,
-      disabledReason: 'gone' as const,
-    })
-    await store.updateEndpoint(endpoint.id, disable, (changed) => {
-      t.match(changed, { enabled: false, version: 2 })
-      return undefined
-    })
-    t.strictSame(await all(store, told), [])
-    await store.updateEndpoint(endpoint.id, disable, () => news)
-    await store.updateEndpoint(
-      endpoint.id,
-      (current) => current,
-      () => anOwnEvent('webhook.disabled'),
-    )
-    t.match(await store.claimDeliveries(told.id, minute, 9), [
-      { eventId: news.id, type: 'webhook.disabled', event: news.body, attempts: 1 },
-    ])
-    for (const other of [...quiet, endpoint]) t.strictSame(await all(store, other), [])
-    await store.close()
-  })
+  t.test(
+    `${engine}: an event about an endpoint goes to the other endpoints that subscribe to it`,
+    async (t) => {
+      const store = await openStore(url(), 4)
+      const told = await addEndpoint(store, { events: ['webhook.disabled'] })
+      const quiet = [
+        await addEndpoint(store),
+        await addEndpoint(store, { events: ['video.ready'] }),
+        await addEndpoint(store, { events: ['webhook.disabled'], enabled: false }),
+      ]
+      const endpoint = await addEndpoint(store, { events: ['webhook.disabled'] })
+      const news = anOwnEvent('webhook.disabled')
+      const disable = (current: WebhookEndpoint) => ({
+        ...current,
+        enabled: false,
+        disabledReason: 'gone' as const,
+      })
+      await store.updateEndpoint(endpoint.id, disable, (changed) => {
+        t.match(changed, { enabled: false, version: 2 })
+        return undefined
+      })
+      t.strictSame(await all(store, told), [])
+      await store.updateEndpoint(endpoint.id, disable, () => news)
+      await store.updateEndpoint(
+        endpoint.id,
+        (current) => current,
+        () => anOwnEvent('webhook.disabled'),
+      )
+      t.match(await store.claimDeliveries(told.id, minute, 9), [
+        { eventId: news.id, type: 'webhook.disabled', event: news.body, attempts: 1 },
+      ])
+      for (const other of [...quiet, endpoint]) t.strictSame(await all(store, other), [])
+      await store.close()
+    },
+  )
 
-  t.test(`${engine}: one event again`, async (t) => {
+  t.test(`${engine}: resends one event`, async (t) => {
     const store = await openStore(url(), 4)
     const none = await addEndpoint(store, { events: [] })
     const endpoint = await addEndpoint(store)
@@ -491,7 +494,7 @@ for (const [engine, url] of engines) {
     await store.close()
   })
 
-  t.test(`${engine}: an event that is gone cannot be delivered`, async (t) => {
+  t.test(`${engine}: a delivery whose event was deleted fails`, async (t) => {
     const store = await openStore(url(), 4)
     const endpoint = await addEndpoint(store)
     await happen(store, 2)
@@ -507,7 +510,7 @@ for (const [engine, url] of engines) {
     await store.close()
   })
 
-  t.test(`${engine}: everything since a time again, in batches that survive everything`, async (t) => {
+  t.test(`${engine}: resends all events since a time, in batches that survive a restart`, async (t) => {
     const [one, two, close] = await openTwo()
     const endpoint = await addEndpoint(one)
     const choosy = await addEndpoint(one, { events: ['video.ready'] })
@@ -550,7 +553,7 @@ for (const [engine, url] of engines) {
     await close()
   })
 
-  t.test(`${engine}: deliveries in pages, by status`, async (t) => {
+  t.test(`${engine}: lists deliveries in pages, by status`, async (t) => {
     const store = await openStore(url(), 4)
     const endpoint = await addEndpoint(store)
     await addEndpoint(store)
@@ -576,7 +579,7 @@ for (const [engine, url] of engines) {
     await store.close()
   })
 
-  t.test(`${engine}: the age of the oldest event that an endpoint lacks`, async (t) => {
+  t.test(`${engine}: reports the age of the oldest undelivered event`, async (t) => {
     const store = await openStore(url(), 4)
     const isAbout = async (ms: number | undefined) => {
       const age = await store.oldestPendingDelivery()
@@ -602,40 +605,37 @@ for (const [engine, url] of engines) {
     await store.close()
   })
 
-  t.test(
-    `${engine}: deliveries that ended go after their time, those of a deleted endpoint all`,
-    async (t) => {
-      const store = await openStore(url(), 4)
-      const [endpoint, gone, alsoGone] = [
-        await addEndpoint(store),
-        await addEndpoint(store),
-        await addEndpoint(store),
-      ]
-      await happen(store, 10)
-      await fanOutAll(store)
-      for (const { id } of [endpoint, gone])
-        for (const { eventId } of await store.claimDeliveries(id, hour, 6))
-          await store.settleDelivery(id, eventId, 1, eventId < '8' ? delivered : failed())
-      t.equal(await store.expireDeliveries(hour, 100), 0)
-      await store.deleteEndpoint(gone.id)
-      await store.deleteEndpoint(alsoGone.id)
-      t.equal(await store.expireDeliveries(hour, 7), 7)
-      let deleted = 7
-      for (let batch = 9; batch === 9; deleted += batch) batch = await store.expireDeliveries(hour, 9)
-      t.equal(deleted, 20)
-      for (const { id } of [gone, alsoGone])
-        t.strictSame(await store.deliveries({ endpointId: id, limit: 9 }), [])
-      t.equal(await store.expireDeliveries(-1_000, 4), 4)
-      t.equal(await store.expireDeliveries(-1_000, 4), 2)
-      t.match(
-        await all(store, endpoint),
-        Array.from({ length: 4 }, () => ({ status: 'pending' })),
-      )
-      await store.close()
-    },
-  )
+  t.test(`${engine}: removes old deliveries that ended, and all of a deleted endpoint`, async (t) => {
+    const store = await openStore(url(), 4)
+    const [endpoint, gone, alsoGone] = [
+      await addEndpoint(store),
+      await addEndpoint(store),
+      await addEndpoint(store),
+    ]
+    await happen(store, 10)
+    await fanOutAll(store)
+    for (const { id } of [endpoint, gone])
+      for (const { eventId } of await store.claimDeliveries(id, hour, 6))
+        await store.settleDelivery(id, eventId, 1, eventId < '8' ? delivered : failed())
+    t.equal(await store.expireDeliveries(hour, 100), 0)
+    await store.deleteEndpoint(gone.id)
+    await store.deleteEndpoint(alsoGone.id)
+    t.equal(await store.expireDeliveries(hour, 7), 7)
+    let deleted = 7
+    for (let batch = 9; batch === 9; deleted += batch) batch = await store.expireDeliveries(hour, 9)
+    t.equal(deleted, 20)
+    for (const { id } of [gone, alsoGone])
+      t.strictSame(await store.deliveries({ endpointId: id, limit: 9 }), [])
+    t.equal(await store.expireDeliveries(-1_000, 4), 4)
+    t.equal(await store.expireDeliveries(-1_000, 4), 2)
+    t.match(
+      await all(store, endpoint),
+      Array.from({ length: 4 }, () => ({ status: 'pending' })),
+    )
+    await store.close()
+  })
 
-  t.test(`${engine}: whatever the clock of the process shows`, async (t) => {
+  t.test(`${engine}: does not depend on the clock of the process`, async (t) => {
     const [one, two, close] = await openTwo()
     const { now } = Date
     t.teardown(() => Object.assign(Date, { now }))

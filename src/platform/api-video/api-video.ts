@@ -1,7 +1,6 @@
 import { type Static, Type } from '@sinclair/typebox'
 import { GatewayError } from '../../errors.ts'
 import {
-  failedBecause,
   fits,
   Id,
   nullish,
@@ -10,63 +9,29 @@ import {
   requireSame,
   Seconds,
   unknownStates,
-  Word,
 } from '../http/border.ts'
 import { createPlatformHttp } from '../http/http.ts'
 import { measureImage } from '../http/image-measure.ts'
 import { createTokenCache } from '../http/token-cache.ts'
-import { ignoreMissing, type ProcessingStatus, type VideoDraft, type VideoPlatform } from '../platform.ts'
+import { ignoreMissing, type VideoDraft, type VideoPlatform } from '../platform.ts'
 import type { PlatformDefinition, PlatformTools } from '../tools.ts'
 import { apiVideoHints } from './hints.ts'
 import { apiVideoLogin } from './login.ts'
+import { State, statusFrom } from './status.ts'
 import { uploadToApiVideo } from './upload.ts'
+import { limitsOf, type Variables, variables } from './variables.ts'
 
 const name = 'api-video'
 
 /** Adapter of api.video (https://docs.api.video/reference). */
 export const apiVideo = {
   name,
-  variables: Type.Object({
-    API_VIDEO_BASE_URL: Type.String({
-      format: 'url',
-      default: 'https://ws.api.video',
-      description: 'base URL of the API; `https://sandbox.api.video` is the vendor’s own sandbox',
-    }),
-    API_VIDEO_API_KEY: Type.String({ minLength: 1, description: 'API key of the workspace' }),
-    API_VIDEO_WEBHOOK_SECRET: Type.Optional(
-      Type.String({
-        description:
-          '`signatureSecret` of a webhook to `/v1/platforms/api-video/webhook`; several, comma-separated. Without it the gateway accepts no webhooks',
-      }),
-    ),
-    API_VIDEO_PART_SIZE: Type.Integer({
-      default: 16 * 2 ** 20,
-      minimum: 1,
-      description: 'size in bytes of a part of an upload in parts; api.video accepts at least 5 MiB',
-    }),
-    API_VIDEO_SINGLE_MAX: Type.Integer({
-      default: 200 * 2 ** 20,
-      minimum: 0,
-      description:
-        'size in bytes up to which a file is sent in one request; api.video accepts at most 200 MiB',
-    }),
-  }),
+  variables,
   create: createApiVideo,
 } satisfies PlatformDefinition
 
-interface Variables {
-  API_VIDEO_BASE_URL: string
-  API_VIDEO_API_KEY: string
-  API_VIDEO_WEBHOOK_SECRET?: string
-  API_VIDEO_PART_SIZE: number
-  API_VIDEO_SINGLE_MAX: number
-}
-
 /** Name of the metadata entry that carries the gateway's id. */
 const idKey = 'gateway-id'
-/** The smallest part that api.video takes, and the longest single request, in bytes (guide "Progressive upload"). */
-const smallestPart = 5 * 2 ** 20
-const largestSingle = 200 * 2 ** 20
 /** The slot's handle from the moment bytes were sent: what an earlier upload left may not be mixed with a new one. */
 const uploadStarted = 'upload-started'
 
@@ -81,24 +46,6 @@ const Video = Type.Object({
     thumbnail: nullish(Type.String()),
   }),
 })
-const Quality = Type.Object({ status: Word })
-/** Judged once the video is ready. */
-const Metadata = Type.Object({
-  width: nullish(Type.Number()),
-  height: nullish(Type.Number()),
-  duration: nullish(Type.Number()),
-})
-const State = Type.Object({
-  ingest: Type.Union([Type.Object({ status: nullish(Word) }), Type.Null()]),
-  encoding: nullish(
-    Type.Object({
-      playable: nullish(Type.Boolean()),
-      qualities: nullish(Type.Array(Quality)),
-      metadata: nullish(Metadata),
-    }),
-  ),
-})
-
 function createApiVideo(variables: Variables, tools: PlatformTools): VideoPlatform {
   const baseUrl = variables.API_VIDEO_BASE_URL
   const limits = limitsOf(variables)
@@ -228,52 +175,6 @@ function createApiVideo(variables: Variables, tools: PlatformTools): VideoPlatfo
 
     close: http.close,
   }
-}
-
-/**
- * The composed state: `playable` counts before the words, since some qualities may still be encoded then. The words are
- * those of the API document, the two of a merge those of the guide
- * (https://docs.api.video/vod/show-video-upload-status), and `missing` is of older versions of the document. Nothing
- * written tells of `error`.
- */
-function statusFrom(
-  { ingest, encoding }: Static<typeof State>,
-  unknownState: (state: string) => ProcessingStatus,
-): ProcessingStatus {
-  const qualities = encoding?.qualities ?? []
-  if (encoding?.playable) return { state: 'ready' }
-  if (qualities.length > 0 && qualities.every(({ status }) => status === 'failed'))
-    return failedBecause('api.video could not encode the video in any quality')
-  const state = ingest?.status ?? 'missing'
-  switch (state) {
-    case 'missing':
-    case 'uploading':
-      return { state: 'awaiting-upload' }
-    case 'error':
-      return failedBecause('api.video could not ingest the file')
-    case 'last_chunck_uploaded':
-    case 'merging':
-    case 'uploaded':
-    case 'ingesting':
-    case 'ingested':
-      return { state: 'processing' }
-    default:
-      return unknownState(state)
-  }
-}
-
-/** The vendor's own limits hold wherever the adapter speaks to the vendor; a double may have smaller ones. */
-function limitsOf({ API_VIDEO_BASE_URL, API_VIDEO_PART_SIZE, API_VIDEO_SINGLE_MAX }: Variables) {
-  const vendor = new URL(API_VIDEO_BASE_URL).hostname.endsWith('.api.video')
-  if (vendor && API_VIDEO_PART_SIZE < smallestPart)
-    throw new Error(
-      `API_VIDEO_PART_SIZE: must be at least ${smallestPart} bytes, the smallest part that api.video accepts`,
-    )
-  if (vendor && API_VIDEO_SINGLE_MAX > largestSingle)
-    throw new Error(
-      `API_VIDEO_SINGLE_MAX: must be at most ${largestSingle} bytes, the most that api.video accepts in one request`,
-    )
-  return { single: API_VIDEO_SINGLE_MAX, part: API_VIDEO_PART_SIZE }
 }
 
 function pathOf(videoId: string | null): string {

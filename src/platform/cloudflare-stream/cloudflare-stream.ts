@@ -1,8 +1,6 @@
 import { type Static, type TSchema, Type } from '@sinclair/typebox'
-import { GatewayError } from '../../errors.ts'
 import {
   failedBecause,
-  fits,
   Id,
   nullish,
   Pixels,
@@ -16,85 +14,34 @@ import {
 } from '../http/border.ts'
 import { createPlatformHttp } from '../http/http.ts'
 import { fixedAuthorization } from '../http/token-cache.ts'
-import { type Content, ignoreMissing, type VideoDraft, type VideoPlatform } from '../platform.ts'
+import { ignoreMissing, type VideoPlatform } from '../platform.ts'
 import type { PlatformDefinition, PlatformTools } from '../tools.ts'
-import { createTusUpload, uploadByTus } from '../upload/tus.ts'
 import { cloudflareApi } from './api.ts'
-import { formUpload, maxFormBytes } from './form-upload.ts'
+import { maxFormBytes } from './form-upload.ts'
 import { cloudflareHints } from './hints.ts'
+import { createUploads } from './upload.ts'
+import { checkedChunkSize, type Variables, variables } from './variables.ts'
 
 const name = 'cloudflare-stream'
-const vendorUrl = 'https://api.cloudflare.com/client/v4'
 
 /**
  * Adapter of Cloudflare Stream (https://developers.cloudflare.com/api/resources/stream/).
  *
- * The slot is made at the upload. A one-time upload URL with the id in advance (`direct_upload`) takes 200 MB at
- * most; only tus takes any size, and tus wants the size before there is an id. Mixing the two would give small and
- * large files different lives, so all go by tus, except those whose size is not known exactly.
+ * The slot is created with the upload. A one-time upload URL whose id is known in advance (`direct_upload`) accepts at
+ * most 200 MB; only tus accepts any size, and it requires the size before there is an id. So that small and large files
+ * have the same lifecycle, all are sent by tus, except those whose size is not known exactly.
  */
 export const cloudflareStream = {
   name,
-  variables: Type.Object({
-    CLOUDFLARE_STREAM_BASE_URL: Type.String({
-      format: 'url',
-      default: vendorUrl,
-      description: 'base URL of the API',
-    }),
-    CLOUDFLARE_STREAM_ACCOUNT_ID: Type.String({ minLength: 1, description: 'account that publishes' }),
-    CLOUDFLARE_STREAM_API_TOKEN: Type.String({
-      minLength: 1,
-      description: 'API token with the permission “Stream Write”',
-    }),
-    CLOUDFLARE_STREAM_WEBHOOK_SECRET: Type.Optional(
-      Type.String({
-        description:
-          'signing secret of the webhook to `/v1/platforms/cloudflare-stream/webhook`; several, comma-separated. Without it the gateway accepts no webhooks',
-      }),
-    ),
-    CLOUDFLARE_STREAM_CHUNK_SIZE: Type.Integer({
-      default: 16 * 2 ** 20,
-      minimum: 1,
-      description:
-        'chunk size in bytes; each upload holds one chunk in memory: ' +
-        'a multiple of 256 KiB between 5 and 200 MiB',
-    }),
-    CLOUDFLARE_STREAM_MAX_DURATION: Type.Integer({
-      default: 21_600,
-      minimum: 1,
-      maximum: 36_000,
-      description:
-        'maximum duration of a video in seconds; each upload reserves as much of the account’s storage until it ends',
-    }),
-  }),
+  variables,
   create: createCloudflareStream,
 } satisfies PlatformDefinition
 
-interface Variables {
-  CLOUDFLARE_STREAM_BASE_URL: string
-  CLOUDFLARE_STREAM_ACCOUNT_ID: string
-  CLOUDFLARE_STREAM_API_TOKEN: string
-  CLOUDFLARE_STREAM_WEBHOOK_SECRET?: string
-  CLOUDFLARE_STREAM_CHUNK_SIZE: number
-  CLOUDFLARE_STREAM_MAX_DURATION: number
-}
-
-/** In bytes (https://developers.cloudflare.com/stream/uploading-videos/resumable-uploads/#requirements). */
-const chunkRule = { min: 5 * 2 ** 20, max: 200 * 2 ** 20, unit: 256 * 2 ** 10 }
-/** The longest that an upload URL may live, less a margin for clocks that differ. Milliseconds. */
-const uploadUrlLife = 6 * 3_600_000 - 300_000
 /** Longer side of a thumbnail in pixels; the vendor's own default. */
 const thumbnailSide = 640
 /** The slot's handle once every byte was accepted: a state that lags behind must not look like lost content. */
 const received = 'received'
 
-/** An upload that was created: the video, and how its content is sent. */
-interface Upload {
-  videoId: string
-  send(content: Content): Promise<void>
-}
-
-const DirectUpload = Type.Object({ uid: Id, uploadURL: Type.String() })
 const Listed = Type.Object({ uid: Id, creator: nullish(Type.String()) })
 const uid = nullish(Id)
 const State = Type.Object({
@@ -131,6 +78,14 @@ function createCloudflareStream(variables: Variables, tools: PlatformTools): Vid
   const videos = `accounts/${encodeURIComponent(variables.CLOUDFLARE_STREAM_ACCOUNT_ID)}/stream`
 
   const api = cloudflareApi(name, http)
+  const uploads = createUploads({
+    api,
+    http,
+    videos,
+    maxDuration: variables.CLOUDFLARE_STREAM_MAX_DURATION,
+    chunkSize,
+    retryPolicy: tools.chunks,
+  })
   const unknownState = unknownStates(name, tools.log)
 
   async function read<T extends TSchema>(
@@ -150,47 +105,6 @@ function createCloudflareStream(variables: Variables, tools: PlatformTools): Vid
 
   function remove(videoId: string, signal: AbortSignal): Promise<void> {
     return api.done({ operation: 'remove', method: 'DELETE', url: pathOf(videoId), signal })
-  }
-
-  /** An upload of exactly this size. */
-  async function openTusUpload(draft: VideoDraft, size: number, signal: AbortSignal): Promise<Upload> {
-    const headers = await createTusUpload(http, {
-      // Only with this parameter the upload URL needs no token.
-      url: `${videos}?direct_user=true`,
-      size,
-      // Keys as in the guide: /stream/uploading-videos/direct-creator-uploads/#upload-metadata-header-syntax.
-      // `requiresignedurls` is left out: it counts by being there.
-      metadata: {
-        name: draft.title,
-        maxDurationSeconds: String(variables.CLOUDFLARE_STREAM_MAX_DURATION),
-        expiry: expiry(),
-      },
-      headers: { 'upload-creator': draft.id },
-      signal,
-    })
-    const videoId = headers['stream-media-id']
-    if (!fits(Id, videoId)) throw new GatewayError('platform-protocol-error', `${name} returned no video id`)
-    const options = { ...tools.chunks, chunkSize, signal }
-    return { videoId, send: (content) => uploadByTus(http, headers.location, content, options) }
-  }
-
-  /** An upload of at most 200 MB whose size is open. */
-  async function openFormUpload(draft: VideoDraft, signal: AbortSignal): Promise<Upload> {
-    const json = {
-      maxDurationSeconds: variables.CLOUDFLARE_STREAM_MAX_DURATION,
-      creator: draft.id,
-      expiry: expiry(),
-      meta: { name: draft.title },
-    }
-    const request = {
-      operation: 'provision',
-      method: 'POST',
-      url: `${videos}/direct_upload`,
-      json,
-      signal,
-    } as const
-    const { uid, uploadURL } = await api.result(DirectUpload, request)
-    return { videoId: uid, send: (content) => formUpload(http, uploadURL, content, signal) }
   }
 
   return {
@@ -213,12 +127,12 @@ function createCloudflareStream(variables: Variables, tools: PlatformTools): Vid
 
     async upload(slot, draft, content, { signal, creating, keep }) {
       try {
-        // An upload takes only the content that it was made for.
+        // An upload accepts only the content for which it was created.
         if (slot.videoId !== null) await remove(slot.videoId, signal).catch(ignoreMissing)
         await creating()
         const { videoId, send } = await (content.size === null
-          ? openFormUpload(draft, signal)
-          : openTusUpload(draft, content.size, signal))
+          ? uploads.openFormUpload(draft, signal)
+          : uploads.openTusUpload(draft, content.size, signal))
         await keep({ videoId, handle: null })
         await send(content)
         await keep({ videoId, handle: received })
@@ -275,21 +189,6 @@ function createCloudflareStream(variables: Variables, tools: PlatformTools): Vid
 
     close: http.close,
   }
-}
-
-/** When an upload URL that is made now ceases to work. */
-function expiry(): string {
-  return new Date(Date.now() + uploadUrlLife).toISOString()
-}
-
-/** @throws Error that names the variable, if the vendor would reject every upload */
-function checkedChunkSize(variables: Variables): number {
-  const { CLOUDFLARE_STREAM_BASE_URL: baseUrl, CLOUDFLARE_STREAM_CHUNK_SIZE: size } = variables
-  const { min, max, unit } = chunkRule
-  const fits = size >= min && size <= max && size % unit === 0
-  if (new URL(baseUrl).host === new URL(vendorUrl).host && !fits)
-    throw new Error(`CLOUDFLARE_STREAM_CHUNK_SIZE: expected a multiple of ${unit} from ${min} to ${max}`)
-  return size
 }
 
 /**

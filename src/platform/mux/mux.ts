@@ -1,4 +1,3 @@
-import { Type } from '@sinclair/typebox'
 import { GatewayError } from '../../errors.ts'
 import { pathSegment, requireSame, unknownStates } from '../http/border.ts'
 import { createPlatformHttp } from '../http/http.ts'
@@ -26,6 +25,7 @@ import {
   UploadList,
   UploadResponse,
 } from './shapes.ts'
+import { type Variables, variables } from './variables.ts'
 
 /**
  * Adapter of Mux (https://www.mux.com/docs/api-reference/video). Mux knows a video by two ids: a direct upload, there
@@ -34,39 +34,9 @@ import {
  */
 export const mux = {
   name: 'mux',
-  variables: Type.Object({
-    MUX_TOKEN_ID: Type.String({
-      minLength: 1,
-      description: 'id of an access token with read and write permission for Mux Video',
-    }),
-    MUX_TOKEN_SECRET: Type.String({ minLength: 1, description: 'secret of the access token' }),
-    MUX_VIDEO_QUALITY: Type.Optional(
-      Type.Union([Type.Literal('basic'), Type.Literal('plus'), Type.Literal('premium')], {
-        description: 'quality of new videos: `basic`, `plus` or `premium`; the account’s default by default',
-      }),
-    ),
-    MUX_WEBHOOK_SECRET: Type.Optional(
-      Type.String({
-        description:
-          'signing secret of a webhook to `/v1/platforms/mux/webhook`; several, comma-separated. Without it the gateway accepts no webhooks',
-      }),
-    ),
-    MUX_BASE_URL: Type.String({
-      default: 'https://api.mux.com',
-      format: 'url',
-      description: 'base URL of the API',
-    }),
-  }),
+  variables,
   create: createMux,
 } satisfies PlatformDefinition
-
-interface Variables {
-  MUX_TOKEN_ID: string
-  MUX_TOKEN_SECRET: string
-  MUX_VIDEO_QUALITY?: 'basic' | 'plus' | 'premium'
-  MUX_WEBHOOK_SECRET?: string
-  MUX_BASE_URL: string
-}
 
 /** What the slot's handle says, as JSON: the upload's id, and how far it got. */
 interface Handle {

@@ -17,9 +17,13 @@ import { createTokenCache } from '../http/token-cache.ts'
 import { ignoreMissing, type Slot, type VideoDraft, type VideoPlatform } from '../platform.ts'
 import type { PlatformDefinition, PlatformTools } from '../tools.ts'
 import { largestFile, Playlist, VideoFile } from './files.ts'
+import { findVideos } from './find.ts'
 import { peertubeLogin } from './login.ts'
 import { hasNoPicture, hasPendingRenditions, Progress } from './renditions.ts'
-import { resumableUpload, type Session, uploadBusy } from './upload.ts'
+import { statesById } from './states.ts'
+import { resumableUpload, type Session } from './upload.ts'
+import { uploadBusy } from './upload-responses.ts'
+import { type Variables, variables } from './variables.ts'
 
 const name = 'peertube'
 
@@ -29,39 +33,9 @@ const name = 'peertube'
  */
 export const peertube = {
   name,
-  variables: Type.Object({
-    PEERTUBE_BASE_URL: Type.String({ format: 'url', description: 'URL of the instance' }),
-    PEERTUBE_USERNAME: Type.String({ minLength: 1, description: 'account that publishes' }),
-    PEERTUBE_PASSWORD: Type.String({ minLength: 1, description: 'password of the account' }),
-    PEERTUBE_CHANNEL_ID: Type.Optional(
-      Type.Integer({
-        minimum: 1,
-        description: 'id of the channel to publish in; the account’s first channel by default',
-      }),
-    ),
-    PEERTUBE_PRIVACY: Type.Integer({
-      default: 1,
-      minimum: 1,
-      maximum: 4,
-      description: 'privacy of new videos: 1 public, 2 unlisted, 3 private, 4 internal',
-    }),
-    PEERTUBE_CHUNK_SIZE: Type.Integer({
-      default: 16 * 2 ** 20,
-      minimum: 1,
-      description: 'chunk size in bytes; each upload holds one chunk in memory',
-    }),
-  }),
+  variables,
   create: createPeertube,
 } satisfies PlatformDefinition
-
-interface Variables {
-  PEERTUBE_BASE_URL: string
-  PEERTUBE_USERNAME: string
-  PEERTUBE_PASSWORD: string
-  PEERTUBE_CHANNEL_ID?: number
-  PEERTUBE_PRIVACY: number
-  PEERTUBE_CHUNK_SIZE: number
-}
 
 const ChannelId = Type.Integer({ minimum: 1, maximum: Number.MAX_SAFE_INTEGER })
 const Me = Type.Object({
@@ -119,7 +93,7 @@ function createPeertube(variables: Variables, tools: PlatformTools): VideoPlatfo
     },
 
     async find({ id, title }, { signal }) {
-      const found = await uploads.findVideos({ file: fileOf(id), title }, signal)
+      const found = await findVideos(http, { file: fileOf(id), title }, signal)
       return found.map((videoId) => ({ videoId, handle: null }))
     },
 
@@ -227,22 +201,6 @@ function createPeertube(variables: Variables, tools: PlatformTools): VideoPlatfo
 
     close: http.close,
   }
-}
-
-/** All of PeerTube's `VideoState` (package `@peertube/peertube-types`, 8.1); its API document of 6.3 ends at 9. */
-const statesById: Record<number, 'ready' | 'processing' | 'failed'> = {
-  1: 'ready',
-  2: 'processing', // to transcode
-  3: 'processing', // to import
-  4: 'processing', // waiting for a live stream; no upload is one
-  5: 'processing', // live stream ended; neither
-  6: 'processing', // to move to external storage
-  7: 'failed', // transcoding
-  8: 'failed', // move to external storage
-  9: 'processing', // to edit
-  10: 'processing', // to move to the file system
-  11: 'failed', // move to the file system
-  12: 'failed', // import
 }
 
 /** @throws `platform-rejected` for a length that PeerTube would reject only at the upload (same constants since 1.0) */

@@ -2,20 +2,14 @@ import { randomUUID } from 'node:crypto'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Type } from '@sinclair/typebox'
 import { GatewayError } from '../../errors.ts'
-import { fits, Id } from '../http/border.ts'
+import { Id } from '../http/border.ts'
 import { isThrottled } from '../http/failures.ts'
 import { type PlatformHttp, parseJson } from '../http/http.ts'
-import type { PlatformResponse } from '../http/request.ts'
 import { type Content, VideoMissingError } from '../platform.ts'
 import type { PlatformTools } from '../tools.ts'
 import { defaultRetryPolicy, repeat, uploadInChunks } from '../upload/chunked-upload.ts'
-
-/** Identifies a video: PeerTube stores the name of its source file. */
-export interface Source {
-  /** The source file's name, made of the gateway's id. */
-  file: string
-  title: string
-}
+import { findVideos, type Source } from './find.ts'
+import { isProcessing, offsetOf, tooLarge, uploadBusy, uploadIdOf } from './upload-responses.ts'
 
 /** The content of a slot's handle: an upload session. */
 export interface Session extends Source {
@@ -46,25 +40,8 @@ interface NewVideo {
 }
 
 const Uploaded = Type.Object({ video: Type.Object({ uuid: Id }) })
-const Listed = Type.Object({
-  data: Type.Array(Type.Object({ uuid: Id, name: Type.String(), createdAt: Type.Optional(Type.String()) })),
-})
-const Made = Type.Object({
-  inputFilename: Type.Optional(Type.String()),
-  filename: Type.Optional(Type.String()),
-})
-
-const Refusal = Type.Object({ code: Type.String() })
-
-/** Used in a query, so it may contain more characters than other ids. */
-const UploadId = Type.String({ pattern: '^[\\x21-\\x7e]{1,500}$' })
 
 const path = '/api/v1/videos/upload-resumable'
-/** Page size, the largest possible, and maximum number of pages when the account's videos are listed, newest first. */
-const pageSize = 100
-const maxPages = 50
-/** Tolerated difference between the clocks of the instance and the gateway. Milliseconds. */
-const clockMarginMs = 24 * 3_600_000
 
 /**
  * The resumable upload of PeerTube, which is node-uploadx's protocol
@@ -191,32 +168,8 @@ export function resumableUpload(
       throw new GatewayError('platform-unavailable', 'peertube returned 503')
     }
     if (answer.status === 200) return { video: parseJson('peertube', Uploaded, answer.body).video.uuid }
-    const video = await findBySource(session, signal)
+    const video = await findVideo(session, signal)
     return video === undefined ? 'gone' : { video }
-  }
-
-  async function findBySource(source: Source, signal: AbortSignal): Promise<string | undefined> {
-    return (await findVideos(source, signal))[0]
-  }
-
-  /** Finds every video of the account with this source file, back to the time of the gateway's id. */
-  async function findVideos({ file, title }: Source, signal: AbortSignal): Promise<string[]> {
-    const call = { operation: 'find', method: 'GET', signal } as const
-    const oldest = bornAt(file) - clockMarginMs
-    const found: string[] = []
-    for (let start = 0; start < pageSize * maxPages; start += pageSize) {
-      const url = `/api/v1/users/me/videos?sort=-createdAt&start=${start}&count=${pageSize}`
-      const { data } = await http.json(Listed, { ...call, url })
-      for (const { uuid } of data.filter(({ name }) => name === title.trim())) {
-        const path = `/api/v1/videos/${encodeURIComponent(uuid)}/source`
-        const { status, body } = await http.send({ ...call, url: path, accept: [404] })
-        if (status === 404) continue
-        const made = parseJson('peertube', Made, body)
-        if ((made.inputFilename ?? made.filename) === file) found.push(uuid)
-      }
-      if (data.length < pageSize || Date.parse(data.at(-1)?.createdAt ?? '') < oldest) break
-    }
-    return found
   }
 
   /**
@@ -234,7 +187,7 @@ export function resumableUpload(
     if (state === 'gone') return undefined
     if (typeof state === 'object' && 'video' in state) return state.video
     await cancel(session, signal)
-    return state === 'busy' ? findBySource(session, signal) : undefined
+    return state === 'busy' ? findVideo(session, signal) : undefined
   }
 
   /** Cancels a session and its bytes; it may already be gone. */
@@ -248,66 +201,10 @@ export function resumableUpload(
     })
   }
 
-  return { open, transfer, querySession, dropSession, findVideos }
-}
-
-/** PeerTube reports its own limits with a code. A 413 without one is from the proxy, and concerns a single chunk. */
-function tooLarge({ body }: PlatformResponse): GatewayError {
-  const limits: Record<string, string> = {
-    quota_reached:
-      'The video quota of the PeerTube account is used up. Tell the operator: free space or raise the quota.',
-    max_file_size_reached: 'The file is larger than the PeerTube instance accepts.',
+  /** Finds the video that a session became. */
+  async function findVideo(source: Source, signal: AbortSignal): Promise<string | undefined> {
+    return (await findVideos(http, source, signal))[0]
   }
-  const limit = limits[codeOf(body)]
-  return limit
-    ? new GatewayError('platform-rejected', limit)
-    : new GatewayError(
-        'platform-rejected',
-        'A proxy in front of PeerTube rejected a chunk as too large. Its body limit must exceed PEERTUBE_CHUNK_SIZE.',
-      )
-}
 
-function codeOf(body: Buffer): string {
-  try {
-    return parseJson('peertube', Refusal, body).code
-  } catch {
-    return ''
-  }
-}
-
-/** Returns the creation time of the id in the file's name, in ms since the epoch (UUIDv7, RFC 9562 §5.7). */
-function bornAt(file: string): number {
-  return Number.parseInt(file.replaceAll('-', '').slice(0, 12), 16)
-}
-
-/** Reads only the id from the Location: the path is known, and the host (`//host/…`) may be one of the proxy. */
-function uploadIdOf(location: PlatformResponse['headers'][string]): string {
-  const base = 'http://instance'
-  const url =
-    typeof location === 'string' && URL.canParse(location, base) ? new URL(location, base) : undefined
-  const id = url?.searchParams.get('upload_id')
-  if (!fits(UploadId, id))
-    throw new GatewayError('platform-protocol-error', 'peertube returned no upload session')
-  return id
-}
-
-/** Returns the offset after the received bytes: `Range: bytes=0-99` is 100, no Range is 0. */
-function offsetOf({ headers }: PlatformResponse): number {
-  const range = headers.range
-  if (range === undefined) return 0
-  const last = /^bytes=0-(-?\d+)$/.exec(String(range))?.[1]
-  if (last === undefined)
-    throw new GatewayError('platform-protocol-error', 'peertube returned an invalid Range header')
-  return Number(last) + 1
-}
-
-/** Whether a 503 is PeerTube's “already being processed”, and not from an instance that is down or its proxy. */
-function isProcessing({ headers }: PlatformResponse): boolean {
-  const problem = String(headers['content-type']).startsWith('application/problem+json')
-  return problem && headers['retry-after'] === '300'
-}
-
-/** Without PeerTube's `Retry-After` of 300 s: reading a complete file usually takes a moment. */
-export function uploadBusy(): GatewayError {
-  return new GatewayError('platform-unavailable', 'peertube is still processing the upload')
+  return { open, transfer, querySession, dropSession }
 }

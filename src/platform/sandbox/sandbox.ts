@@ -21,43 +21,14 @@ import type { VideoPlatform } from '../platform.ts'
 import type { PlatformDefinition, PlatformTools } from '../tools.ts'
 import { repeat } from '../upload/chunked-upload.ts'
 import { sandboxHints } from './hints.ts'
+import { type Variables, variables } from './variables.ts'
 
 /** Adapter of the stand-in platform in `sandbox/`; its README describes the API. */
 export const sandbox = {
   name: 'sandbox',
-  variables: Type.Object({
-    SANDBOX_BASE_URL: Type.String({
-      format: 'url',
-      description: 'URL of the sandbox platform',
-      missing:
-        'set it to the address of a running sandbox, or leave PLATFORM unset outside production: the gateway then starts one itself',
-    }),
-    SANDBOX_CLIENT_ID: Type.String({ default: 'sandbox', description: 'OAuth2 client id on the sandbox' }),
-    SANDBOX_CLIENT_SECRET: Type.String({
-      default: 'sandbox-secret',
-      description: 'secret of the OAuth2 client',
-    }),
-    SANDBOX_WEBHOOK_SECRET: Type.Optional(
-      Type.String({
-        description:
-          'secret of the sandbox’s webhooks to `/v1/platforms/sandbox/webhook`; several, comma-separated. Without it the gateway accepts no webhooks',
-      }),
-    ),
-    SANDBOX_LENGTH_REQUIRED: Type.Union([Type.Literal('true'), Type.Literal('false')], {
-      default: 'false',
-      description: '`true`: uploads require their length, as on Mux, PeerTube and Cloudflare Stream',
-    }),
-  }),
+  variables,
   create: createSandbox,
 } satisfies PlatformDefinition
-
-interface Variables {
-  SANDBOX_BASE_URL: string
-  SANDBOX_CLIENT_ID: string
-  SANDBOX_CLIENT_SECRET: string
-  SANDBOX_WEBHOOK_SECRET?: string
-  SANDBOX_LENGTH_REQUIRED: 'true' | 'false'
-}
 
 const Clip = Type.Object({ clip_id: Id, external_ref: nullish(Type.String()) })
 const Clips = Type.Object({ clips: Type.Array(Clip) })

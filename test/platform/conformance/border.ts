@@ -19,7 +19,7 @@ import { contentOf, type Publication, patient, type Setup, type StartDouble, sce
 export function borderTests(t: Test, start: StartDouble): void {
   const scenario = patient(scenarios(t, start))
 
-  scenario('hostile values in the responses about a video', async (t, setup) => {
+  scenario('hostile values in responses about a video are rejected', async (t, setup) => {
     const { platform, double, publication } = setup
     const video = publication()
     await video.publish()
@@ -41,7 +41,7 @@ export function borderTests(t: Test, start: StartDouble): void {
     for (const [name, call] of calls) await tryAll(t, setup, name, call, seen)
   })
 
-  scenario('hostile values in the responses to a creation and an upload', async (t, setup) => {
+  scenario('hostile values in responses to a creation and an upload are rejected', async (t, setup) => {
     const { platform, publication } = setup
     await publication().publish()
     await tryAll(t, setup, 'upload', async () => {
@@ -56,7 +56,7 @@ export function borderTests(t: Test, start: StartDouble): void {
   })
 
   scenario(
-    'hostile ids from the database name no other path',
+    'a hostile id in the database does not change the request path',
     async (t, { platform, failure, publication }) => {
       for (const id of [...hostilePaths, ...hostileTexts].map((text) => String(JSON.parse(text)))) {
         if (/^[\w.~-]{1,255}$/.test(id) && !/^\.+$/.test(id)) continue
@@ -74,7 +74,7 @@ export function borderTests(t: Test, start: StartDouble): void {
     },
   )
 
-  scenario('offsets at which no upload can stand', async (t, { double, publication }) => {
+  scenario('impossible upload offsets are rejected', async (t, { double, publication }) => {
     const { chunkSize } = double
     if (!chunkSize) return t.pass('one request carries it all')
     const send = async (video: Publication) => {
@@ -93,7 +93,7 @@ export function borderTests(t: Test, start: StartDouble): void {
     }
   })
 
-  scenario('images whose size makes no sense', async (t, setup) => {
+  scenario('images with an invalid size are rejected', async (t, setup) => {
     const { double, platform, publication } = setup
     const video = publication()
     await video.publish()

@@ -48,7 +48,7 @@ export function boundsTests(t: Test, start: StartDouble): void {
   const deadline = { whole: 500, afterUpload: 500 }
 
   for (const [index, wire] of Object.keys(slow).entries()) {
-    scenario(`the platform answers with ${wire}: every call has an end`, async (t, setup) => {
+    scenario(`every call ends if the platform responds with ${wire}`, async (t, setup) => {
       // Two or three of these for each operation; `http/deadline.test.ts` has them all.
       for (const [place, [operation, run]] of (await requests(setup)).entries()) {
         if ((place + index) % 3 !== 0) continue
@@ -73,7 +73,7 @@ export function boundsTests(t: Test, start: StartDouble): void {
     ],
     ['5 MiB', { status: 200, headers: json, body: Buffer.alloc(5 * 2 ** 20, ' ') }],
   ]
-  scenario('responses larger than any is, or compressed', async (t, setup) => {
+  scenario('oversized and compressed responses are rejected', async (t, setup) => {
     for (const [operation, run] of await requests({ ...setup, another: () => setup.another(patient) })) {
       for (const [what, fault] of faults) {
         setup.double.fail(operation, fault, 20)

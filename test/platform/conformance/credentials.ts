@@ -8,15 +8,12 @@ const { signal } = new AbortController()
 export function credentialTests(t: Test, start: StartDouble): void {
   const scenario = scenarios(t, start)
 
-  scenario(
-    'credentials that are right: the check succeeds and leaves nothing',
-    async (t, { double, platform }) => {
-      await platform.checkCredentials(signal)
-      await platform.checkCredentials(signal)
-      t.equal(double.leftovers(), 0)
-      t.ok(double.calls('find') > 0, 'the platform was asked')
-    },
-  )
+  scenario('the check of valid credentials succeeds and leaves nothing', async (t, { double, platform }) => {
+    await platform.checkCredentials(signal)
+    await platform.checkCredentials(signal)
+    t.equal(double.leftovers(), 0)
+    t.ok(double.calls('find') > 0, 'the platform was asked')
+  })
 
   for (const status of [401, 403]) {
     scenario(
@@ -29,7 +26,7 @@ export function credentialTests(t: Test, start: StartDouble): void {
   }
 
   scenario(
-    'a platform that is down says nothing of credentials',
+    'an unavailable platform does not make credentials invalid',
     async (t, { double, platform, failure }) => {
       double.fail('find', { status: 503 }, 4)
       t.equal((await failure(platform.checkCredentials(signal))).code, 'platform-unavailable')

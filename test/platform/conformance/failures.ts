@@ -22,7 +22,7 @@ export function failureTests(t: Test, start: StartDouble): void {
     return { ...setup, video, reads, remove: () => platform.remove(video.slot, video.call()) }
   }
 
-  scenario('404: the video is missing', async (t, setup) => {
+  scenario('a 404 means that the video is missing', async (t, setup) => {
     const { double, failure, reads, remove } = await published(setup)
     for (const [operation, read] of reads) {
       double.fail(operation, { status: 404, body: '{}' })
@@ -32,7 +32,7 @@ export function failureTests(t: Test, start: StartDouble): void {
     await remove().catch((error) => t.type(error, VideoMissingError))
   })
 
-  scenario('5xx: an idempotent call is repeated once', async (t, setup) => {
+  scenario('after a 5xx an idempotent call is repeated once', async (t, setup) => {
     const { double, failure, reads, remove } = await published(setup)
     for (const [operation, read] of reads) {
       double.fail(operation, { status: 503 })
@@ -70,7 +70,7 @@ export function failureTests(t: Test, start: StartDouble): void {
     )
   }
 
-  scenario('429 at the making of a slot: it is asked for again, for nothing was made', async (t, setup) => {
+  scenario('a throttled creation of a slot is retried, because nothing was created', async (t, setup) => {
     const { double, failure, publication } = setup
     const video = publication()
     double.fail('provision', { status: 429, headers: { 'retry-after': '0' } })
@@ -84,7 +84,7 @@ export function failureTests(t: Test, start: StartDouble): void {
     t.equal(double.leftovers(), 1)
   })
 
-  scenario('429 with Retry-After tells the caller how long to wait', async (t, setup) => {
+  scenario('the Retry-After of a 429 is passed on', async (t, setup) => {
     const { double, failure, reads } = await published(setup)
     for (const [operation, read] of reads) {
       double.fail(operation, { status: 429, headers: { 'retry-after': '7' } })
@@ -92,7 +92,7 @@ export function failureTests(t: Test, start: StartDouble): void {
     }
   })
 
-  scenario('answers that make no sense', async (t, setup) => {
+  scenario('an unexpected response is a protocol error', async (t, setup) => {
     const { double, failure, reads } = await published(setup)
     for (const [operation, read] of reads) {
       for (const body of ['<html><h1>Welcome</h1>', '', 'null', '[]', '{"data":null}', '{"surprise":1}']) {
@@ -102,7 +102,7 @@ export function failureTests(t: Test, start: StartDouble): void {
     }
   })
 
-  scenario('silence, and cut connections', async (t, setup) => {
+  scenario('a missing response and an interrupted connection have their errors', async (t, setup) => {
     const { double, failure, reads } = await published(setup)
     for (const [operation, read] of reads) {
       double.fail(operation, { hang: true }, 2)
@@ -140,7 +140,7 @@ export function failureTests(t: Test, start: StartDouble): void {
     }
   })
 
-  scenario('credentials are rejected', async (t, setup) => {
+  scenario('rejected credentials are platform-unauthorized', async (t, setup) => {
     const { double, failure, reads, platform, video } = await published(setup)
     for (const status of [401, 403]) {
       for (const [operation, read] of reads) {
@@ -152,30 +152,33 @@ export function failureTests(t: Test, start: StartDouble): void {
     await t.resolves(platform.status(video.slot, video.call()))
   })
 
-  scenario('a token that is not given', async (t, { double, failure, publication }) => {
-    if (!double.tokens) return t.pass('its credentials are permanent')
-    const faults: [Fault, string][] = [
-      [{ status: 401, body: { error: 'invalid_client' } }, 'platform-unauthorized'],
-      [{ status: 503, body: 'down' }, 'platform-unavailable'],
-      // Not `the video is gone`, which callers would believe.
-      [{ status: 404, body: '<html>' }, 'platform-protocol-error'],
-      [{ hang: true }, 'platform-timeout'],
-    ]
-    const video = publication()
-    for (const [fault, code] of faults) {
-      // Twice: a renewal that fails may lead to a new login.
-      double.fail('token', fault, 2)
-      t.equal((await failure(makeSlot(video, double.provisionsAtUpload))).code, code)
-      double.clearFaults()
-      const asked = double.calls('token')
-      const again = await failure(makeSlot(video, double.provisionsAtUpload))
-      t.match(again, { code, retryAfter: 1 }, 'the next call hears the same')
-      t.equal(double.calls('token'), asked, 'at once')
-      await sleep(1_100)
-      await t.resolves(makeSlot(video, double.provisionsAtUpload), 'the next try works')
-      double.tokens.revoke()
-    }
-  })
+  scenario(
+    'a token endpoint that issues no token has its error',
+    async (t, { double, failure, publication }) => {
+      if (!double.tokens) return t.pass('its credentials are permanent')
+      const faults: [Fault, string][] = [
+        [{ status: 401, body: { error: 'invalid_client' } }, 'platform-unauthorized'],
+        [{ status: 503, body: 'down' }, 'platform-unavailable'],
+        // Not `the video is gone`, which callers would believe.
+        [{ status: 404, body: '<html>' }, 'platform-protocol-error'],
+        [{ hang: true }, 'platform-timeout'],
+      ]
+      const video = publication()
+      for (const [fault, code] of faults) {
+        // Twice: a renewal that fails may lead to a new login.
+        double.fail('token', fault, 2)
+        t.equal((await failure(makeSlot(video, double.provisionsAtUpload))).code, code)
+        double.clearFaults()
+        const asked = double.calls('token')
+        const again = await failure(makeSlot(video, double.provisionsAtUpload))
+        t.match(again, { code, retryAfter: 1 }, 'the next call hears the same')
+        t.equal(double.calls('token'), asked, 'at once')
+        await sleep(1_100)
+        await t.resolves(makeSlot(video, double.provisionsAtUpload), 'the next try works')
+        double.tokens.revoke()
+      }
+    },
+  )
 
   const patience = 20_000
   const firstCalls = async (t: Test, { double, platform, publication }: Setup) => {
@@ -191,7 +194,7 @@ export function failureTests(t: Test, start: StartDouble): void {
     tokens.revoke()
     await t.resolves(publication().publish(), 'and so it is where nothing is repeated otherwise')
   }
-  scenario('100 first calls at once ask for one token', firstCalls, patience)
+  scenario('100 concurrent first calls request one token', firstCalls, patience)
 }
 
 async function makeSlot(video: Publication, atUpload: boolean, signal?: AbortSignal): Promise<void> {

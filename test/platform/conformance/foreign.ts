@@ -9,7 +9,7 @@ type Items = Record<string, unknown>[]
 export function foreignTests(t: Test, start: StartDouble): void {
   const scenario = patient(scenarios(t, start))
 
-  scenario('a platform that ignores the filter of its list', async (t, setup) => {
+  scenario('a list that ignores its filter does not yield a foreign video', async (t, setup) => {
     const { double, platform, failure } = setup
     const [stranger, ours] = [await publish(setup), await publish(setup)]
     const find = (video: Publication) => async () =>
@@ -61,7 +61,7 @@ export function foreignTests(t: Test, start: StartDouble): void {
     await t.resolves(platform.status(stranger.slot, stranger.call()), 'the other video is still there')
   })
 
-  scenario('a proxy that serves the response about another video', async (t, setup) => {
+  scenario('a response about another video is a protocol error', async (t, setup) => {
     const { double, platform } = setup
     const [stranger, ours] = [await publish(setup), await publish(setup)]
     const fresh = { stranger: stranger.slot, ours: ours.slot }
@@ -112,7 +112,7 @@ export function foreignTests(t: Test, start: StartDouble): void {
     await t.resolves(platform.status(stranger.slot, stranger.call()), 'the other video is still there')
   })
 
-  scenario('a creation that is answered with another video', async (t, setup) => {
+  scenario('a creation that returns another video is a protocol error', async (t, setup) => {
     const { double, platform } = setup
     const stranger = setup.publication()
     const answers = await record(double, () => make(stranger))

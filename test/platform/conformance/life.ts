@@ -7,7 +7,7 @@ import { contentOf, type StartDouble, scenarios } from './setup.ts'
 export function lifeTests(t: Test, start: StartDouble): void {
   const scenario = scenarios(t, start)
   scenario(
-    'the life of a video, from the slot to its removal',
+    'a video passes through its lifecycle from slot to deletion',
     async (t, { double, failure, platform, publication }) => {
       const video = publication()
       const { draft } = video
@@ -42,7 +42,7 @@ export function lifeTests(t: Test, start: StartDouble): void {
   )
 
   scenario(
-    'a playlist and an image that were replaced: info and thumbnail give the URLs of now',
+    'info and thumbnail return the current URLs of a replaced playlist and image',
     async (t, { double, platform, publication }) => {
       const video = publication()
       await video.publish()
@@ -61,7 +61,7 @@ export function lifeTests(t: Test, start: StartDouble): void {
     },
   )
 
-  scenario('a slot is removed before its upload', async (t, { double, platform, publication }) => {
+  scenario('a slot can be deleted before its upload', async (t, { double, platform, publication }) => {
     const video = publication()
     await video.provision()
     await platform.remove(video.slot, video.call()).catch((error) => t.type(error, VideoMissingError))
@@ -69,7 +69,7 @@ export function lifeTests(t: Test, start: StartDouble): void {
   })
 
   scenario(
-    'a slot left by an interrupted provisioning is found, and only that',
+    'only the slot of an interrupted creation is found',
     async (t, { double, platform, publication }) => {
       if (!platform.find) return t.pass('the platform cannot be asked')
       const [video, stranger] = [publication(), publication()]
@@ -83,7 +83,7 @@ export function lifeTests(t: Test, start: StartDouble): void {
     },
   )
 
-  scenario('every status word of the vendor', async (t, setup) => {
+  scenario('every status value of the vendor has its state', async (t, setup) => {
     const { double, platform, publication, logged } = setup
     for (const [word, expect] of Object.entries(double.statusWords)) {
       const video = publication()
@@ -98,7 +98,7 @@ export function lifeTests(t: Test, start: StartDouble): void {
   })
 
   scenario(
-    'a status word that is new means processing, with a warning',
+    'an unknown status value means processing, with a warning',
     async (t, { double, platform, publication, logged }) => {
       const video = publication()
       await video.publish()
@@ -108,7 +108,7 @@ export function lifeTests(t: Test, start: StartDouble): void {
     },
   )
 
-  scenario('processing that failed says why', async (t, { double, platform, publication }) => {
+  scenario('failed processing has the vendor’s reason', async (t, { double, platform, publication }) => {
     const video = publication()
     await video.publish()
     const text = double.failProcessing(video.draft.title)
@@ -120,7 +120,7 @@ export function lifeTests(t: Test, start: StartDouble): void {
   })
 
   scenario(
-    'metadata that is not there yet is asked for again later',
+    'metadata that is not available yet is requested again later',
     async (t, { double, platform, publication, failure }) => {
       if (!double.finishWithoutMetadata) return t.pass('it always is there')
       const video = publication()

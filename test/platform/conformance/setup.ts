@@ -1,5 +1,6 @@
 import { randomBytes, randomUUIDv7 } from 'node:crypto'
 import { Readable } from 'node:stream'
+import { setTimeout as delay } from 'node:timers/promises'
 import { inspect } from 'node:util'
 import type { Test } from 'tap'
 import { loadConfig } from '../../../src/config/config.ts'
@@ -48,7 +49,7 @@ export type Scenario = (
  * may have been wrong with the requests, and no secret stands in the log or in a slot.
  */
 export function scenarios(t: Test, startDouble: StartDouble): Scenario {
-  return (name, run, patience = 600) =>
+  return (name, run, patience = 1_200) =>
     void t.test(name, { buffered: true }, async (t) => {
       const setup = await setUp(t, startDouble, patience)
       const { double, platform, logged, kept } = setup
@@ -186,8 +187,14 @@ export function pacedContent(bytes: Buffer): Content {
   return { stream, size: bytes.length, hold() {} }
 }
 
-/** Content of `size` bytes that gives `until` of them and then waits; `pulled` is what was taken so far. */
-export function stuckContent(size: number, until: number): Content & { pulled(): number } {
+/**
+ * Content of `size` bytes that supplies `until` of them and then stalls. `pulled` returns the number of bytes that were
+ * read so far, `begun` waits until the first ones have had time to reach the platform.
+ */
+export function stuckContent(
+  size: number,
+  until: number,
+): Content & { pulled(): number; begun(): Promise<void> } {
   const piece = Buffer.alloc(16_384, 'v')
   let pulled = 0
   const stream = new Readable({
@@ -199,5 +206,9 @@ export function stuckContent(size: number, until: number): Content & { pulled():
       this.push(next)
     },
   })
-  return { stream, size, hold() {}, pulled: () => pulled }
+  async function begun() {
+    for (let wait = 0; pulled === 0 && wait < 1_000; wait++) await delay(10)
+    await delay(200)
+  }
+  return { stream, size, hold() {}, pulled: () => pulled, begun }
 }

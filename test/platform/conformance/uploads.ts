@@ -70,33 +70,36 @@ export function uploadTests(t: Test, start: StartDouble): void {
       )
       const content = { ...stuckContent(MiB, 400_000), size: null, maxSize: MiB + 2 }
       const uploading = video.upload(content)
-      setTimeout(() => content.stream.destroy(reason), 200)
+      void content.begun().then(() => content.stream.destroy(reason))
       await t.rejects(uploading)
       t.ok(content.stream.destroyed)
       await platform.remove(video.slot, video.call()).catch((error) => t.type(error, VideoMissingError))
     },
   )
 
-  scenario('a connection cut in mid-upload', async (t, { double, failure, publication }) => {
-    const unit = double.chunkSize ?? 200_000
-    const bytes = randomBytes(3 * unit)
-    for (const afterBytes of [0, 1, unit - 1]) {
-      const video = publication()
-      await video.provision()
-      double.fail('upload', { reset: { afterBytes } })
-      const content = contentOf(bytes)
-      if (double.chunkSize) await t.resolves(video.upload(content), 'the chunk is sent again')
-      else {
-        t.equal((await failure(video.upload(content))).code, 'platform-unavailable')
-        t.ok(content.stream.destroyed)
-        await video.upload(contentOf(bytes))
+  scenario(
+    'an interrupted connection fails the upload or is recovered',
+    async (t, { double, failure, publication }) => {
+      const unit = double.chunkSize ?? 200_000
+      const bytes = randomBytes(3 * unit)
+      for (const afterBytes of [0, 1, unit - 1]) {
+        const video = publication()
+        await video.provision()
+        double.fail('upload', { reset: { afterBytes } })
+        const content = contentOf(bytes)
+        if (double.chunkSize) await t.resolves(video.upload(content), 'the chunk is sent again')
+        else {
+          t.equal((await failure(video.upload(content))).code, 'platform-unavailable')
+          t.ok(content.stream.destroyed)
+          await video.upload(contentOf(bytes))
+        }
+        t.ok(double.content(video.draft.title)?.equals(bytes), `${afterBytes}`)
       }
-      t.ok(double.content(video.draft.title)?.equals(bytes), `${afterBytes}`)
-    }
-  })
+    },
+  )
 
   scenario(
-    'a platform that rejects early and resets the connection is told as one that reads on',
+    'an early rejection with a reset is reported like one without',
     async (t, { double, failure, platform, publication }) => {
       // More than what fits into the buffers of a connection, where it goes in one request.
       const bytes = randomBytes(double.chunkSize ? 3 * double.chunkSize : 24 * MiB)
@@ -122,7 +125,7 @@ export function uploadTests(t: Test, start: StartDouble): void {
   )
 
   scenario(
-    'a chunk that fails for a moment, or whose answer is lost, is sent again',
+    'a chunk that fails once or whose response is lost is sent again',
     async (t, { double, publication }) => {
       if (!double.chunkSize) return t.pass('one request carries it all')
       const bytes = randomBytes(3 * double.chunkSize)
@@ -148,7 +151,7 @@ export function uploadTests(t: Test, start: StartDouble): void {
   )
 
   scenario(
-    'an upload that the platform goes on failing leaves a slot that takes the next one',
+    'after an upload that keeps failing the slot accepts the next one',
     async (t, { double, failure, platform, publication }) => {
       const bytes = randomBytes(100_000)
       const faults = [
@@ -177,7 +180,7 @@ export function uploadTests(t: Test, start: StartDouble): void {
   )
 
   scenario(
-    'an upload aborted in the middle: removing it leaves nothing',
+    'the deletion of an aborted upload leaves nothing',
     async (t, { double, platform, publication }) => {
       const video = publication()
       await video.provision()
@@ -193,43 +196,49 @@ export function uploadTests(t: Test, start: StartDouble): void {
     },
   )
 
-  scenario('bytes that break off on the caller’s side', async (t, { double, platform, publication }) => {
-    const video = publication()
-    await video.provision()
-    const content = stuckContent(MiB, 400_000)
-    const uploading = video.upload(content)
-    const reason = new GatewayError(
-      'incomplete-upload',
-      'The connection ended before the whole body arrived. Upload again.',
-    )
-    setTimeout(() => content.stream.destroy(reason), 200)
-    await t.rejects(uploading, reason)
-    await delay(50)
-    const { state } = await platform.status(video.slot, video.call())
-    t.equal(state, 'awaiting-upload', 'what arrived in part is not taken for the video')
+  scenario(
+    'an upload interrupted by the client leaves a slot that awaits an upload',
+    async (t, { double, platform, publication }) => {
+      const video = publication()
+      await video.provision()
+      const content = stuckContent(MiB, 400_000)
+      const uploading = video.upload(content)
+      const reason = new GatewayError(
+        'incomplete-upload',
+        'The connection ended before the whole body arrived. Upload again.',
+      )
+      void content.begun().then(() => content.stream.destroy(reason))
+      await t.rejects(uploading, reason)
+      await delay(50)
+      const { state } = await platform.status(video.slot, video.call())
+      t.equal(state, 'awaiting-upload', 'what arrived in part is not taken for the video')
 
-    const bytes = randomBytes(300_000)
-    await video.upload(contentOf(bytes))
-    t.ok(double.content(video.draft.title)?.equals(bytes), 'the next upload starts from the beginning')
-    await platform.remove(video.slot, video.call())
-    t.equal(double.leftovers(), 0)
-  })
+      const bytes = randomBytes(300_000)
+      await video.upload(contentOf(bytes))
+      t.ok(double.content(video.draft.title)?.equals(bytes), 'the next upload starts from the beginning')
+      await platform.remove(video.slot, video.call())
+      t.equal(double.leftovers(), 0)
+    },
+  )
 
-  scenario('a platform that does not read holds the caller back', async (t, { double, publication }) => {
-    const video = publication()
-    await video.provision()
-    const release = double.holdUploads()
-    const controller = new AbortController()
-    const content = stuckContent(256 * MiB, 256 * MiB)
-    const uploading = video.upload(content, controller.signal)
-    await delay(300)
-    const pulled = content.pulled()
-    // What the sockets' buffers take beyond is the kernel's affair.
-    t.ok(pulled < (double.chunkSize ?? 0) * 2 + 24 * MiB, `${pulled} bytes were taken`)
-    controller.abort(new Error('enough'))
-    await t.rejects(uploading, { message: 'enough' })
-    release()
-  })
+  scenario(
+    'backpressure of a platform that does not read reaches the client',
+    async (t, { double, publication }) => {
+      const video = publication()
+      await video.provision()
+      const release = double.holdUploads()
+      const controller = new AbortController()
+      const content = stuckContent(256 * MiB, 256 * MiB)
+      const uploading = video.upload(content, controller.signal)
+      await delay(300)
+      const pulled = content.pulled()
+      // What the sockets' buffers take beyond is the kernel's affair.
+      t.ok(pulled < (double.chunkSize ?? 0) * 2 + 24 * MiB, `${pulled} bytes were taken`)
+      controller.abort(new Error('enough'))
+      await t.rejects(uploading, { message: 'enough' })
+      release()
+    },
+  )
 
   scenario('an upload URL on a foreign host is not used', async (t, { double, failure, publication }) => {
     if (!double.giveUploadUrl) return t.pass('it gives none')

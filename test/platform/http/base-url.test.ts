@@ -7,7 +7,7 @@ import { get, listen, setUp } from './http-setup.ts'
 
 const path = '/doubles/acme'
 
-t.test('whatever an adapter asks for lies below the base URL, with a leading slash or without', async (t) => {
+t.test('every path is requested below the base URL, with or without a leading slash', async (t) => {
   for (const end of ['', '/']) {
     const { http, seen, origin } = await setUp(t, { basePath: path + end })
     const ask = (url: string) => http.send({ ...get, url })

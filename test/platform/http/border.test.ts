@@ -4,7 +4,7 @@ import * as border from '../../../src/platform/http/border.ts'
 
 const { failedBecause, fits, pathSegment, requireSame, unknownStates } = border
 
-t.test('values and the schemas that they fit', async (t) => {
+t.test('each schema accepts valid values only', async (t) => {
   const now = Date.now()
   const time = (offset: number) => new Date(now + offset).toISOString()
   const table: [string, TSchema, unknown[], unknown[]][] = [
@@ -61,19 +61,19 @@ t.test('values and the schemas that they fit', async (t) => {
   }
 })
 
-t.test('an id that is a segment of a path', async (t) => {
+t.test('an id is accepted in a path only as one segment', async (t) => {
   t.equal(pathSegment('acme', 'a-1'), 'a-1')
   t.throws(() => pathSegment('acme', '..'), { code: 'platform-protocol-error' })
   t.throws(() => pathSegment('acme', null), { message: /^acme does not have this video/ })
 })
 
-t.test('a response about another video', async (t) => {
+t.test('a response about another video is a protocol error', async (t) => {
   for (const said of ['a', null, undefined]) t.doesNotThrow(() => requireSame('acme', 'a', said))
   for (const said of ['b', 'A', ''])
     t.throws(() => requireSame('acme', 'a', said), { code: 'platform-protocol-error' })
 })
 
-t.test('the message of a failure is cut, and holds nothing that a database rejects', async (t) => {
+t.test('a failure message is truncated, and contains nothing that a database rejects', async (t) => {
   const camera = '\u{1F3AC}'
   const none = 'The platform reported no reason.'
   const table: [string | null | undefined, string][] = [
@@ -95,7 +95,7 @@ t.test('the message of a failure is cut, and holds nothing that a database rejec
   for (const [given, message] of table) t.strictSame(failedBecause(given), { state: 'failed', message })
 })
 
-t.test('an unknown state is logged once, and no more than a hundred of them', async (t) => {
+t.test('an unknown state is logged once, and at most a hundred of them', async (t) => {
   const lines: object[] = []
   const unknownState = unknownStates('acme', {
     info() {},

@@ -56,7 +56,7 @@ t.test('an open circuit rejects every call immediately and says for how long', a
   t.equal(calls(), 2)
 })
 
-t.test('an upload holds nobody up when the circuit is tried again', async (t) => {
+t.test('an upload does not delay the trial call of the circuit', async (t) => {
   for (const first of ['stream', 'chunk']) {
     const { promise: held, resolve: release } = Promise.withResolvers<void>()
     const { http, seen, circuits } = await open(t, {
@@ -78,7 +78,7 @@ t.test('an upload holds nobody up when the circuit is tried again', async (t) =>
   }
 })
 
-t.test('where only uploads come, they keep the circuit open or close it', async (t) => {
+t.test('if there are only uploads, their results keep the circuit open or close it', async (t) => {
   const { http, fail, circuits } = await open(t)
   await rest()
   fail({ status: 503 })
@@ -98,7 +98,7 @@ t.test('uploads that fail open the circuit', async (t) => {
   t.strictSame(circuits, ['open'])
 })
 
-t.test('a call that its caller cuts is neither a success nor a failure', async (t) => {
+t.test('a call that is aborted by its caller is neither a success nor a failure', async (t) => {
   for (const request of [get, post, { ...upload(), body: Buffer.from('chunk') }, undefined]) {
     const setup = await setUp(t, { tools: { retries: 0, circuit: { failures: 2, halfOpenAfter: pause } } })
     const { http, fail, circuits } = setup
@@ -122,7 +122,7 @@ t.test('a call that its caller cuts is neither a success nor a failure', async (
 })
 
 t.test(
-  'what was answered before does not delay the opening, nor what failed before the closing hasten it',
+  'earlier responses do not delay the opening, and failures before the closing do not hasten it',
   async (t) => {
     const { http, fail, circuits } = await setUp(t, {
       tools: { retries: 0, circuit: { failures: 2, halfOpenAfter: pause } },
@@ -149,7 +149,7 @@ t.test(
   },
 )
 
-t.test('while one call tries, nobody waits for it', async (t) => {
+t.test('other calls are rejected immediately while a trial call is in progress', async (t) => {
   const tools = { timeouts: { connect: 5_000, answer: 200, whole: 5_000, afterUpload: 300 } }
   const { http, fail, calls, circuits } = await open(t, { tools })
   await rest()
@@ -164,7 +164,7 @@ t.test('while one call tries, nobody waits for it', async (t) => {
   t.strictSame(circuits, ['open', 'half-open', 'open'])
 })
 
-t.test('a trial whose answer comes by drops is not waited for', async (t) => {
+t.test('a trial with a slowly dripping response reopens the circuit', async (t) => {
   const { http, circuits } = await open(t)
   let drops: NodeJS.Timeout | undefined
   const server = createServer((_request, response) => {

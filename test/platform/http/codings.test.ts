@@ -24,7 +24,7 @@ const codings: Record<string, Buffer> = {
 }
 const type = { 'content-type': 'application/json' }
 
-t.test('no response is decompressed, whoever asks for it', async (t) => {
+t.test('no response is decompressed', async (t) => {
   const { http, fail, seen, origin } = await setUp(t, {
     tools: { retries: 0, timeouts: defaultTools.timeouts },
   })

@@ -26,7 +26,7 @@ const chunk = (): PlatformRequest => ({
   body: Buffer.alloc(100_000),
 })
 
-t.test('after 200 uploads at a time few connections are kept, whatever the platform offers', async (t) => {
+t.test('after 200 concurrent uploads, few connections are kept open', async (t) => {
   const together = gate(many.length)
   const { url, open, most } = await startPlatform(t, async (request, response) => {
     request.resume()
@@ -49,7 +49,7 @@ t.test('after 200 uploads at a time few connections are kept, whatever the platf
   t.ok(open() > 0, 'but some are')
 })
 
-t.test('kept connections are used again, whatever the response was', async (t) => {
+t.test('a kept connection is reused after a response of any status', async (t) => {
   const statuses = [200, 204, 301, 404, 409, 413, 429, 503]
   let connections = 0
   const { url } = await startPlatform(

@@ -53,7 +53,7 @@ for (const [what, request] of Object.entries(requests)) {
   )
 }
 
-t.test('repetitions and the waits between them are part of the deadline', async (t) => {
+t.test('retries and the delays between them count towards the deadline', async (t) => {
   const tools = { retries: 99, timeouts: { ...hasty, answer: 100, whole: 1_500 } }
   const { http, fail, calls } = await setUp(t, { tools })
   const late = { code: 'platform-timeout', message: 'acme did not complete its response within 1.5 s' }
@@ -64,7 +64,7 @@ t.test('repetitions and the waits between them are part of the deadline', async 
   await t.rejects(http.send(get), late, 'in the wait')
 })
 
-t.test('a token that does not come is part of the deadline, for streams as well', async (t) => {
+t.test('waiting for a token counts towards the deadline, for streams as well', async (t) => {
   const authorization: Authorization = { header: () => new Promise(() => {}), invalidate: () => true }
   const { http, calls } = await setUp(t, { authorization, tools: { timeouts: hasty } })
   for (const request of [get, post, chunk, stream()])
@@ -77,7 +77,7 @@ t.test('a token that does not come is part of the deadline, for streams as well'
   t.equal(calls(), 0)
 })
 
-t.test('the content of a stream has the time it takes, with 1xx on the way', async (t) => {
+t.test('sending a stream has no deadline, with 1xx responses in between', async (t) => {
   const server = createTcpServer((socket) => {
     socket.on('error', () => {})
     const hints = setInterval(() => socket.write('HTTP/1.1 103 Early Hints\r\n\r\n'), 20)
@@ -104,7 +104,7 @@ t.test('the content of a stream has the time it takes, with 1xx on the way', asy
   t.match(await http.send({ ...stream(), url, body, length: 53 }), { status: 200 })
 })
 
-t.test('a response that begins before the content has been sent has no more time than that', async (t) => {
+t.test('a response that begins before the content was sent has the usual deadline', async (t) => {
   for (const [first, code] of [
     ['HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{', 'platform-timeout'],
     ['HTTP/1.1 413 Too Large\r\ncontent-length: 2\r\n\r\n{', 'platform-rejected'],
@@ -135,7 +135,7 @@ t.test('a response that begins before the content has been sent has no more time
   }
 })
 
-t.test('connections that hang, or speak something else', async (t) => {
+t.test('a connection that hangs or speaks another protocol fails with its error', async (t) => {
   const mute = await listenOn(
     t,
     createTcpServer((socket) => void socket.on('error', () => {})),
@@ -160,7 +160,7 @@ t.test('connections that hang, or speak something else', async (t) => {
   }
 })
 
-t.test('one limit for the size of every response', async (t) => {
+t.test('every response has the same size limit', async (t) => {
   const { http, fail } = await setUp(t, { tools: { retries: 0, timeouts: patient } })
   for (const request of Object.values(requests)) {
     for (const wire of names(huge)) {
@@ -175,7 +175,7 @@ t.test('one limit for the size of every response', async (t) => {
   }
 })
 
-t.test('a refusal is one by its status, whatever becomes of its body', async (t) => {
+t.test('the status of a rejection counts even if its body fails', async (t) => {
   const { http, fail } = await setUp(t, { tools: { retries: 0, timeouts: patient } })
   const huge: Fault = { status: 503, body: 'x'.repeat(5 * 2 ** 20) }
   for (const fault of [...names(refused).map((wire): Fault => ({ wire })), huge])

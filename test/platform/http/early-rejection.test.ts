@@ -69,7 +69,7 @@ for (const [how, close] of Object.entries(closes)) {
   })
 }
 
-t.test('every status is told as itself, or accepted by its headers', { buffered: true }, async (t) => {
+t.test('each status of an early rejection has its error', { buffered: true }, async (t) => {
   const peer = await startPeer(t)
   const { http } = await setUp(t, { tools: { retries: 0, timeouts } })
   const cases: [string, object][] = [
@@ -96,7 +96,7 @@ t.test('every status is told as itself, or accepted by its headers', { buffered:
     }
 })
 
-t.test('on a kept connection too; the next chunk has another one', async (t) => {
+t.test('an early rejection is read on a reused connection; the next chunk uses another one', async (t) => {
   const peer = await startPeer(t)
   const { http } = await setUp(t, { tools: { retries: 0, timeouts } })
   const chunk = () => put({ body: Buffer.alloc(16 * MiB) })
@@ -108,7 +108,7 @@ t.test('on a kept connection too; the next chunk has another one', async (t) => 
   }
 })
 
-t.test('without a response, or with half a head, a reset is no answer', async (t) => {
+t.test('a reset without complete response headers counts as no response', async (t) => {
   const peer = await startPeer(t)
   const { http } = await setUp(t, { tools: { retries: 0, timeouts } })
   for (const response of ['', 'HTTP/1.1 413 Too Lar', 'HTTP/1.1 413 Too Large\r\ncontent-le'])

@@ -15,7 +15,7 @@ import {
 import { VideoMissingError } from '../../../src/platform/platform.ts'
 import { get, listen, post, setUp } from './http-setup.ts'
 
-t.test('what each status means', async (t) => {
+t.test('each status has an error code', async (t) => {
   const codes: [number, string][] = [
     [302, 'platform-protocol-error'],
     [400, 'platform-rejected'],
@@ -36,7 +36,7 @@ t.test('what each status means', async (t) => {
   }
 })
 
-t.test('how long to wait, where a platform throttles', async (t) => {
+t.test('the delay is read from the headers of a throttling platform', async (t) => {
   const waits = (headers: Record<string, string>, name = 'x-ratelimit-retry-after') =>
     errorForStatus('acme', 429, headers, name).retryAfter
   t.equal(waits({ 'retry-after': '7', 'x-ratelimit-retry-after': '9' }), 7)
@@ -50,7 +50,7 @@ t.test('how long to wait, where a platform throttles', async (t) => {
   )
 })
 
-t.test('Retry-After has two forms, and a cap', async (t) => {
+t.test('Retry-After is seconds or a date, up to a maximum', async (t) => {
   const cases: [string | string[] | undefined, number | undefined][] = [
     ['7', 7],
     ['0', 0],
@@ -94,7 +94,7 @@ t.test('Retry-After has two forms, and a cap', async (t) => {
   t.ok([9, 10].includes(retryAfterOf({ 'retry-after': date }) ?? 0))
 })
 
-t.test('a shortage of our own says nothing about the platform', async (t) => {
+t.test('a shortage in this process does not count as a failure of the platform', async (t) => {
   const shortage = (code: string) => Object.assign(new Error(`connect ${code}`), { code })
   const several = (...codes: string[]) =>
     Object.assign(new AggregateError(codes.map(shortage)), { code: codes[0] })
@@ -120,7 +120,7 @@ t.test('a shortage of our own says nothing about the platform', async (t) => {
   }
 })
 
-t.test('the circuit opens, tries again, and closes', async (t) => {
+t.test('the circuit opens, lets a trial through, and closes', async (t) => {
   const tools = { retries: 0, circuit: { failures: 3, halfOpenAfter: 200 } }
   const { http, fail, calls, circuits } = await setUp(t, { tools })
   fail({ status: 503 }, 4)
@@ -137,7 +137,7 @@ t.test('the circuit opens, tries again, and closes', async (t) => {
   t.strictSame(circuits, ['open', 'half-open', 'open', 'half-open', 'closed'])
 })
 
-t.test('an open circuit is tried again in time, whatever becomes of the date', async (t) => {
+t.test('an open circuit is tried again in time after the wall clock changes', async (t) => {
   t.teardown(() => mock.timers.reset())
   for (const hours of [-1, 1]) {
     const tools = { retries: 0, circuit: { failures: 1, halfOpenAfter: 200 } }
@@ -154,7 +154,7 @@ t.test('an open circuit is tried again in time, whatever becomes of the date', a
   }
 })
 
-t.test('refusals do not open the circuit', async (t) => {
+t.test('rejections do not open the circuit', async (t) => {
   const { http, fail, circuits } = await setUp(t, { tools: { circuit: { failures: 2, halfOpenAfter: 200 } } })
   for (const status of [400, 404, 401, 422]) {
     fail({ status })
@@ -164,7 +164,7 @@ t.test('refusals do not open the circuit', async (t) => {
   t.strictSame(circuits, [])
 })
 
-t.test('answers that make no sense', async (t) => {
+t.test('an unexpected response is a platform-protocol-error', async (t) => {
   const schema = Type.Object({ video: Type.Object({ id: Type.String() }) })
   const { http, fail } = await setUp(t)
   for (const body of ['<html>', '', '{"video":{}}', '{"video":{"id":4}}', '[]', 'null']) {
@@ -183,7 +183,7 @@ t.test('answers that make no sense', async (t) => {
   await t.rejects(http.send(get), { code: 'platform-protocol-error' }, 'larger than any answer')
 })
 
-t.test('what is no HTTP, and what is not there', async (t) => {
+t.test('malformed HTTP is a protocol error, a refused connection is unavailability', async (t) => {
   const broken = [
     '220 SMTP ready\r\n\r\n',
     `HTTP/1.1 200 OK\r\nX: ${'y'.repeat(60_000)}\r\n\r\n`,

@@ -5,7 +5,7 @@ import t from 'tap'
 import type { Authorization } from '../../../src/platform/http/http.ts'
 import { get, listen, post, setUp } from './http-setup.ts'
 
-t.test('sends JSON, authorized, and reads JSON back', async (t) => {
+t.test('sends JSON with credentials and reads JSON', async (t) => {
   const { http, seen, outcomes } = await setUp(t)
   t.strictSame(await http.json(Type.Object({ ok: Type.Boolean() }), post), { ok: true })
   t.match(seen[0]?.headers, { authorization: 'Bearer one', 'content-type': 'application/json' })
@@ -38,7 +38,7 @@ t.test('idempotent calls are repeated, others are not', async (t) => {
   t.equal(calls(), 10, 'a refusal is final')
 })
 
-t.test('Retry-After is waited for when it is short, and told when it is long', async (t) => {
+t.test('a short Retry-After is waited for, a long one is passed on', async (t) => {
   const { http, fail, calls } = await setUp(t)
   fail({ status: 429, headers: { 'retry-after': '1' } })
   const started = performance.now()
@@ -78,13 +78,13 @@ t.test('an abort ends a call, and the wait between two attempts', async (t) => {
   t.equal(calls(), 2)
 })
 
-t.test('an answer may take its time between two pieces, not longer', async (t) => {
+t.test('a response may pause up to the timeout between two pieces', async (t) => {
   const { http, fail } = await setUp(t, { tools: { retries: 0 } })
   fail({ hang: true })
   await t.rejects(http.send(get), { code: 'platform-timeout' })
 })
 
-t.test('a slow upload is no timeout; no answer after its end is', async (t) => {
+t.test('a slow upload does not time out; a missing response after its end does', async (t) => {
   const { http, fail, seen } = await setUp(t)
   async function* slowly() {
     for (const piece of ['a', 'b', 'c', 'd', 'e', 'f']) {
@@ -101,7 +101,7 @@ t.test('a slow upload is no timeout; no answer after its end is', async (t) => {
   t.ok(performance.now() - started >= 850)
 })
 
-t.test('a stream is sent once, even to an idempotent call or after 401', async (t) => {
+t.test('a stream is never sent twice, not even for an idempotent call or after a 401', async (t) => {
   const authorization = { header: async () => 'Bearer one', invalidate: () => true }
   const { http, fail, calls } = await setUp(t, { authorization })
   const upload = () => ({ ...get, method: 'PUT' as const, idempotent: true, body: Readable.from(['x']) })
@@ -112,7 +112,7 @@ t.test('a stream is sent once, even to an idempotent call or after 401', async (
   t.equal(calls(), 2)
 })
 
-t.test('401: once more, with another token', async (t) => {
+t.test('after a 401 the call is repeated once with another token', async (t) => {
   let number = 0
   const rejected: string[] = []
   const authorization: Authorization = {
@@ -133,7 +133,7 @@ t.test('401: once more, with another token', async (t) => {
   t.equal(calls(), 4)
 })
 
-t.test('the token stays with the platform’s own origin', async (t) => {
+t.test('the token is sent to the platform’s own origin only', async (t) => {
   const other = await setUp(t)
   const { http, seen } = await setUp(t)
   await http.send({ ...get, url: `${other.origin}/elsewhere` })
@@ -142,7 +142,7 @@ t.test('the token stays with the platform’s own origin', async (t) => {
   t.equal(seen[0]?.headers.authorization, undefined)
 })
 
-t.test('connections are kept and used again', async (t) => {
+t.test('connections are reused', async (t) => {
   let connections = 0
   const server = createServer((_request, response) => response.end('{}'))
   server.on('connection', () => {

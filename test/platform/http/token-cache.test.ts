@@ -21,7 +21,7 @@ function counting(expiresIn: number | undefined = 3600) {
   return { grant, asked }
 }
 
-t.test('1,000 first calls at once ask for one token', async (t) => {
+t.test('1,000 concurrent first calls request one token', async (t) => {
   const { grant, asked } = counting()
   const { cache, outcomes } = setUp(grant)
   const headers = await Promise.all(Array.from({ length: 1_000 }, () => cache.header()))
@@ -30,14 +30,14 @@ t.test('1,000 first calls at once ask for one token', async (t) => {
   t.strictSame(outcomes, ['ok'])
 })
 
-t.test('a token without an end is kept', async (t) => {
+t.test('a token without expiry is kept', async (t) => {
   const { grant, asked } = counting()
   const { cache } = setUp((...asked) => grant(...asked).then((token) => ({ ...token, expiresIn: undefined })))
   for (let i = 0; i < 3; i++) await cache.header()
   t.equal(asked.length, 1)
 })
 
-t.test('a token is renewed before its end, in the background and once', async (t) => {
+t.test('a token is renewed once before it expires, in the background', async (t) => {
   const clock = fakeClock(t)
   const { grant, asked } = counting(100)
   const { cache, logged } = setUp(async (...request) => {
@@ -60,20 +60,23 @@ t.test('a token is renewed before its end, in the background and once', async (t
   t.equal(await cache.header(), 'Bearer token-2')
 })
 
-t.test('a long-lived token is renewed in its last minute, an expired one is waited for', async (t) => {
-  const clock = fakeClock(t)
-  const { grant, asked } = counting(86_400)
-  const { cache } = setUp(grant)
-  await cache.header()
-  clock.set(86_400_000 - 61_000)
-  await cache.header()
-  await pause()
-  t.equal(asked.length, 1)
-  clock.set(86_400_000)
-  t.equal(await cache.header(), 'Bearer token-2')
-})
+t.test(
+  'a long-lived token is renewed in its last minute; calls wait for the renewal of an expired one',
+  async (t) => {
+    const clock = fakeClock(t)
+    const { grant, asked } = counting(86_400)
+    const { cache } = setUp(grant)
+    await cache.header()
+    clock.set(86_400_000 - 61_000)
+    await cache.header()
+    await pause()
+    t.equal(asked.length, 1)
+    clock.set(86_400_000)
+    t.equal(await cache.header(), 'Bearer token-2')
+  },
+)
 
-t.test('a rejected token is dropped, but not the one that took its place', async (t) => {
+t.test('a rejected token is dropped, but not its replacement', async (t) => {
   const { grant, asked } = counting()
   const { cache } = setUp(grant)
   const header = await cache.header()
@@ -86,7 +89,7 @@ t.test('a rejected token is dropped, but not the one that took its place', async
 })
 
 t.test(
-  'a failure reaches all who wait, and for a while all who come; then the next call tries again',
+  'a failed request fails all waiting calls and, for a pause, all new ones; then the next call tries again',
   async (t) => {
     const clock = fakeClock(t)
     let calls = 0
@@ -113,7 +116,7 @@ t.test(
   },
 )
 
-t.test('credentials that never change', async (t) => {
+t.test('fixed credentials are sent as they are', async (t) => {
   const authorization = fixedAuthorization('Basic abc')
   t.equal(await authorization.header(), 'Basic abc')
   t.equal(authorization.invalidate('Basic abc'), false)
@@ -121,7 +124,7 @@ t.test('credentials that never change', async (t) => {
 
 const secret = 'very: secret+value'
 
-t.test('what a token endpoint’s failures mean; none of its text is kept', async (t) => {
+t.test('each failure of a token endpoint has a code, and none repeats the endpoint’s text', async (t) => {
   const json = { 'content-type': 'application/json' }
   const invalid = (error: string) => JSON.stringify({ error, error_description: `wrong: ${secret}` })
   type Case = [string, (response: ServerResponse) => void, object]
@@ -173,7 +176,7 @@ t.test('what a token endpoint’s failures mean; none of its text is kept', asyn
   }
 })
 
-t.test('what a token endpoint may state as the life of a token', async (t) => {
+t.test('only a valid lifetime of a token is accepted', async (t) => {
   const stated: [string, boolean][] = [
     ['', true],
     [',"expires_in":0', true],
@@ -201,7 +204,7 @@ t.test('what a token endpoint may state as the life of a token', async (t) => {
   }
 })
 
-t.test('client credentials go in the header, and no redirect is followed', async (t) => {
+t.test('client credentials are sent in the header, and redirects are not followed', async (t) => {
   const seen: IncomingMessage['headers'][] = []
   const client = await startTokenEndpoint(t, ({ headers }, response) => {
     seen.push(headers)

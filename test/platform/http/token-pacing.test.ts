@@ -6,7 +6,7 @@ import { CircuitOpenError } from '../../../src/platform/platform.ts'
 import { defaultTools } from '../../../src/platform/tools.ts'
 import { fakeClock, pause, setUp } from './token-setup.ts'
 
-t.test('requests that fail are paced, ever slower, and from the beginning after a success', async (t) => {
+t.test('the pause after failed requests doubles, and starts again after a success', async (t) => {
   const clock = fakeClock(t)
   const asked: number[] = []
   let failure: GatewayError | undefined = new GatewayError('platform-unavailable')
@@ -32,7 +32,7 @@ t.test('requests that fail are paced, ever slower, and from the beginning after 
   t.strictSame(asked.splice(0), [203_000, 223_000], 'as slow as the platform asks for')
 })
 
-t.test('an early renewal that fails is paced, and nobody hears of it', async (t) => {
+t.test('a failed early renewal is retried after a pause and does not affect calls', async (t) => {
   const clock = fakeClock(t)
   const asked: number[] = []
   let failure: GatewayError | undefined
@@ -72,39 +72,36 @@ t.test('an early renewal that fails is paced, and nobody hears of it', async (t)
   t.strictSame(asked, [200_000, 308_000], 'as slow as the platform asks for')
 })
 
-t.test(
-  'no delay that a token endpoint asks for keeps the platform out for longer than a minute',
-  async (t) => {
-    const clock = fakeClock(t)
-    const inAWeek = new Date(Date.now() + 604_800_000).toUTCString()
-    for (const [status, retryAfter, pause] of [
-      [429, '86400', 60],
-      [503, '86400', 60],
-      [500, '601', 60],
-      [503, inAWeek, 60],
-      [429, 'Fri, 01 Jan 2100 00:00:00 GMT', 60],
-      [503, '61', 60],
-      [503, '60', 60],
-      [429, '7', 7],
-    ] as const) {
-      let wrong = true
-      const { cache } = setUp(async () => {
-        if (wrong) throw errorForStatus('acme', status, { 'retry-after': retryAfter })
-        return { accessToken: 'good', expiresIn: 60 }
-      })
-      const start = clock.now()
-      const code = status === 429 ? 'platform-throttled' : 'platform-unavailable'
-      const told = { code, retryAfter: pause }
-      await t.rejects(cache.header(), told, `${status} with Retry-After: ${retryAfter}`)
-      await t.rejects(cache.header(), told, 'nobody asks meanwhile')
-      wrong = false
-      clock.set(start + pause * 1000)
-      t.equal(await cache.header(), 'Bearer good', 'well a moment later')
-    }
-  },
-)
+t.test('a delay requested by a token endpoint is at most a minute', async (t) => {
+  const clock = fakeClock(t)
+  const inAWeek = new Date(Date.now() + 604_800_000).toUTCString()
+  for (const [status, retryAfter, pause] of [
+    [429, '86400', 60],
+    [503, '86400', 60],
+    [500, '601', 60],
+    [503, inAWeek, 60],
+    [429, 'Fri, 01 Jan 2100 00:00:00 GMT', 60],
+    [503, '61', 60],
+    [503, '60', 60],
+    [429, '7', 7],
+  ] as const) {
+    let wrong = true
+    const { cache } = setUp(async () => {
+      if (wrong) throw errorForStatus('acme', status, { 'retry-after': retryAfter })
+      return { accessToken: 'good', expiresIn: 60 }
+    })
+    const start = clock.now()
+    const code = status === 429 ? 'platform-throttled' : 'platform-unavailable'
+    const told = { code, retryAfter: pause }
+    await t.rejects(cache.header(), told, `${status} with Retry-After: ${retryAfter}`)
+    await t.rejects(cache.header(), told, 'nobody asks meanwhile')
+    wrong = false
+    clock.set(start + pause * 1000)
+    t.equal(await cache.header(), 'Bearer good', 'well a moment later')
+  }
+})
 
-t.test('a token lives between two seconds and a day, whatever the platform states', async (t) => {
+t.test('a token is used for two seconds at least and a day at most', async (t) => {
   const clock = fakeClock(t)
   const lives: [number | undefined, number][] = [
     [0, 2_000],
@@ -130,14 +127,14 @@ t.test('a token lives between two seconds and a day, whatever the platform state
   }
 })
 
-t.test('a token that fits in no header is nonsense', async (t) => {
+t.test('a token that does not fit in a header is a protocol error', async (t) => {
   for (const accessToken of ['', 'a b', 'a\r\nx: y', 'a\0', 'ä', 'x'.repeat(8193)]) {
     const { cache } = setUp(async () => ({ accessToken, expiresIn: 60 }))
     await t.rejects(cache.header(), { code: 'platform-protocol-error' }, accessToken.slice(0, 10))
   }
 })
 
-t.test('a grant has an end, and the next one may begin after it', async (t) => {
+t.test('a token request has a timeout, and the next one may follow it', async (t) => {
   const signals: AbortSignal[] = []
   const grant: Grant = (_previous, signal) => {
     signals.push(signal)
@@ -151,7 +148,7 @@ t.test('a grant has an end, and the next one may begin after it', async (t) => {
   t.equal(signals.length, 2)
 })
 
-t.test('where no request was sent there is nothing to pace: open circuit, no free socket', async (t) => {
+t.test('a request that was not sent causes no pause: open circuit, no free socket', async (t) => {
   let asked = 0
   const { cache, outcomes } = setUp(async () => {
     if (++asked < 3) throw new CircuitOpenError('platform-unavailable', 'open', { retryAfter: 10 })
@@ -164,29 +161,26 @@ t.test('where no request was sent there is nothing to pace: open circuit, no fre
   t.strictSame(outcomes, ['ok'], 'only requests count')
 })
 
-t.test(
-  'a token that is rejected is replaced at once, also when its early renewal has just failed',
-  async (t) => {
-    const clock = fakeClock(t)
-    const asked: number[] = []
-    let failure: GatewayError | undefined
-    const { cache } = setUp(async () => {
-      asked.push(clock.now())
-      if (failure) throw failure
-      return { accessToken: `token-${asked.length}`, expiresIn: 120 }
-    })
-    const header = await cache.header()
-    clock.set(110_000)
-    failure = new GatewayError('platform-unavailable')
-    t.equal(await cache.header(), header)
-    await pause()
-    failure = undefined
-    t.equal(cache.invalidate(header), true)
-    t.equal(await cache.header(), 'Bearer token-3')
-  },
-)
+t.test('a rejected token is replaced immediately, even if its early renewal has just failed', async (t) => {
+  const clock = fakeClock(t)
+  const asked: number[] = []
+  let failure: GatewayError | undefined
+  const { cache } = setUp(async () => {
+    asked.push(clock.now())
+    if (failure) throw failure
+    return { accessToken: `token-${asked.length}`, expiresIn: 120 }
+  })
+  const header = await cache.header()
+  clock.set(110_000)
+  failure = new GatewayError('platform-unavailable')
+  t.equal(await cache.header(), header)
+  await pause()
+  failure = undefined
+  t.equal(cache.invalidate(header), true)
+  t.equal(await cache.header(), 'Bearer token-3')
+})
 
-t.test('tokens that are rejected as soon as they are given are replaced ever slower', async (t) => {
+t.test('tokens that are rejected as soon as they are issued are replaced after growing pauses', async (t) => {
   const clock = fakeClock(t)
   const asked: number[] = []
   const { cache } = setUp(async () => {

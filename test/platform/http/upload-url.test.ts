@@ -1,7 +1,7 @@
 import t from 'tap'
 import { publicUrl, trustedUrl } from '../../../src/platform/http/upload-url.ts'
 
-t.test('where uploads may go', async (t) => {
+t.test('upload URLs are accepted on the platform’s own hosts only', async (t) => {
   const hosts = ['storage.example', '*.up.example']
   const trust = (base: string) => (given: string) => trustedUrl('acme', given, new URL(base), hosts)
   const vendor = trust('https://api.example/v1/')
@@ -50,7 +50,7 @@ t.test('where uploads may go', async (t) => {
   t.throws(() => inside('http://10.0.0.1:4001/'), { code: 'platform-protocol-error' }, 'no loopback')
 })
 
-t.test('URLs that clients get', async (t) => {
+t.test('only absolute http(s) URLs without credentials are passed on to clients', async (t) => {
   const from = (base: string) => (given: string) => publicUrl('acme', given, new URL(base))
   const vendor = from('https://api.example/v1/')
   const allowed = {

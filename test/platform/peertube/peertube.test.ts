@@ -35,7 +35,7 @@ scenario('a token is renewed; only a rejected renewal leads to a new login', asy
   t.equal(double.calls('token'), asked + 4, 'no login after anything else')
 })
 
-scenario('a rejected login', async (t, { double, failure, publication }) => {
+scenario('a rejected login is platform-unauthorized', async (t, { double, failure, publication }) => {
   double.fail('token', {
     status: 400,
     headers: { 'content-type': 'application/problem+json' },
@@ -71,7 +71,7 @@ scenario('titles and descriptions that PeerTube rejects are rejected immediately
   t.equal(double.calls('provision') + double.calls('token'), 0)
 })
 
-scenario('a renewal by another call: a chunk with the token before is sent again', async (t, setup) => {
+scenario('a chunk with an old token is sent again after another call renewed it', async (t, setup) => {
   const { double, platform, publication } = setup
   const [video, other] = [publication(), publication()]
   await other.publish()
@@ -90,7 +90,7 @@ scenario('a renewal by another call: a chunk with the token before is sent again
   t.equal(double.calls('token'), asked, 'with the token that is there by now')
 })
 
-scenario('a limit of the instance tells how long to wait', async (t, setup) => {
+scenario('a rate limit of the instance is passed on with its delay', async (t, setup) => {
   const { double, failure, platform, publication } = setup
   const html = { 'content-type': 'text/html; charset=utf-8' }
   const limit = (seconds: string) => ({
@@ -108,7 +108,7 @@ scenario('a limit of the instance tells how long to wait', async (t, setup) => {
   for (let i = 0; i < 2; i++) t.match(await failure(read()), { code: 'platform-throttled', retryAfter: 60 })
 })
 
-t.test('a playlist is whole with the best resolution, what is enabled below, and sound', async (t) => {
+t.test('a playlist is complete with the best resolution, the enabled ones below it, and audio', async (t) => {
   const files = (...ids: number[]) => ids.map((id) => ({ resolution: { id } }))
   const heard = (hasAudio: boolean, ...ids: number[]) => files(...ids).map((file) => ({ ...file, hasAudio }))
   const enabled = [0, 240, 360, 1080]
@@ -132,7 +132,7 @@ t.test('a playlist is whole with the best resolution, what is enabled below, and
   t.equal(isPlaylistComplete(heard(false, 240), heard(true, 240), [240]), false, 'sound on its own, to come')
 })
 
-t.test('a master playlist names every rendition, audio in the way of its version', async (t) => {
+t.test('a master playlist is checked for every rendition, for audio as its version writes it', async (t) => {
   const file = (id: number, hasAudio?: boolean) => ({
     resolution: { id },
     ...(hasAudio !== undefined && { hasAudio }),
@@ -161,7 +161,7 @@ t.test('a master playlist names every rendition, audio in the way of its version
     t.equal(namesEvery(renditions, ['#EXTM3U', ...lines, ''].join('\n')), expected, name)
 })
 
-t.test('sizes in pixels, with and without width and height', async (t) => {
+t.test('the size in pixels is computed if a file has no width and height', async (t) => {
   const file = (id: number, size: object = {}) => ({ resolution: { id, label: `${id}p` }, ...size })
   t.match(
     largestFile([file(240, { width: 426, height: 240 }), file(720, { width: 1280, height: 720 })], 1.7778),

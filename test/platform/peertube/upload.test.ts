@@ -30,7 +30,7 @@ async function cutPublication({ publication, failure }: Setup) {
   return video
 }
 
-scenario('the last answer is lost: the video is found again', async (t, setup) => {
+scenario('the video is found after the last response is lost', async (t, setup) => {
   const { double, platform, publication } = setup
   for (let others = 0; others < 5; others++) await publication().publish()
   const video = publication()
@@ -46,7 +46,7 @@ scenario('the last answer is lost: the video is found again', async (t, setup) =
   t.equal(double.content(video.draft.title), undefined, 'it was the right one')
 })
 
-scenario('the process died before the last answer: status finds the video', async (t, setup) => {
+scenario('status finds the video if the process died before the last response', async (t, setup) => {
   const { double, platform, publication } = setup
   const video = publication()
   await video.provision()
@@ -74,49 +74,46 @@ scenario('the process died before the last answer: status finds the video', asyn
   t.equal(double.leftovers(), 110, 'it is removed by its session as well, and no other')
 })
 
-scenario(
-  'the last chunk is cut when the session was opened with an upper bound of the size',
-  async (t, setup) => {
-    const { double, platform, publication } = setup
-    const chunkSize = double.chunkSize as number
-    for (const fault of [
-      { reset: { afterBytes: 0 } },
-      { reset: { afterBytes: 50 } },
-      { reset: { afterBytes: 0 }, late: true },
-      { status: 503 },
-    ]) {
-      const video = publication()
-      const bytes = randomBytes(2 * chunkSize + 100)
-      await video.provision()
-      const { stream, ...content } = contentOf(bytes, null, bytes.length + 2)
-      // All chunks but the last are through when the end of the content is read.
-      const faulty = async function* () {
-        for await (const piece of stream) yield piece
-        double.fail('upload', fault)
-      }
-      await video.upload({
-        ...content,
-        stream: Readable.from(faulty(), { objectMode: false, highWaterMark: 0 }),
-      })
-      t.ok(double.content(video.draft.title)?.equals(bytes), JSON.stringify(fault))
-    }
-
-    const sizes: number[] = []
+scenario('the last chunk is interrupted in a session with an upper bound of the size', async (t, setup) => {
+  const { double, platform, publication } = setup
+  const chunkSize = double.chunkSize as number
+  for (const fault of [
+    { reset: { afterBytes: 0 } },
+    { reset: { afterBytes: 50 } },
+    { reset: { afterBytes: 0 }, late: true },
+    { status: 503 },
+  ]) {
     const video = publication()
-    const { keep, ...call } = video.call()
-    const keepSizes: typeof keep = async (slot) => {
-      sizes.push(JSON.parse(slot.handle ?? '{}').size)
-      await keep(slot)
+    const bytes = randomBytes(2 * chunkSize + 100)
+    await video.provision()
+    const { stream, ...content } = contentOf(bytes, null, bytes.length + 2)
+    // All chunks but the last are through when the end of the content is read.
+    const faulty = async function* () {
+      for await (const piece of stream) yield piece
+      double.fail('upload', fault)
     }
-    await platform.upload(video.slot, video.draft, contentOf(randomBytes(200), null, 204), {
-      ...call,
-      keep: keepSizes,
+    await video.upload({
+      ...content,
+      stream: Readable.from(faulty(), { objectMode: false, highWaterMark: 0 }),
     })
-    t.strictSame(sizes, [204, 200, undefined], 'the exact size is kept before PeerTube hears of it')
-  },
-)
+    t.ok(double.content(video.draft.title)?.equals(bytes), JSON.stringify(fault))
+  }
 
-scenario('a session that is gone, or another account’s, awaits an upload', async (t, setup) => {
+  const sizes: number[] = []
+  const video = publication()
+  const { keep, ...call } = video.call()
+  const keepSizes: typeof keep = async (slot) => {
+    sizes.push(JSON.parse(slot.handle ?? '{}').size)
+    await keep(slot)
+  }
+  await platform.upload(video.slot, video.draft, contentOf(randomBytes(200), null, 204), {
+    ...call,
+    keep: keepSizes,
+  })
+  t.strictSame(sizes, [204, 200, undefined], 'the exact size is kept before PeerTube hears of it')
+})
+
+scenario('a slot whose session is gone or belongs to another account awaits an upload', async (t, setup) => {
   const { platform, publication } = setup
   for (const uploadId of ['1-gone.mp4', '2-foreign.mp4']) {
     const video = publication()
@@ -128,7 +125,7 @@ scenario('a session that is gone, or another account’s, awaits an upload', asy
   }
 })
 
-scenario('the instance says that it is down: that is not taken for work on the upload', async (t, setup) => {
+scenario('an instance that is down is not mistaken for processing of the upload', async (t, setup) => {
   const { double, failure, platform, publication } = setup
   const video = await cutPublication(setup)
   const page = { status: 503, headers: { ...atWork.headers, 'content-type': 'text/html' }, body: '<html>' }
@@ -154,25 +151,28 @@ scenario('a restart of the instance ends the upload, and the next one starts aga
 })
 
 for (const [start, status] of Object.entries(brokenFiles)) {
-  scenario(`a file that PeerTube refuses at its end, with ${status}`, async (t, setup) => {
-    const { double, failure, platform, publication } = setup
-    const video = publication()
-    await video.provision()
-    const broken = Buffer.concat([Buffer.from(start), randomBytes(100_000)])
-    t.match(await failure(video.upload(contentOf(broken))), {
-      code: 'platform-rejected',
-      message: 'PeerTube could not process the file. Check the file and upload another.',
-    })
-    t.equal(double.calls('upload'), 2, 'the last chunk is sent once')
-    t.equal(double.leftovers(), 0)
-    t.strictSame(await platform.status(video.slot, video.call()), { state: 'awaiting-upload' })
-    const bytes = randomBytes(broken.length)
-    await video.upload(contentOf(bytes))
-    t.ok(double.content(video.draft.title)?.equals(bytes), 'a file of the same size is taken after it')
-  })
+  scenario(
+    `a file that PeerTube rejects after the last byte, with ${status}, is platform-rejected`,
+    async (t, setup) => {
+      const { double, failure, platform, publication } = setup
+      const video = publication()
+      await video.provision()
+      const broken = Buffer.concat([Buffer.from(start), randomBytes(100_000)])
+      t.match(await failure(video.upload(contentOf(broken))), {
+        code: 'platform-rejected',
+        message: 'PeerTube could not process the file. Check the file and upload another.',
+      })
+      t.equal(double.calls('upload'), 2, 'the last chunk is sent once')
+      t.equal(double.leftovers(), 0)
+      t.strictSame(await platform.status(video.slot, video.call()), { state: 'awaiting-upload' })
+      const bytes = randomBytes(broken.length)
+      await video.upload(contentOf(bytes))
+      t.ok(double.content(video.draft.title)?.equals(bytes), 'a file of the same size is taken after it')
+    },
+  )
 }
 
-scenario('work on an upload is waited for before it is taken away', async (t, setup) => {
+scenario('a deletion waits while PeerTube processes the upload', async (t, setup) => {
   const { double, platform } = setup
   const video = await cutPublication(setup)
   double.fail('upload', atWork)
@@ -180,7 +180,7 @@ scenario('work on an upload is waited for before it is taken away', async (t, se
   t.equal(double.leftovers(), 0)
 })
 
-scenario('work on an upload that does not end is not waited for any longer', async (t, setup) => {
+scenario('a deletion stops waiting when the processing of the upload does not end', async (t, setup) => {
   const { double, platform } = setup
   const removed = await cutPublication(setup)
   const renewed = await cutPublication(setup)
@@ -194,22 +194,25 @@ scenario('work on an upload that does not end is not waited for any longer', asy
   t.equal(double.leftovers(), 1)
 })
 
-scenario('uploads of the same title and size at once do not meet', async (t, { double, publication }) => {
-  const videos = Array.from({ length: 20 }, () => publication('The same'))
-  const contents = await Promise.all(
-    videos.map(async (video) => {
-      const bytes = randomBytes(70_000)
-      await video.provision()
-      await video.upload(contentOf(bytes))
-      return video.slot.videoId
-    }),
-  )
-  t.equal(new Set(contents).size, 20)
-  t.equal(double.leftovers(), 20)
-})
+scenario(
+  'concurrent uploads with the same title and size are separate',
+  async (t, { double, publication }) => {
+    const videos = Array.from({ length: 20 }, () => publication('The same'))
+    const contents = await Promise.all(
+      videos.map(async (video) => {
+        const bytes = randomBytes(70_000)
+        await video.provision()
+        await video.upload(contentOf(bytes))
+        return video.slot.videoId
+      }),
+    )
+    t.equal(new Set(contents).size, 20)
+    t.equal(double.leftovers(), 20)
+  },
+)
 
 scenario(
-  'a chunk that meets the lock of the one before is sent again',
+  'a chunk that meets the lock of the previous one is sent again',
   async (t, { double, publication }) => {
     const video = publication()
     await video.provision()
@@ -228,7 +231,7 @@ const refusals = [
 ]
 for (const { status, code, body, message } of refusals) {
   const fault = { status, body: body ?? JSON.stringify({ status, code }) }
-  scenario(`${status} ${code ?? JSON.stringify(body)} says whose limit it is`, async (t, setup) => {
+  scenario(`${status} ${code ?? JSON.stringify(body)} names the limit in its error`, async (t, setup) => {
     const { double, failure, publication } = setup
     for (const operation of ['provision', 'upload'] as const) {
       const video = publication()
@@ -246,19 +249,22 @@ for (const { status, code, body, message } of refusals) {
 }
 
 for (const status of [403, 404]) {
-  scenario(`a channel that the account cannot publish in (${status}) is the operator’s`, async (t, setup) => {
-    const { double, failure, publication } = setup
-    const video = publication()
-    await video.provision()
-    double.fail('provision', { status, body: { status, code: 'not_found' } })
-    t.match(await failure(video.upload(contentOf(randomBytes(100)))), {
-      code: 'platform-unauthorized',
-      message: /cannot publish in the channel 7/,
-    })
-  })
+  scenario(
+    `a channel that the account cannot publish in (${status}) is platform-unauthorized`,
+    async (t, setup) => {
+      const { double, failure, publication } = setup
+      const video = publication()
+      await video.provision()
+      double.fail('provision', { status, body: { status, code: 'not_found' } })
+      t.match(await failure(video.upload(contentOf(randomBytes(100)))), {
+        code: 'platform-unauthorized',
+        message: /cannot publish in the channel 7/,
+      })
+    },
+  )
 }
 
-scenario('a throttled session is opened again, for nothing was made', async (t, setup) => {
+scenario('a throttled creation of a session is retried, because nothing was created', async (t, setup) => {
   const { double, failure, publication } = setup
   const video = publication()
   await video.provision()
@@ -280,7 +286,7 @@ scenario('a throttled session is opened again, for nothing was made', async (t, 
   t.equal(double.calls('provision'), 5, 'a longer wait is the caller’s, and after 503 something may be there')
 })
 
-scenario('a lost answer: only a video whose source file is ours is taken for it', async (t, setup) => {
+scenario('after a lost response only a video with the gateway’s source file is adopted', async (t, setup) => {
   const { double, failure, platform, publication } = setup
   const stranger = publication()
   await stranger.publish()

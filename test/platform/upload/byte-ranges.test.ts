@@ -49,7 +49,7 @@ async function serve(t: Test, handle?: (exchange: Exchange) => void) {
   return { kit, upload, content: () => content }
 }
 
-t.test('the total is open until the last chunk, whatever the size', async (t) => {
+t.test('the total is open until the last chunk, for every size', async (t) => {
   for (const size of [1, chunkSize - 1, chunkSize, chunkSize + 1, 3 * chunkSize, 3 * chunkSize + 7]) {
     const { kit, upload, content } = await serve(t)
     const bytes = randomBytes(size)
@@ -67,7 +67,7 @@ const faults: [string, Fault][] = [
 ]
 
 for (const [name, fault] of faults)
-  t.test(`${name} is gone on with from where the session stands`, async (t) => {
+  t.test(`${name}: the upload continues at the session’s offset`, async (t) => {
     for (const before of [0, 1, 2]) {
       const { kit, upload, content } = await serve(t)
       const bytes = randomBytes(2 * chunkSize + 5)
@@ -79,7 +79,7 @@ for (const [name, fault] of faults)
     }
   })
 
-t.test('what a session may answer that is wrong', async (t) => {
+t.test('each unexpected response of a session has its error', async (t) => {
   for (const [name, status, headers, code] of [
     ['a session that is gone', 404, {}, 'platform-unavailable'],
     ['a session that expired', 410, {}, 'platform-unavailable'],
@@ -98,7 +98,7 @@ t.test('what a session may answer that is wrong', async (t) => {
   }
 })
 
-t.test('a session that has every byte and does not complete the upload', async (t) => {
+t.test('a session with every byte that does not complete the upload is platform-unavailable', async (t) => {
   const { upload } = await serve(t, async (exchange) => {
     await exchange.body()
     exchange.answer(308, undefined, { range: 'bytes=0-99' })

@@ -15,7 +15,7 @@ const bytes = fc.uint8Array({ maxLength: 300 })
 const pieces = fc.array(fc.nat({ max: 40 }), { maxLength: 20 })
 const chunkSize = fc.integer({ min: 1, max: 64 })
 
-t.test('cuts any pieces into chunks of one size, the last one marked', async () => {
+t.test('splits any pieces into chunks of one size, with the last one marked', async () => {
   await fc.assert(
     fc.asyncProperty(bytes, pieces, chunkSize, fc.boolean(), async (data, cuts, chunkSize, sized) => {
       const chunks: Chunk[] = []
@@ -37,7 +37,7 @@ t.test('cuts any pieces into chunks of one size, the last one marked', async () 
   )
 })
 
-t.test('whatever a failure leaves on the platform, every byte arrives once and in order', async () => {
+t.test('after a failure at any offset, every byte arrives once and in order', async () => {
   // Each fault: how much of the next attempt arrives, and whether the answer is lost or tells the truth.
   const faults = fc.array(fc.record({ taken: fc.nat({ max: 70 }), lost: fc.boolean() }), { maxLength: 30 })
   await fc.assert(
@@ -66,7 +66,7 @@ t.test('whatever a failure leaves on the platform, every byte arrives once and i
   )
 })
 
-t.test('sends a whole chunk again where the platform cannot say where it stands', async (t) => {
+t.test('sends a whole chunk again if the platform cannot report its offset', async (t) => {
   const starts: number[] = []
   const send = async ({ start, end }: Chunk) => {
     starts.push(start)
@@ -77,20 +77,23 @@ t.test('sends a whole chunk again where the platform cannot say where it stands'
   t.strictSame(starts, [0, 4, 4, 7])
 })
 
-t.test('gives up after so many attempts, with the failure itself, and destroys the stream', async (t) => {
-  let sent = 0
-  const failure = new GatewayError('platform-unavailable')
-  const content = contentOf(Buffer.alloc(8), [4, 4], true)
-  const upload = failing(() => {
-    sent += 1
-    return failure
-  })
-  await t.rejects(uploadInChunks(content, { ...upload, attempts: 3 }), failure)
-  t.equal(sent, 3)
-  t.ok(content.stream.destroyed)
-})
+t.test(
+  'fails with the last error after the maximum number of attempts, and destroys the stream',
+  async (t) => {
+    let sent = 0
+    const failure = new GatewayError('platform-unavailable')
+    const content = contentOf(Buffer.alloc(8), [4, 4], true)
+    const upload = failing(() => {
+      sent += 1
+      return failure
+    })
+    await t.rejects(uploadInChunks(content, { ...upload, attempts: 3 }), failure)
+    t.equal(sent, 3)
+    t.ok(content.stream.destroyed)
+  },
+)
 
-t.test('does not repeat what will not pass, nor wait longer than makes sense', async (t) => {
+t.test('does not retry permanent errors, and does not wait longer than the maximum', async (t) => {
   const refusals = [
     new GatewayError('platform-rejected'),
     new GatewayError('platform-unauthorized'),
@@ -118,7 +121,7 @@ t.test('waits as long as the platform asks for', async (t) => {
   t.ok(times[1]! - times[0]! >= 990)
 })
 
-t.test('an offset outside the chunk is nonsense', async (t) => {
+t.test('an offset outside the chunk is a protocol error', async (t) => {
   const upload = failing(() => new GatewayError('platform-timeout'))
   for (const offset of [-1, 5, Number.NaN]) {
     const content = () => contentOf(Buffer.alloc(8), [8], true)
@@ -129,7 +132,7 @@ t.test('an offset outside the chunk is nonsense', async (t) => {
   }
 })
 
-t.test('an offset before the chunk is nonsense: those bytes are gone', async (t) => {
+t.test('an offset before the chunk is a protocol error, because those bytes are gone', async (t) => {
   const send = async ({ start, end }: Chunk) => {
     if (start === 4) throw new GatewayError('platform-timeout')
     return end
@@ -166,7 +169,7 @@ t.test('an abort ends the wait for the source', async (t) => {
   t.ok(stream.destroyed)
 })
 
-t.test('content that does not hold what was announced is never sent as if it were whole', async (t) => {
+t.test('content shorter than announced is never sent as complete', async (t) => {
   for (const size of [7, 9]) {
     const chunks: Chunk[] = []
     const send = async (chunk: Chunk) => {

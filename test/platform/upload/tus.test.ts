@@ -43,7 +43,7 @@ t.test('any status other than 201 means that no upload was created', async (t) =
   await t.rejects(creation, { code: 'platform-protocol-error' })
 })
 
-t.test('a conflict is settled by asking for the offset; a lock passes', async (t) => {
+t.test('after a conflict the offset is requested; a lock is waited out', async (t) => {
   const bytes = randomBytes(10)
   let received = Buffer.alloc(0)
   const calls: string[] = []
@@ -62,7 +62,7 @@ t.test('a conflict is settled by asking for the offset; a lock passes', async (t
   t.strictSame(calls, ['PATCH 0', 'PATCH 4', 'HEAD', 'PATCH 4', 'HEAD', 'PATCH 8'])
 })
 
-t.test('an offset that is missing, no number or out of place is nonsense', async (t) => {
+t.test('an offset that is missing, not a number or out of range is a protocol error', async (t) => {
   for (const offset of [undefined, '', 'ten', '-1', '11', '1.5', '1e30', '0x1', '9'.repeat(30), '5, 5']) {
     const http = await serve(t, async (exchange) => {
       await exchange.body()
@@ -75,7 +75,7 @@ t.test('an offset that is missing, no number or out of place is nonsense', async
   }
 })
 
-t.test('HEAD may be answered by a lock or a conflict, as PATCH may', async (t) => {
+t.test('a lock or a conflict is handled on HEAD as on PATCH', async (t) => {
   const bytes = randomBytes(12)
   for (const busy of [[423], [409], [423, 423, 409], [503], [423, 503, 409]]) {
     const server = createTusDouble()
@@ -86,31 +86,34 @@ t.test('HEAD may be answered by a lock or a conflict, as PATCH may', async (t) =
   }
 })
 
-t.test('a lock that outlives every attempt is a failure of the platform, not of the file', async (t) => {
-  for (const [method, status] of [
-    ['PATCH', 423],
-    ['PATCH', 409],
-    ['HEAD', 423],
-    ['HEAD', 409],
-  ] as const) {
-    const server = createTusDouble()
-    const http = await serve(t, (exchange) => {
-      const odd = exchange.method === method ? status : exchange.method === 'PATCH' ? 503 : undefined
-      return server.handle(exchange, odd)
-    })
-    const content = contentOf(randomBytes(10))
-    const upload = uploadByTus(http, '/files/1', content, {
-      chunkSize: 4,
-      signal,
-      firstDelay: 1,
-      attempts: 3,
-    })
-    await t.rejects(upload, { code: 'platform-unavailable' }, `${method} ${status}`)
-    t.ok(content.stream.destroyed)
-  }
-})
+t.test(
+  'a lock that lasts longer than all attempts is a failure of the platform, not of the file',
+  async (t) => {
+    for (const [method, status] of [
+      ['PATCH', 423],
+      ['PATCH', 409],
+      ['HEAD', 423],
+      ['HEAD', 409],
+    ] as const) {
+      const server = createTusDouble()
+      const http = await serve(t, (exchange) => {
+        const odd = exchange.method === method ? status : exchange.method === 'PATCH' ? 503 : undefined
+        return server.handle(exchange, odd)
+      })
+      const content = contentOf(randomBytes(10))
+      const upload = uploadByTus(http, '/files/1', content, {
+        chunkSize: 4,
+        signal,
+        firstDelay: 1,
+        attempts: 3,
+      })
+      await t.rejects(upload, { code: 'platform-unavailable' }, `${method} ${status}`)
+      t.ok(content.stream.destroyed)
+    }
+  },
+)
 
-t.test('an offset that HEAD gives has to be possible, too', async (t) => {
+t.test('an impossible offset from HEAD is a protocol error', async (t) => {
   for (const offset of [
     undefined,
     '',
@@ -141,29 +144,26 @@ t.test('an offset that HEAD gives has to be possible, too', async (t) => {
   }
 })
 
-t.test(
-  'an upload that expires or is removed in the middle is lost by the platform, and not tried again',
-  async (t) => {
-    for (const status of [404, 410])
-      for (const after of [0, 4, 8])
-        for (const method of ['PATCH', 'HEAD']) {
-          const server = createTusDouble()
-          let refusals = 0
-          const http = await serve(t, (exchange) => {
-            if (server.received().length < after) return server.handle(exchange)
-            const gone = exchange.method === method
-            if (gone) refusals += 1
-            return server.handle(exchange, gone ? status : 503)
-          })
-          const content = contentOf(randomBytes(10))
-          const upload = uploadByTus(http, '/files/1', content, { chunkSize: 4, signal, firstDelay: 1 })
-          const lost = { code: 'platform-unavailable', message: /lost the upload session/ }
-          await t.rejects(upload, lost, `${method} ${status} after ${after}`)
-          t.equal(refusals, 1)
-          t.ok(content.stream.destroyed)
-        }
-  },
-)
+t.test('an upload that expires or is deleted during the transfer is lost, and not retried', async (t) => {
+  for (const status of [404, 410])
+    for (const after of [0, 4, 8])
+      for (const method of ['PATCH', 'HEAD']) {
+        const server = createTusDouble()
+        let refusals = 0
+        const http = await serve(t, (exchange) => {
+          if (server.received().length < after) return server.handle(exchange)
+          const gone = exchange.method === method
+          if (gone) refusals += 1
+          return server.handle(exchange, gone ? status : 503)
+        })
+        const content = contentOf(randomBytes(10))
+        const upload = uploadByTus(http, '/files/1', content, { chunkSize: 4, signal, firstDelay: 1 })
+        const lost = { code: 'platform-unavailable', message: /lost the upload session/ }
+        await t.rejects(upload, lost, `${method} ${status} after ${after}`)
+        t.equal(refusals, 1)
+        t.ok(content.stream.destroyed)
+      }
+})
 
 /** A tus server with one upload, `/files/1`. */
 function createTusDouble() {
