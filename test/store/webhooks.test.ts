@@ -1,6 +1,7 @@
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { DatabaseSync } from 'node:sqlite'
 import { setTimeout as sleep } from 'node:timers/promises'
 import t from 'tap'
 import type { VideoEvent } from '../../src/publication/events.ts'
@@ -8,7 +9,7 @@ import type { VideoStore } from '../../src/publication/store.ts'
 import type { Video } from '../../src/publication/video.ts'
 import type { ClaimedDelivery, WebhookEndpoint } from '../../src/publication/webhooks.ts'
 import { openStore } from '../../src/store/open.ts'
-import { type SharedPostgres, sharedPostgres } from '../support/postgres.ts'
+import { type SharedPostgres, schemaOf, sharedPostgres } from '../support/postgres.ts'
 import { aVideo } from '../support/video.ts'
 import { addEndpoint, anEndpoint, anOwnEvent, delivered, failed, fanOutAll } from '../support/webhooks.ts'
 
@@ -634,6 +635,37 @@ for (const [engine, url] of engines) {
     )
     await store.close()
   })
+
+  // Nobody else can write to memory.
+  if (engine !== 'memory')
+    t.test(`${engine}: claims what is planned too far ahead after the clock was set back`, async (t) => {
+      const place = url()
+      const store = await openStore(place, 4)
+      const { id } = await addEndpoint(store)
+      for (let index = 0; index < 2; index++) await store.addDelivery(id, anOwnEvent())
+      const [one, two] = (await store.claimDeliveries(id, hour, 9)) as [ClaimedDelivery, ClaimedDelivery]
+      await store.settleDelivery(id, one.eventId, 1, failed(1_000 * hour))
+      const next = ((await store.nextDeliveriesIn()).get(id) ?? 0) / hour
+      t.ok(next > 0.9 && next <= 1, `${next} hours`)
+      t.strictSame(await store.claimDeliveries(id, hour, 9), [], 'the store plans nothing that far ahead')
+      const later = store.now() + 49 * hour
+      if (engine === 'postgres')
+        await (server as SharedPostgres).query(
+          `UPDATE ${schemaOf(place)}.webhook_deliveries SET next_attempt_at = $1 WHERE event_id = $2`,
+          [later, two.eventId],
+        )
+      else {
+        const db = new DatabaseSync(place.slice('sqlite:'.length))
+        db.prepare('UPDATE webhook_deliveries SET nextAttemptAt = ? WHERE eventId = ?').run(
+          later,
+          two.eventId,
+        )
+        db.close()
+      }
+      t.equal((await store.nextDeliveriesIn()).get(id), 0)
+      t.match(await store.claimDeliveries(id, hour, 9), [{ eventId: two.eventId, attempts: 2 }])
+      await store.close()
+    })
 
   t.test(`${engine}: does not depend on the clock of the process`, async (t) => {
     const [one, two, close] = await openTwo()
