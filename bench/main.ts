@@ -3,6 +3,7 @@ import { arch, availableParallelism, cpus, platform, release, totalmem } from 'n
 import { parseArgs } from 'node:util'
 import { stopEngines } from './support/engines.ts'
 import { figure, print, type Scale, type Table } from './support/report.ts'
+import { eventsTable } from './tables/events.ts'
 import { pollerTable } from './tables/poller.ts'
 import { provisioningTable } from './tables/provisioning.ts'
 import { readsTable } from './tables/reads.ts'
@@ -21,6 +22,7 @@ const tables: Record<string, (scale: Scale) => Promise<Table[]>> = {
   provisioning: provisioningTable,
   poller: pollerTable,
   replicas: replicasTable,
+  events: eventsTable,
   start: startTable,
 }
 

@@ -16,6 +16,11 @@ export interface Server {
   stop(): Promise<void>
 }
 
+/** A server that answers messages of the bench. */
+export interface Talker extends Server {
+  ask<T>(message: object): Promise<T>
+}
+
 export type Env = Record<string, string>
 
 /** The API key of every gateway that is started here. */
@@ -35,13 +40,21 @@ let names = 0
 export const freshPath = (name: string) => join(directory, `${++names}-${name}`)
 
 /** Starts a file of `bench/processes`, which sends its URL when it listens. */
-export async function startServer(name: string, env: Env = {}): Promise<Server> {
+export async function startServer(name: string, env: Env = {}): Promise<Talker> {
   const started = performance.now()
   const child = forkProcess(name, env)
   const first = await Promise.race([once(child, 'message'), once(child, 'exit').then(() => undefined)])
   if (!first) throw new Error(`${name} did not start`)
   const { url } = first[0] as { url: string }
-  return { url, ...handle(child, started) }
+  return {
+    url,
+    ...handle(child, started),
+    async ask<T>(message: object) {
+      const answered = once(child, 'message')
+      child.send(message)
+      return (await answered)[0] as T
+    },
+  }
 }
 
 /** Starts a file of `bench/processes` and leaves the talking to the caller. */
