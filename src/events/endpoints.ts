@@ -2,12 +2,13 @@ import { isDeepStrictEqual } from 'node:util'
 import { v7 as uuidv7 } from 'uuid'
 import { GatewayError } from '../errors.ts'
 import { checkTarget, type DialRules, TargetNotAllowedError } from '../outbound/guard.ts'
+import type { VideoStore } from '../publication/store.ts'
 import type { Delivery, WebhookEndpoint, WebhookEventType, WebhookStore } from '../publication/webhooks.ts'
 import { ownEvent } from './own-events.ts'
 
 /** What the use cases of webhooks work with; wired in `app.ts`. */
 export interface Webhooks {
-  store: WebhookStore
+  store: WebhookStore & Pick<VideoStore, 'now'>
   rules: DialRules
   /**
    * Returns the secrets of an endpoint that sign at a time (ms since the epoch), the current one first. Undefined in
@@ -124,7 +125,10 @@ export async function renewSecret(webhooks: Webhooks, id: string): Promise<Endpo
 /** Sends an event that means nothing. @throws GatewayError */
 export async function sendTest(webhooks: Webhooks, id: string): Promise<Delivery> {
   const endpoint = await requireReachable(webhooks, id)
-  const delivery = await webhooks.store.addDelivery(id, ownEvent('webhook.test', endpoint, Date.now()))
+  const delivery = await webhooks.store.addDelivery(
+    id,
+    ownEvent('webhook.test', endpoint, webhooks.store.now()),
+  )
   webhooks.wake()
   return delivery
 }

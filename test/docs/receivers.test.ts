@@ -90,5 +90,13 @@ t.test('receivers with several libraries verify what arrives, and reject what is
         if (renewed.output().includes(`video.ready ${video.id}`)) break
       t.match(renewed.output(), `video.created ${video.id} `, 'everything since a time')
       await renewed.stop()
+
+      const disabled = await client.webhooks.update(id, { enabled: false })
+      t.match(disabled, { id, enabled: false })
+      t.strictSame(await client.webhooks.get(id), disabled)
+      t.strictSame(await client.webhooks.list(), [disabled])
+      await t.rejects(client.webhooks.test(id), { status: 409, code: 'webhook-disabled' })
+      await client.webhooks.remove(id)
+      await t.rejects(client.webhooks.get(id), { status: 404, code: 'webhook-not-found' })
     })
 })

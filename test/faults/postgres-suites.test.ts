@@ -8,7 +8,14 @@ if ('unavailable' in server) {
 } else {
   process.env.POSTGRES_URL = server.url
   t.jobs = 4
-  const suites = ['e2e/lifecycle', 'e2e/races', 'e2e/idempotency', 'e2e/status', 'routes/events']
+  const suites = [
+    'e2e/lifecycle',
+    'e2e/races',
+    'e2e/idempotency',
+    'e2e/status',
+    'routes/events',
+    'routes/webhooks',
+  ]
   const slow = ['e2e/metadata', 'faults/removal', 'faults/leftovers', 'faults/lanes', 'e2e/hints']
   for (const suite of process.env.POSTGRES_SUITES === 'all' ? [...suites, ...slow] : suites)
     await import(`../${suite}.test.ts`)

@@ -1,8 +1,11 @@
+import { readFileSync } from 'node:fs'
 import t from 'tap'
 import { startSandbox } from '../../sandbox/server.ts'
 import { hashSecret } from '../../src/auth/credentials.ts'
 import { deriveWebhookSecrets, generateGatewaySecret } from '../../src/auth/gateway-secret.ts'
-import { type Json, key, startGateway, type TestGateway } from '../support/gateway.ts'
+import { checkWebhookAgainstDocument } from '../support/document.ts'
+import { fakeMp4, type Json, key, startGateway, type TestGateway } from '../support/gateway.ts'
+import { startReceiver } from '../support/receiver.ts'
 
 const sandbox = await startSandbox()
 t.teardown(() => sandbox.close())
@@ -337,4 +340,53 @@ t.test('deliveries are listed, filtered, and made again', async (t) => {
       { status: 409, body: { code: 'webhook-disabled', detail: /Enable the endpoint first/ } },
       action,
     )
+})
+
+t.test('what is sent is what the document says, for each type of event', async (t) => {
+  const lines: string[] = []
+  const gateway = await startGateway(t, {
+    webhooks: { interval: 50, retryIn: () => 50 },
+    logger: { level: 'warn', stream: { write: (line: string) => void lines.push(line) } },
+  })
+  const { call } = gateway
+  const receiver = await startReceiver(t)
+  const gone = await startReceiver(t, (_webhook, response) => response.writeHead(410).end())
+  const all = await add(gateway, { url: receiver.url })
+  t.match(lines.join(), /GATEWAY_SECRET: is not set, so this secret of a webhook is valid until the process/)
+  await add(gateway, { url: receiver.url, events: ['webhook.disabled'] })
+  const typesOf = () => new Set(receiver.received.map(({ event }) => event.type))
+  await call('POST', `/v1/webhooks/${all.id}/test`)
+
+  const good = await gateway.create({ description: 'x', reference: 'y' })
+  const leave = new AbortController()
+  const stalled = new ReadableStream({
+    start: (controller) => controller.enqueue(fakeMp4(100_000)),
+  })
+  const uploading = fetch(`${gateway.url}/v1/videos/${good.id}/content`, {
+    method: 'PUT',
+    body: stalled,
+    duplex: 'half',
+    headers: { authorization: `Bearer ${key}`, 'content-type': 'video/mp4' },
+    signal: leave.signal,
+  } as RequestInit).catch(() => {})
+  await gateway.until(good.id, ({ stage }) => stage === 'uploading')
+  leave.abort()
+  await uploading
+  await gateway.until(good.id, ({ stage }) => stage === 'awaiting-upload')
+  await gateway.put(good.id, readFileSync('sandbox/sample.mp4'))
+  await gateway.until(good.id, ({ status }) => status === 'ready')
+  await call('DELETE', `/v1/videos/${good.id}`)
+  const bad = await gateway.create()
+  await gateway.put(bad.id, fakeMp4(1_000))
+  await gateway.until(bad.id, ({ status }) => status === 'error')
+  const wanted = await add(gateway, { url: gone.url, events: ['video.created'] })
+  await gateway.create()
+  await receiver.until(() => typesOf().size === 9)
+  for (const { headers, event } of receiver.received) {
+    t.doesNotThrow(() => checkWebhookAgainstDocument(headers, event), event.type)
+    t.equal(headers['webhook-id'], event.id)
+  }
+  const disabled = receiver.received.find(({ event }) => event.type === 'webhook.disabled')
+  t.match(disabled?.event.data, { id: wanted.id, enabled: false, disabledReason: 'gone' })
+  t.match((await call('GET', `/v1/webhooks/${wanted.id}`)).body, { enabled: false, disabledReason: 'gone' })
 })

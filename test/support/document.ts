@@ -43,13 +43,33 @@ export function checkAgainstDocument(
     return
   }
   if (!answer.content[type]) throw new Error(`${place}: the document does not know the type ${type}`)
-  const validate = validatorOf(path, method.toLowerCase(), status, type)
+  const validate = validatorOf(
+    'paths',
+    path,
+    method.toLowerCase(),
+    'responses',
+    String(status),
+    'content',
+    type,
+  )
   if (!validate(body))
     throw new Error(`${place}: ${ajv.errorsText(validate.errors)} in ${JSON.stringify(body)}`)
 }
 
-function validatorOf(...[path, method, status, type]: [string, string, number, string]): ValidateFunction {
-  const steps = ['paths', path, method, 'responses', String(status), 'content', type, 'schema']
-  const pointer = steps.map((step) => encodeURIComponent(step.replaceAll('/', '~1'))).join('/')
+/**
+ * Holds a webhook that the gateway sent against `webhooks` of the document.
+ * @throws Error that says what does not fit
+ */
+export function checkWebhookAgainstDocument(headers: Record<string, string>, body: Json): void {
+  const { post } = document.webhooks[body.type] ?? {}
+  if (!post) throw new Error(`the document does not know the event ${body.type}`)
+  for (const { name, required } of post.parameters)
+    if (required && !headers[name]) throw new Error(`${body.type}: the header ${name} is missing`)
+  const validate = validatorOf('webhooks', body.type, 'post', 'requestBody', 'content', 'application/json')
+  if (!validate(body)) throw new Error(`${body.type}: ${ajv.errorsText(validate.errors)}`)
+}
+
+function validatorOf(...steps: string[]): ValidateFunction {
+  const pointer = [...steps, 'schema'].map((step) => encodeURIComponent(step.replaceAll('/', '~1'))).join('/')
   return ajv.getSchema(`document#/${pointer}`) as ValidateFunction
 }
