@@ -14,15 +14,12 @@ export function generateGatewaySecret(): string {
 }
 
 /**
- * Reads the secrets of the gateway, comma-separated: the first is used, the others still verify. Each is text of at
- * least 32 random bytes in any usual encoding.
+ * Checks the secrets of the gateway: the first is used, the others still verify. Each is text of at least 32 random
+ * bytes in any usual encoding.
+ * @returns the different ones
  * @throws Error that names a secret by its position and never repeats it
  */
-export function parseSecrets(text: string): string[] {
-  const secrets = text
-    .split(',')
-    .map((secret) => secret.trim())
-    .filter(Boolean)
+export function checkSecrets(secrets: readonly string[]): string[] {
   for (const [index, secret] of secrets.entries()) {
     if (!isStrong(secret))
       throw new Error(

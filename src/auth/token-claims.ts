@@ -36,28 +36,25 @@ export function audienceFlaw(
 }
 
 /**
- * Reads `VALUE=scope+scope`, comma-separated; white space around the parts is ignored.
+ * Reads entries of the form `VALUE=scope+scope`; white space around the parts is ignored.
  * @throws Error that names the entry by its position
  */
-export function parseScopeMap(text: string): Map<string, Scope[]> {
-  const entries = text
-    .split(',')
-    .filter((entry) => entry.trim() !== '')
-    .map((entry, index) => {
-      // No scope contains an equals sign, a value may.
-      const end = entry.lastIndexOf('=')
-      const value = entry.slice(0, Math.max(end, 0)).trim()
-      const names = entry
-        .slice(end + 1)
-        .split('+')
-        .map((name) => name.trim())
-      const scopes = knownScopes(names)
-      if (value === '') throw new Error(`entry ${index + 1}: expected VALUE=scope+scope`)
-      if (scopes.length !== new Set(names).size)
-        throw new Error(`entry ${index + 1}: unknown scope: use ${allScopes.join(', ')}, joined by +`)
-      return [value, scopes] as const
-    })
-  return new Map(entries)
+export function parseScopeMap(entries: readonly string[]): Map<string, Scope[]> {
+  const pairs = entries.map((entry, index) => {
+    // No scope contains an equals sign, a value may.
+    const end = entry.lastIndexOf('=')
+    const value = entry.slice(0, Math.max(end, 0)).trim()
+    const names = entry
+      .slice(end + 1)
+      .split('+')
+      .map((name) => name.trim())
+    const scopes = knownScopes(names)
+    if (value === '') throw new Error(`entry ${index + 1}: expected VALUE=scope+scope`)
+    if (scopes.length !== new Set(names).size)
+      throw new Error(`entry ${index + 1}: unknown scope: use ${allScopes.join(', ')}, joined by +`)
+    return [value, scopes] as const
+  })
+  return new Map(pairs)
 }
 
 /**

@@ -1,8 +1,9 @@
 import { type StaticDecode, type TObject, Type } from '@sinclair/typebox'
 import { requireSigningKey } from '../auth/access-tokens.ts'
 import { parseCredentials } from '../auth/credentials.ts'
-import { parseSecrets } from '../auth/gateway-secret.ts'
+import { checkSecrets } from '../auth/gateway-secret.ts'
 import { type ClaimRules, parseScopeMap } from '../auth/token-claims.ts'
+import { list, splitList } from './formats.ts'
 
 export interface IssuerConfig {
   issuerUrl: string
@@ -19,7 +20,7 @@ export const callerVariables = {
         'at least 32 random bytes, the same for all replicas (`npm run secret` makes them): the gateway derives its keys and the secrets of webhooks from it. Several, comma-separated: the first is used, the others still verify. Outside production a new one is made at startup if it is not set',
     }),
   )
-    .Decode(parseSecrets)
+    .Decode((text) => checkSecrets(splitList(text)))
     .Encode(String),
   API_KEYS: credentials(
     'permanent keys: `name:sha256hex[:scope+scope]`, comma-separated; without scopes a key has all of them',
@@ -58,7 +59,7 @@ export const callerVariables = {
         'scopes that the issuer’s values in these claims grant, `VALUE=scope+scope`, comma-separated: `publisher=videos:read+videos:write`',
     }),
   )
-    .Decode(parseScopeMap)
+    .Decode((text) => parseScopeMap(splitList(text)))
     .Encode(String),
   OAUTH_ALLOW_HTTP: Type.Union([Type.Literal('true'), Type.Literal('false')], {
     default: 'false',
@@ -87,18 +88,6 @@ export function externalIssuer(values: Values, errors: string[]): IssuerConfig |
       scopeMap: values.OAUTH_SCOPE_MAP,
     },
   }
-}
-
-/** Texts, comma-separated. */
-function list(defaultValue: string, description: string) {
-  return Type.Transform(Type.String({ default: defaultValue, description }))
-    .Decode((text) =>
-      text
-        .split(',')
-        .map((part) => part.trim())
-        .filter(Boolean),
-    )
-    .Encode(String)
 }
 
 function credentials(description: string) {

@@ -10,7 +10,7 @@ import { platformDefinitions } from '../platform/registry.ts'
 import type { PlatformDefinition } from '../platform/tools.ts'
 import type { Policy } from '../publication/gateway.ts'
 import { callerVariables, externalIssuer, type IssuerConfig } from './callers.ts'
-import { duration, formatMessages, retention, size } from './formats.ts'
+import { duration, formatMessages, retention, size, splitList } from './formats.ts'
 import { type WebhookConfig, webhookVariables } from './webhooks.ts'
 
 /** Every variable of the gateway itself; those of a platform are in its adapter. The docs are generated from this. */
@@ -206,10 +206,7 @@ function choosePlatforms(values: Values, env: NodeJS.ProcessEnv, errors: string[
   const variable = values.PLATFORMS ? 'PLATFORMS' : 'PLATFORM'
   const given = values[variable]
   if (given === undefined) return []
-  const names = given
-    .split(',')
-    .map((name) => name.trim())
-    .filter(Boolean)
+  const names = splitList(given)
   if (names.length === 0) errors.push(`${variable}: is empty: name at least one platform`)
   const known = platformDefinitions.map((definition) => definition.name).join(', ')
   return [...new Set(names)].flatMap((name) => {

@@ -23,14 +23,29 @@ FormatRegistry.Set(
     (/^postgres(ql)?:\/\//.test(text) && URL.canParse(text)),
 )
 
+/** Splits a comma-separated text; white space around the parts and empty parts are ignored. */
+export function splitList(text: string): string[] {
+  return text
+    .split(',')
+    .map((part) => part.trim())
+    .filter(Boolean)
+}
+
+/** A comma-separated text, decoded to its parts. */
+export function list(defaultValue: string, description: string) {
+  return Type.Transform(Type.String({ default: defaultValue, description }))
+    .Decode(splitList)
+    .Encode(String)
+}
+
 const dayMs = 24 * 3_600_000
 
-/** A duration in text, milliseconds once read. Node's timers hold no more than 24.8 days. */
+/** A duration as text, decoded to milliseconds. Node's timers are limited to 24.8 days. */
 export function duration(defaultValue: string, description: string) {
   return boundedDuration(defaultValue, description, 24)
 }
 
-/** A duration for which no timer is set, so it may be longer. */
+/** A duration as text, decoded to milliseconds; it may be longer because no timer is set for it. */
 export function retention(defaultValue: string, description: string) {
   return boundedDuration(defaultValue, description, 3_650)
 }
@@ -47,7 +62,7 @@ function boundedDuration(defaultValue: string, description: string, mostDays: nu
     .Encode(String)
 }
 
-/** A size in text, bytes once read. */
+/** A size as text, decoded to bytes. */
 export function size(defaultValue: string, description: string) {
   const units: Record<string, number> = {
     '': 1,

@@ -11,7 +11,7 @@ export const defaultStreamLimits: StreamLimits = { total: 1_000, perClient: 100 
 export interface StreamPlaces {
   /**
    * Takes a place for a stream.
-   * @returns a function that gives it back
+   * @returns a function that frees it
    * @throws GatewayError when the client, or all clients together, have too many
    */
   take(client: string): () => void

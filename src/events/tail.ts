@@ -38,7 +38,7 @@ export function createTail(store: VideoStore, log: Log): Tail {
   const alarm = createAlarm()
   /** All events up to this position are known; undefined without listeners. */
   let last: number | undefined
-  /** The events behind this position, up to `last`. */
+  /** The events after this position, up to `last`. */
   let recentAfter = 0
   let recent: VideoEvent[] = []
   let starting: Promise<void> | undefined
@@ -88,7 +88,7 @@ export function createTail(store: VideoStore, log: Log): Tail {
     last = upTo
   }
 
-  /** Finds out where the events end, once for all who begin to listen at this moment. */
+  /** Reads the position of the last event, once for all concurrent new listeners. */
   function start(): Promise<void> {
     starting ??= store
       .eventRange()

@@ -2,8 +2,8 @@ import type { FastifyInstance, FastifyRequest } from 'fastify'
 import { GatewayError } from '../errors.ts'
 
 /**
- * Refuses bodies in a coding that nobody decodes here (RFC 9110 §8.4), and lets the type of a body count for nothing
- * where there is none: many generated clients put one on a `DELETE`.
+ * Rejects bodies in a content coding, because the gateway decodes none (RFC 9110 §8.4), and ignores the type of a
+ * missing body: many generated clients send one with a `DELETE`.
  */
 export function checkBodies(server: FastifyInstance): void {
   server.addHook('onRequest', (request, _reply, done) => {

@@ -2,7 +2,7 @@ import type { ServerResponse } from 'node:http'
 
 /**
  * Returns a signal that is aborted when the response is over, or its client has left. A client that closes its side may
- * still read, but it can only be told from one that has left by writing to it, so nothing that waits goes on for it.
+ * still read, but only a write distinguishes it from one that has left, so nothing keeps waiting for it.
  */
 export function departureOf(response: ServerResponse): AbortSignal {
   const left = new AbortController()

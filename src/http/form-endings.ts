@@ -1,10 +1,10 @@
 /**
- * How senders end a form: the bytes behind the closing delimiter. Most send one CRLF, some none or two. The boundary
- * identifies many senders; these were captured from the clients themselves, see `test/support/form-senders.ts`.
+ * Number of bytes that senders write after the closing delimiter of a form. Most send one CRLF, some none or two. The
+ * boundary identifies many senders; these were captured from the clients themselves, see `test/support/form-senders.ts`.
  */
 const knownEndings: [sender: string, boundary: RegExp, bytes: number[]][] = [
-  // Versions differ, and nothing else in their requests does: undici to 6.21.2 (Node 18, 20 to 20.19, 22 to 22.20) sends
-  // none, later versions send one CRLF.
+  // Versions differ only in this: undici up to 6.21.2 (Node 18, 20 to 20.19, 22 to 22.20) sends none, later versions send
+  // one CRLF.
   ['fetch of Node (undici)', /^-{4}formdata-undici-\d{12}$/, [2, 0]],
   ['needle', /^-+NODENEEDLEHTTPCLIENT/, [0]],
   ['node-fetch 3, formdata-polyfill', /^(?=.{32}$)-{4,}\d+$/, [0]],
@@ -19,7 +19,7 @@ const knownEndings: [sender: string, boundary: RegExp, bytes: number[]][] = [
   ['Firefox', /^-{4}geckoformboundary[0-9a-f]+$|^-{27,29}\d{15,}$/, [2]],
 ]
 
-/** @returns the numbers of bytes that may follow the closing delimiter, the most likely first; only one if it is known */
+/** Returns the numbers of bytes that may follow the closing delimiter, the most likely first; only one if it is known. */
 export function senderEndings(boundary: string): number[] {
   const known = knownEndings.find(([, pattern]) => pattern.test(boundary))
   return known?.[2] ?? [2, 0, 4]

@@ -1,20 +1,20 @@
 import { senderEndings } from './form-endings.ts'
 
 /**
- * How many bytes the file of a form has, before they have come. The Content-Length counts everything, and what stands
- * before the file is known; but what follows the closing delimiter is not: RFC 2046 leaves it to the sender whether a
- * line break is there, and senders differ. Where a platform requires the length, this is the evidence, the best first:
+ * Computes the size of a form's file before its bytes have arrived. Content-Length counts the whole body, and the bytes
+ * before the file are known. Unknown are the bytes after the closing delimiter: RFC 2046 leaves it to the sender whether
+ * a CRLF follows, and senders differ. If a platform requires the length, this is the evidence, the best first:
  *
  * 1. the field `size`, which clients may send before the file;
  * 2. the end of the file, when it is among the first bytes;
- * 3. the part's own Content-Length (Spring, OkHttp), if it can be right: RFC 7578 §4.8 has it ignored otherwise;
- * 4. the sizes of the file's boxes, when they add up;
- * 5. how the sender ends its forms, where its boundary identifies it.
+ * 3. the part's own Content-Length (Spring, OkHttp), if it is possible; otherwise it is ignored (RFC 7578 §4.8);
+ * 4. the sizes of the MP4's boxes, if they add up;
+ * 5. how the sender ends its forms, if its boundary identifies it.
  *
- * Without any, two or three lengths remain possible.
+ * Without any of it, two or three sizes remain possible.
  */
 
-/** How much of the file is looked at, and for how long. */
+/** Number of bytes of the file that are examined, and the time to wait for them. */
 export const lookahead = { bytes: 1024 * 1024, milliseconds: 2_000 }
 
 export interface FormFraming {
@@ -23,16 +23,16 @@ export interface FormFraming {
   total: number
   /** Offset of the file in the body. */
   start: number
-  /** What the part of the file says of its length, in bytes. */
+  /** Content-Length of the file's part, in bytes. */
   partLength: number | undefined
 }
 
-/** The size of the file if the body ends with the closing delimiter; NaN if unknown. */
+/** Returns the size of the file if the body ends with the closing delimiter; NaN if unknown. */
 function largestSize({ boundary, total, start }: FormFraming): number {
   return Math.max(0, total - start - `\r\n--${boundary}--`.length)
 }
 
-/** Whether a file of this size fits the form, but for the padding that its closing delimiter may have. */
+/** Whether a file may have this size. The closing delimiter may be followed by up to 64 bytes of padding. */
 export function isPossibleSize(framing: FormFraming, size: number): boolean {
   const largest = largestSize(framing)
   return Number.isNaN(largest) || (size <= largest && size >= largest - 64)
@@ -41,7 +41,7 @@ export function isPossibleSize(framing: FormFraming, size: number): boolean {
 /**
  * Returns the sizes that a file may have whose size was not declared, the most likely one first; only one when the
  * evidence is good. When there are several, the largest one is an upper bound.
- * @param head the first bytes of the file @param whole whether they are all of it
+ * @param head the first bytes of the file @param whole whether they are the whole file
  */
 export function possibleSizes(framing: FormFraming, head: Buffer, whole: boolean): number[] {
   if (whole) return [head.length]
@@ -54,8 +54,8 @@ export function possibleSizes(framing: FormFraming, head: Buffer, whole: boolean
 }
 
 /**
- * Where the top-level boxes of an MP4 end whose headers are among its first bytes (ISO/IEC 14496-12 §4.2). Of a file
- * with its index in front, the last one mostly ends the file.
+ * Returns where the top-level boxes of an MP4 end whose headers are among its first bytes (ISO/IEC 14496-12 §4.2). If
+ * the index is at the start of the file, the last of these boxes usually ends the file.
  */
 function endsOfBoxes(head: Buffer, largest: number): number[] {
   const ends: number[] = []

@@ -2,39 +2,39 @@ import { Transform, type TransformCallback } from 'node:stream'
 import { GatewayError } from '../errors.ts'
 import { invalidField, type PartHeaders, parsePartHeaders } from './part.ts'
 
-/** Everything before the file has to fit: preamble, part headers and fields. Bytes. */
+/** Maximum size of everything before the file: preamble, part headers and fields. Bytes. */
 const maxHeadBytes = 256 * 1024
 const maxPartHeaderBytes = 16 * 1024
-/** Padding behind the closing delimiter. Bytes. */
+/** Maximum padding after a delimiter. Bytes. */
 const maxEndBytes = 256
 
 const lineBreak = Buffer.from('\r\n')
 const emptyLine = Buffer.from('\r\n\r\n')
 
 export interface FormHandlers {
-  /** The headers of a part that is not the file; what it throws ends the form before the part has arrived. */
+  /** Called with the headers of a part that is not the file. An error ends the form before the rest of the part arrives. */
   part(headers: PartHeaders): void
-  /** A field; what it throws ends the form. */
+  /** Called with a complete field. An error ends the form. */
   field(headers: PartHeaders, value: Buffer): void
-  /** The file begins: the stream gives its bytes. @param start its offset in the body; what it throws ends the form */
+  /** Called when the file begins, whose bytes the stream supplies. An error ends the form. @param start offset in the body */
   file(headers: PartHeaders, start: number): void
 }
 
 /**
- * Splits a form (RFC 2046 §5.1.1, RFC 7578) into its fields, which are small, and the one file behind them, whose
- * bytes come out of this stream:
+ * Splits a form (RFC 2046 §5.1.1, RFC 7578) into its small fields and the one file after them, whose bytes this stream
+ * supplies:
  *
  *     preamble CRLF --boundary CRLF headers CRLF CRLF field CRLF --boundary CRLF headers CRLF CRLF file CRLF --boundary--
  *
- * Every byte is accounted for: no part is skipped, and behind the file nothing may come but the closing delimiter, its
- * padding and at most two CRLF. The stream ends only once the body has ended so.
+ * Every byte is accounted for: no part is skipped, and only the closing delimiter, its padding and at most two CRLF may
+ * follow the file. The stream ends only when the body has ended in this way.
  */
 export class FormStream extends Transform {
-  /** What ends a part: a line break, two dashes and the boundary. */
+  /** Ends a part: CRLF, two dashes and the boundary. RFC 2046 §5.1.1: the CRLF belongs to the delimiter, not to the part. */
   readonly delimiter: Buffer
   readonly #handlers: FormHandlers
   #state: 'head' | 'file' | 'end' = 'head'
-  /** Bytes not yet understood. The first line break is not of the body: so every delimiter begins with one. */
+  /** Bytes that are not parsed yet. The first CRLF is not part of the body: with it, every delimiter begins with one. */
   #rest: Buffer = lineBreak
   /** Bytes of the body before `#rest`. */
   #offset = -lineBreak.length
@@ -47,18 +47,18 @@ export class FormStream extends Transform {
     super()
     this.delimiter = Buffer.from(`\r\n--${boundary}`, 'latin1')
     this.#handlers = handlers
-    // A reader of the file gets the error at the end of the stream.
+    // A reader of the file gets the error anyway; without a reader it would be unhandled.
     this.on('error', () => {})
   }
 
   /**
-   * Looks at the first bytes of the file without taking them.
-   * @returns up to about so many bytes, fewer when they did not come in time; and whether they are the whole file
+   * Returns the first bytes of the file without consuming them.
+   * @returns about `bytes` bytes, or fewer if they did not arrive in time; and whether they are the whole file
    */
   async peek(bytes: number, milliseconds: number): Promise<{ head: Buffer; whole: boolean }> {
     const { promise, resolve: done } = Promise.withResolvers<void>()
     if (!this.#complete) this.#held = { chunks: [], length: 0, wanted: bytes, done }
-    // Lets what waits for room come: it is held now.
+    // Reads what is buffered, so that waiting data can follow: it is held from now on.
     const { head } = this.#look()
     if (this.#complete || this.destroyed || head.length >= bytes) done()
     const timer = setTimeout(done, milliseconds)
@@ -70,7 +70,7 @@ export class FormStream extends Transform {
     return this.#look()
   }
 
-  /** What is buffered, and whether it is all of the file. */
+  /** Returns the buffered bytes, and whether they are the whole file. */
   #look(): { head: Buffer; whole: boolean } {
     const chunks: Buffer[] = []
     // Never read when empty: that would end the stream.
@@ -112,7 +112,7 @@ export class FormStream extends Transform {
     return this.#inPart ? this.#readHeadersAndValue() : this.#readDelimiter()
   }
 
-  /** Skips a preamble, up to the line break that ends the first delimiter's line. */
+  /** Skips a preamble, up to the CRLF that ends the first delimiter's line. RFC 2046 §5.1.1: preambles are to be ignored. */
   #readDelimiter(): boolean {
     const at = this.#rest.indexOf(this.delimiter)
     if (at < 0) return false
@@ -123,7 +123,10 @@ export class FormStream extends Transform {
     return true
   }
 
-  /** @returns where the line break behind a delimiter begins; undefined when it has not come yet */
+  /**
+   * Returns where the CRLF after a delimiter begins; undefined if it has not arrived yet. Between them there
+   * may be spaces and tabs, which receivers "MUST be able to handle" (RFC 2046 §5.1.1).
+   */
   #endOfDelimiter(at: number): number | undefined {
     const start = at + this.delimiter.length
     const line = this.#rest.toString('latin1', start, start + maxEndBytes)
@@ -141,7 +144,7 @@ export class FormStream extends Transform {
     if (end < 0) return false
     const headers = parsePartHeaders(this.#rest.toString('latin1', lineBreak.length, end))
     const start = end + emptyLine.length
-    // A browser names the file; other senders need not (RFC 7578 §4.2).
+    // The part needs no filename (RFC 7578 §4.2: a name of the file "SHOULD" be supplied).
     if (headers.name === 'file') {
       this.#skip(start)
       this.#state = 'file'
@@ -166,7 +169,7 @@ export class FormStream extends Transform {
     if (end >= 0) this.#state = 'end'
   }
 
-  /** @returns how many of the last bytes may be the begin of a delimiter */
+  /** Returns the number of last bytes that may be the beginning of a delimiter. */
   #beginOfDelimiter(data: Buffer): number {
     for (let at = Math.max(0, data.length - this.delimiter.length + 1); ; at++) {
       at = data.indexOf(0x0d, at)

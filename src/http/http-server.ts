@@ -9,7 +9,7 @@ import { endAfterResponses, trackRequest } from './requests-in-progress.ts'
 const keepAliveMs = 72_000
 
 /**
- * Makes Node's HTTP servers for Fastify, which needs one for each address that `localhost` stands for.
+ * Makes Node's HTTP servers for Fastify, which needs one for each address of `localhost`.
  * @param onRefused called when connections are refused, at most once per minute
  * @returns the `serverFactory` option of Fastify
  */

@@ -45,7 +45,7 @@ const details: [RegExp, string][] = [
 /**
  * Handles malformed HTTP, for which no route is reached (Node's `clientError`). A body in progress ends with an error, so
  * that the handler of its request responds. Behind a complete request that is in progress, only that request gets a
- * response: a second one could be taken for the response to another request.
+ * response: a second one could be mistaken for the response to another request.
  */
 export function rejectMalformedRequest(this: FastifyInstance, error: ConnectionError, socket: Socket): void {
   if (isParsingStopped(socket)) return
@@ -74,7 +74,7 @@ function truncated(): GatewayError {
   return new GatewayError('incomplete-upload', 'The connection was closed before the end of the body.')
 }
 
-/** @param error of Node's HTTP parser (llhttp); its `rawPacket` is a Buffer, whatever Fastify's type says */
+/** @param error of Node's HTTP parser (llhttp); its `rawPacket` is a Buffer, contrary to Fastify's type */
 function problemOf(error: ConnectionError): GatewayError {
   const {
     code,

@@ -95,7 +95,7 @@ function incomingFile(source: FormStream, framing: FormFraming, size: number | n
     source,
     size,
     async possibleSizes() {
-      // Of a form without a length it is told or not, however short the file is: no luck with small files alone.
+      // Without Content-Length only a declared size counts: a short file, whose end is known, must not behave differently.
       if (Number.isNaN(framing.total)) return framing.partLength === undefined ? [] : [framing.partLength]
       const { head, whole } = await source.peek(lookahead.bytes, lookahead.milliseconds)
       return possibleSizes(framing, head, whole)

@@ -31,7 +31,7 @@ export function interposeParser(socket: Socket, onData: Listener): ParserInput {
   return {
     parse: (bytes) => parse.call(socket, bytes),
     intercept() {
-      // Reading may stand still, of which the socket as a stream knows nothing.
+      // Reading may have stopped without the stream of the socket being paused.
       onResume.call(socket)
       socket.on('data', onData)
     },

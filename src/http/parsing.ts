@@ -19,7 +19,7 @@ export function stopParsing(socket: Socket): void {
   // A listener for data also ends the parser's direct access to the handle. If the parser had paused the handle, the
   // stream still waits for the read that it began before the parser took over: the empty chunk ends it.
   socket.on('data', ({ length }) => countStreamedBytes(length))
-  // Fastify's `inject` has a socket that is no stream.
+  // The socket of Fastify's `inject` is not a stream.
   if (!(socket instanceof Readable)) return
   socket.push('')
   socket.resume()
@@ -40,7 +40,7 @@ export function noteSurplus(socket: Socket, isBehindRequest: boolean): void {
 
 /**
  * Whether the bytes that the parser works on came behind a request before its response was sent. If they are malformed,
- * they are not a request of their own: a response to them could be taken for that of the client's next request.
+ * they are not a request of their own: a response to them could be mistaken for the response to the client's next request.
  */
 export function isSurplus(socket: Socket): boolean {
   return surplus.has(socket)

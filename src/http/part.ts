@@ -1,7 +1,7 @@
 import { GatewayError } from '../errors.ts'
 import { type HeaderValue, parseHeaderValue } from './media-type.ts'
 
-/** The headers of a part of a form (RFC 7578 §4). Others than these are ignored, as §4.8 says. */
+/** The headers of a part of a form (RFC 7578 §4). Other headers "MUST be ignored" (§4.8). */
 export interface PartHeaders {
   name: string
   /** Undefined when the part has no Content-Type. */
@@ -73,7 +73,7 @@ export function decodeField(
   }
 }
 
-/** The part `file` is judged by its first bytes where its type says nothing. @throws GatewayError `unsupported-media-type` */
+/** Checks the headers of the part `file`; later its first bytes decide whether it is an MP4. @throws GatewayError `unsupported-media-type` */
 export function checkFilePart({ type, ...headers }: PartHeaders): void {
   if (type !== undefined && !isContentType(type.value))
     throw new GatewayError(
@@ -97,7 +97,7 @@ export function invalidField(name: string, message: string): GatewayError {
   return new GatewayError('invalid-request', undefined, { errors: [{ path, message }] })
 }
 
-/** The header that says that the bytes are not what they stand for. */
+/** Returns the headers that say that the bytes are encoded, with their values. */
 function codings({
   transferEncoding,
   contentEncoding,

@@ -5,7 +5,7 @@ import { interposeParser } from './parser-input.ts'
 import { isParsingStopped, noteSurplus } from './parsing.ts'
 import { cannotBeginRequest, watchRequestLines } from './request-line.ts'
 
-/** Ends the headers of a request, and a chunked body with its trailers (RFC 9112 sections 2.1 and 7.1). */
+/** Ends the headers of a request, and a chunked body with its trailers (RFC 9112 §2.1 and §7.1). */
 const sectionEnd = Buffer.from('\r\n\r\n')
 const empty = Buffer.alloc(0)
 /**
@@ -13,7 +13,7 @@ const empty = Buffer.alloc(0)
  * what one read from the socket returns, twice. Only clients that pipeline wait at all; browsers and proxies do not.
  */
 const maxWaiting = 128
-/** A body that goes on after this many bytes goes straight to the parser. */
+/** Number of bytes after which the rest of a body goes straight to the parser. */
 const largeBodyBytes = 256 * 1024
 /** Maximum number of requests in progress when the end of such a body and further requests come in one packet. */
 const maxBurst = 8
@@ -21,7 +21,8 @@ const maxBurst = 8
 /**
  * Parses one request per connection at a time: the bytes of the next one wait, unparsed, until the client has read the
  * response. Otherwise Node parses everything that one packet holds, up to 1,700 requests, and keeps all the responses in
- * memory. Responses still come in the order of the requests (RFC 9112 section 9.3.2). A connection that would have to
+ * memory. Responses must come in the order of the requests (RFC 9112 §9.3.2: a server "MUST send the corresponding responses in the same
+ * order that the requests were received"). A connection that would have to
  * wait when too many others do is closed.
  */
 export function limitPipelining(server: Server): void {
@@ -34,7 +35,7 @@ export function limitPipelining(server: Server): void {
 
 interface Connection {
   begin(request: IncomingMessage, response: ServerResponse): void
-  /** Discards everything that still comes. */
+  /** Discards all further bytes. */
   stop(): void
 }
 
@@ -45,20 +46,20 @@ function guardConnection(socket: Socket, waitingRoom: WaitingRoom): Connection {
   /** Requests whose response is not finished. */
   let pending = 0
   let latest: IncomingMessage | undefined
-  /** The client of the latest request wants to keep the connection. */
+  /** Whether the client of the latest request wants to keep the connection. */
   let kept = true
-  /** Of the latest request, if it announced their number. */
+  /** Remaining bytes of the latest request's body, if it announced their number. */
   let bodyBytesLeft = 0
-  /** The last bytes of a section that goes on in the next packet. */
+  /** Last bytes of a section that continues in the next packet. */
   let tail: Buffer = empty
-  /** Bytes since the latest request began. */
+  /** Number of bytes since the latest request began. */
   let fed = 0
   let feeding = false
   let released = false
   let stopped = false
-  /** The bytes that come next had to wait for a response. */
+  /** Whether the next bytes had to wait for a response. */
   let waited = false
-  /** Requests so far. */
+  /** Number of requests so far. */
   let begun = 0
   input.intercept()
   socket.once('close', () => waitingRoom.leave(socket))
@@ -74,9 +75,9 @@ function guardConnection(socket: Socket, waitingRoom: WaitingRoom): Connection {
       fed = 0
       inspectRequestLine(request, requestLines.take())
       intercept()
-      // Behind a body that went straight to the parser, it may have more of this packet already.
+      // After a body that went straight to the parser, the parser may already have more of this packet.
       bodyBytesLeft = feeding ? Number(request.headers['content-length'] ?? 0) : 0
-      // Only what came in one packet with the end of a large body.
+      // More than one can be pending only if they arrived in one packet with the end of a large body.
       if (pending > maxBurst) socket.destroy()
       response.once('close', () => {
         pending--
@@ -90,14 +91,14 @@ function guardConnection(socket: Socket, waitingRoom: WaitingRoom): Connection {
     },
   }
 
-  // A request ends where a section ends, so that between two of them it shows whether there is one to wait for.
+  // A request ends at the end of a section, so it is known between two sections whether there is a response to wait for.
   function feed(chunk: Buffer): void {
     const before = begun
     const behind = waited
     waited = false
     for (let rest = chunk; rest.length > 0; ) {
       if (stopped || socket.destroyed || isParsingStopped(socket)) return
-      // What is no request does not wait, so that the response in progress announces the end of the connection.
+      // Bytes that cannot begin a request do not wait, so that the response in progress announces the end of the connection.
       const wait = mustWait() && !(kept && latest?.complete && cannotBeginRequest(rest))
       if (wait && !waitingRoom.enter(socket)) return void socket.destroy()
       if (wait || isPaused(socket)) {
@@ -119,7 +120,7 @@ function guardConnection(socket: Socket, waitingRoom: WaitingRoom): Connection {
     if (fed > largeBodyBytes && latest?.complete === false) released = input.release()
   }
 
-  /** The number of bytes up to the end of this section, which may have begun in an earlier packet. */
+  /** Returns the number of bytes up to the end of this section, which may have begun in an earlier packet. */
   function lengthOfSection(bytes: Buffer): number {
     const seam = tail.length > 0 ? Buffer.concat([tail, bytes.subarray(0, 3)]).indexOf(sectionEnd) : -1
     const end = seam < 0 ? bytes.indexOf(sectionEnd) : seam - tail.length
@@ -128,13 +129,13 @@ function guardConnection(socket: Socket, waitingRoom: WaitingRoom): Connection {
     return found ? end + sectionEnd.length : bytes.length
   }
 
-  /** Only the rest of its own body may follow a request that has no response yet. */
+  /** Whether the next bytes must wait: a request without a response may be followed only by the rest of its own body. */
   function mustWait(): boolean {
     return pending > 1 || (pending === 1 && latest?.complete === true)
   }
 
   function intercept(): void {
-    // Another listener for data means that the connection was taken away from the parser meanwhile.
+    // Another listener for data means that the connection no longer belongs to the parser.
     if (released && !socket.destroyed && socket.listenerCount('data') === 0) {
       input.intercept()
       bodyBytesLeft = 0
@@ -150,10 +151,10 @@ function isPaused(socket: Socket): boolean {
 }
 
 interface WaitingRoom {
-  /** @returns whether there is room */
+  /** @returns false when too many connections wait already */
   enter(socket: Socket): boolean
   leave(socket: Socket): void
-  /** Resumes the connection, if it waits, when it is its turn. */
+  /** Resumes the connection in its turn, if it is waiting. */
   resumeNext(socket: Socket): void
 }
 

@@ -2,7 +2,7 @@
 const longestWaitS = 60
 
 /**
- * Returns the seconds of `Prefer: wait=N` (RFC 7240 section 4.3), at most 60; undefined when the header has no valid one,
+ * Returns the seconds of `Prefer: wait=N` (RFC 7240 §4.3), at most 60; undefined when the header has no valid one,
  * as a preference that is not understood is ignored. The first of several counts.
  */
 export function waitPreference(header: string | string[] | undefined): number | undefined {
@@ -13,7 +13,7 @@ export function waitPreference(header: string | string[] | undefined): number | 
   return seconds === undefined ? undefined : Math.min(Number(seconds), longestWaitS)
 }
 
-/** Whether `Accept` asks for an event stream: it names the type, and does not want JSON more (RFC 9110 section 12.5.1). */
+/** Whether `Accept` asks for an event stream: it names the type, and does not want JSON more (RFC 9110 §12.5.1). */
 export function prefersEventStream(accept: string | undefined): boolean {
   const weights = new Map<string, number>()
   for (const range of (accept ?? '').split(',')) {

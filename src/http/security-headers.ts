@@ -18,7 +18,7 @@ export const docsPolicy = {
 
 /**
  * Headers that keep browsers from doing more with an answer than showing it. Everything but Swagger UI is data, so
- * nothing may be loaded from it. The promise of https is made only where the public address is https.
+ * nothing may be loaded from it. Strict-Transport-Security is sent only if the public address is https.
  */
 export function registerSecurityHeaders(server: FastifyInstance, publicUrl: string | undefined): void {
   const headers = securityHeaders(publicUrl?.startsWith('https:') ?? false)

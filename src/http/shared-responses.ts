@@ -9,7 +9,7 @@ import type { FastifyInstance } from 'fastify'
 export function shareFiles(app: FastifyInstance): () => void {
   const files = new Map<string, Promise<Buffer>>()
   app.addHook('onRequest', ({ raw }, _reply, done) => {
-    // Parts of a file would have to be cut out of the buffer. A server may ignore ranges (RFC 9110 section 14.2).
+    // Parts of a file would have to be cut out of the buffer. A server may ignore ranges (RFC 9110 §14.2).
     delete raw.headers.range
     done()
   })

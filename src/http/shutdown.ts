@@ -3,7 +3,7 @@ import type { FastifyInstance, FastifyRequest } from 'fastify'
 import { GatewayError } from '../errors.ts'
 import { failBody } from './parsing.ts'
 
-/** Methods that change nothing (RFC 9110 section 9.2.1); they are served until the listener closes. */
+/** Methods that change nothing (RFC 9110 §9.2.1); they are served until the listener closes. */
 const safeMethods = ['GET', 'HEAD', 'OPTIONS']
 /** `Retry-After` of a rejected request, until another process is available, in seconds. */
 const retryAfter = 5

@@ -23,7 +23,7 @@ export const compilersFactory = {
   buildSerializer: () => () => JSON.stringify,
 }
 
-/** Validates with TypeBox whatever is not a stream. */
+/** Validates everything that is not a stream with TypeBox. */
 const validatorCompiler: FastifySchemaCompiler<TSchema> = ({ schema, httpPart, ...route }) => {
   const { contentType } = route as { contentType?: string }
   if (contentType && streamedTypes.includes(contentType)) return () => true
@@ -117,7 +117,7 @@ function messageOf({ type, schema, message }: ValueError): string {
   }
 }
 
-/** TypeBox tells several things of one missing field; the first says it. Stops when there are enough. */
+/** TypeBox reports several errors for one missing field, of which the first is sufficient. Stops at the maximum. */
 export function firstPerPath(
   errors: Iterable<{ path: string; message: string }>,
 ): { path: string; message: string }[] {

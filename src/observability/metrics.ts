@@ -242,7 +242,7 @@ export function createMetrics(state: MetricsSources): Metrics {
       } catch {
         // The metrics of the process itself are still reported.
       }
-      // All at once: two scrapes may overlap.
+      // Replaced in one step, because two scrapes may overlap.
       this.reset()
       if (!counts) return
       for (const stage of stages) this.set({ stage }, 0)

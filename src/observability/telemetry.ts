@@ -99,8 +99,8 @@ export const startRequestSpan: TraceOf = (
 }
 
 /**
- * What of a called URL may be told. Queries hold signatures and tokens; and a URL that is called without our
- * credentials, as for an upload, needs none: whoever knows it may use it.
+ * Returns the part of a called URL that may be exported. Queries contain signatures and tokens. A URL that is called
+ * without the gateway's credentials, such as an upload URL, is a secret itself.
  */
 function redactUrl({ origin, path, headers }: UndiciRequest) {
   const url = new URL(path, origin)

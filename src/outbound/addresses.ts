@@ -50,7 +50,7 @@ const loopback = networksOf(['127.0.0.0/8', '::1'])
 
 /**
  * Permits public addresses, and those that the operator names.
- * @param networks addresses and networks beside the public ones, such as `10.0.0.0/8` or `fd00::/8`
+ * @param networks addresses and networks in addition to public ones, such as `10.0.0.0/8` or `fd00::/8`
  */
 export function createAddressRules(networks: readonly string[] = []): AddressRules {
   const named = networksOf(networks)

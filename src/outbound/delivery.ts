@@ -35,16 +35,16 @@ export interface DeliveryResult {
   status: number | null
   /** The beginning of the response, as text of one line; null where there is none, or none that is text. */
   response: string | null
-  /** In ms, as the endpoint asked; undefined if it did not. */
+  /** Delay that the endpoint requested, in ms; undefined if it did not. */
   retryAfter: number | undefined
 }
 
 /** For the whole exchange, name and TLS included, in ms (Standard Webhooks: 15 to 30 s). */
 export const exchangeMs = 15_000
-/** Time for the beginning of a response once its status is known, and its length in bytes. */
+/** Time to read the beginning of a response once its status is known, in ms, and its length in bytes. */
 const responseMs = 1_000
 const responseBytes = 1_024
-/** The longest time that an endpoint may ask for, in ms. */
+/** Longest delay that an endpoint may request, in ms. */
 const maxRetryAfterMs = 24 * 3_600_000
 
 /**
@@ -58,8 +58,8 @@ const pauses = [5, 300, 1_800, 7_200, 18_000, 36_000, 50_400, 72_000, 86_400].ma
 const jitter = 0.2
 
 /**
- * Delivers a message once. Never rejects, and takes 15 s at most, whatever the endpoint does. Only a 2xx counts: nothing
- * of the response is followed, decoded or executed, and no more than a kilobyte of it read.
+ * Delivers a message once. Never rejects, and takes 15 s at most with any endpoint. Only a 2xx counts: nothing of the
+ * response is followed, decoded or executed, and at most a kilobyte of it is read.
  * @param dispatcher checks the address that is dialled: see `guard.ts`
  * @param now of the signature, in ms since the epoch
  * @param timeout in ms; for tests
@@ -90,9 +90,9 @@ export async function deliver(
 /**
  * When a message that failed is delivered again.
  * @param attempts deliveries so far, at least one
- * @param retryAfter what the endpoint asked for, in ms
+ * @param retryAfter delay that the endpoint requested, in ms
  * @param random a number in [0, 1)
- * @returns ms from now, undefined to give it up
+ * @returns ms from now; undefined after the last attempt
  */
 export function nextDeliveryIn(
   attempts: number,
@@ -105,12 +105,12 @@ export function nextDeliveryIn(
     : Math.round(Math.max(pause * (1 + jitter * random), retryAfter ?? 0))
 }
 
-/** Undici hears of a signal only once it is connected. */
+/** Rejects when the signal aborts: undici checks a signal only once it is connected. */
 async function before<T>(signal: AbortSignal, work: Promise<T>): Promise<T> {
   const { promise: ended, reject } = Promise.withResolvers<never>()
   const end = () => reject(signal.reason)
   signal.addEventListener('abort', end, { once: true })
-  // Whichever is later, nobody waits for it any more.
+  // The later of the two must not be an unhandled rejection.
   for (const either of [ended, work]) either.catch(() => {})
   try {
     if (signal.aborted) end()
@@ -126,7 +126,7 @@ function failureOf(status: number): DeliveryFailure | undefined {
   return status >= 300 && status < 400 ? 'redirect' : 'status'
 }
 
-/** The status counts, whatever becomes of the body. */
+/** Returns the beginning of the body as far as it arrives in time; null if it is empty or compressed. */
 async function beginningOf({ headers, body }: Dispatcher.ResponseData): Promise<string | null> {
   const chunks: Buffer[] = []
   let length = 0

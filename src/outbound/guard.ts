@@ -6,7 +6,7 @@ import { createNameLookup } from './lookup.ts'
 /** Targets that the gateway may call when a client chooses them. */
 export interface DialRules {
   addresses: AddressRules
-  /** Ports that may be dialled, besides those of this machine while `allowsLoopback`. */
+  /** Ports that may be dialled, in addition to those of this machine while `allowsLoopback`. */
   ports: ReadonlySet<number>
   /** Outside production: this machine may be called too, by http as well and on any port. */
   allowsLoopback: boolean
@@ -37,7 +37,7 @@ const connectMs = 5_000
 const maxHeaderSize = 16 * 1024
 
 /**
- * Checks a URL as far as it can be without a look at what its host stands for: that is checked at the dial.
+ * Checks a URL without resolving its host: the addresses of the host are checked when the gateway connects.
  * @throws TargetNotAllowedError
  */
 export function checkTarget(text: string, rules: DialRules): URL {
@@ -73,9 +73,9 @@ function checkAddress(address: string, { addresses, allowsLoopback }: DialRules)
 }
 
 /**
- * An agent that dials permitted addresses only. Every address is checked in the look-up whose result is dialled, so a
- * name that stands for something else the next time gets nowhere; the address of the connection is checked once more.
- * A pool keeps connections to hosts that were permitted. It follows no redirects, and knows no proxy. It limits no
+ * Creates an agent that connects to permitted addresses only. It checks the addresses of the very lookup whose result it
+ * connects to, so a name cannot resolve to another address after the check; the connection's address is checked again.
+ * A pool keeps connections to hosts that were permitted. It follows no redirects and uses no proxy. It limits no
  * connections: a call that waits for one would be delayed by another call to the same host.
  * @param lookup for tests
  */
@@ -114,7 +114,7 @@ function createGuardedConnector(rules: DialRules, lookup: LookupFunction): build
 
 type Origin = Pick<URL, 'protocol' | 'hostname'> & { port: string | number }
 
-/** Passes on the permitted addresses of a name; there are none where all are refused. */
+/** Filters the addresses of a name. The lookup fails if none is permitted. */
 function guardLookup(rules: DialRules, lookup: LookupFunction): LookupFunction {
   return (hostname, options, callback) => {
     lookup(hostname, { ...options, all: true }, (error, found) => {

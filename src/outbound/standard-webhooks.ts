@@ -5,7 +5,7 @@ import { createHmac } from 'node:crypto'
  * (https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md): HMAC-SHA256 over id, time
  * and body. With several secrets it has a signature of each, so that the receiver may still know any of them.
  * @param secrets `whsec_` and the key in base64; the current one first
- * @param id the same at each delivery of a message: the receiver tells by it that it was here before
+ * @param id the same for each delivery of a message, so that the receiver recognizes a repeated one
  * @param time of this delivery, in ms since the epoch
  * @param body as it is sent, byte for byte
  * @returns the headers

@@ -12,7 +12,7 @@ export interface VideoDraft {
 /**
  * The place of a video on a platform, as the adapter knows it.
  * `videoId` is the platform's identifier, null until the platform gave one.
- * `handle` is the adapter's own note (an upload URL, a second id); nobody else reads it.
+ * `handle` is the adapter's own note (an upload URL, a second id); no other code reads it.
  */
 export interface Slot {
   videoId: string | null
@@ -26,7 +26,7 @@ export interface Content {
   size: number | null
   /** An upper bound, a few bytes above the size, where `size` is null but nearly known. */
   maxSize?: number | undefined
-  /** Lets the stream stand still until it is read again, for work that has time limits of its own. */
+  /** Suspends the idle timeout until the stream is read again, during work that has a time limit of its own. */
   hold(): void
 }
 
@@ -36,19 +36,19 @@ export interface Call {
   signal: AbortSignal
   /**
    * Stores that something is about to be created on the platform, other than by `provision` as a whole. Should its slot
-   * never be kept, it is looked for by `find` and removed. Wait for it before the creation.
+   * never be kept, the gateway searches for it with `find` and deletes it. Wait for it before the creation.
    */
   creating(): Promise<void>
   /**
    * Stores a changed slot. Wait for it before the next step, so that a crash cannot lose the slot.
-   * @throws GatewayError when somebody else works on the video by now; what was created is then looked for and removed
+   * @throws GatewayError when other work has taken over the video; the created slot is then searched for and deleted
    */
   keep(slot: Slot): Promise<void>
 }
 
 /**
- * `awaiting-upload` also stands for content that the platform received only in part.
- * `progress` of the processing is 0 to 1, where the platform tells.
+ * `awaiting-upload` also means that the platform received the content only in part.
+ * `progress` of the processing is 0 to 1, if the platform reports it.
  * `message` has at most 500 characters, none of them a control character.
  */
 export type ProcessingStatus =

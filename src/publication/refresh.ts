@@ -144,7 +144,7 @@ async function save(gateway: Gateway, video: Video, info: VideoInfo, thumbnail: 
   return changed ? 'changed' : 'unchanged'
 }
 
-/** Keeps readers from asking again at once. That a video is missing is for the poller to find out. */
+/** Notes a failure, so that readers do not try again immediately. A missing video is left to the poller. */
 async function noteFailure(gateway: Gateway, video: Video, error: unknown): Promise<void> {
   if (gateway.signal.aborted) return
   // An open circuit rejects immediately, without a request.

@@ -156,24 +156,24 @@ export interface VideoStore extends WebhookStore {
   list(query: VideoQuery): Promise<Video[]>
 
   /**
-   * Compare-and-set: reads the row, applies `change` and writes the result, again if somebody else was faster. A caller
-   * that has read the row lately may give it instead of the id: unless it has changed since, it is not read again.
-   * The event that the change means to the back office (`events.ts`) is written with it, in the same transaction.
-   * `change` must be pure; what it throws passes through and nothing is written, nor when it returns its argument: both
-   * only for the row as it is in the database. Its `now` is the time by the store's clock, in ms since the epoch.
+   * Compare-and-set: reads the row, applies `change` and writes the result; repeats this after a concurrent change. A
+   * caller that has just read the row may pass it instead of the id: unless it has changed since, it is not read again.
+   * The event of the change (`events.ts`) is written in the same transaction. `change` must be pure. If it throws, the
+   * error is thrown; if it returns its argument, nothing is written. Both happen only for the row as it is in the
+   * database. Its `now` is the time by the store's clock, in ms since the epoch.
    * @returns the video as stored, or undefined if the row does not exist
    */
   update(row: string | Video, change: Change, along?: Along): Promise<Video | undefined>
 
   /**
-   * As `update`, without waiting for the disk: loss of power may undo it, a crash of the process does not.
-   * A change that means an event waits for the disk all the same. For what only says when to look again. A flush to disk takes milliseconds, and every look makes a plan.
+   * As `update`, without waiting for the disk, unless the change has an event: a power failure may undo it, a crash of the
+   * process does not. It is for the time of the next check: every check schedules one, and a flush takes milliseconds.
    */
   plan(row: string | Video, change: Change): Promise<Video | undefined>
 
   /**
-   * Takes hold of up to `limit` rows whose check is due: moves their next check to the claim's end, so that no other
-   * process claims them meanwhile and a crash brings them back. Does not wait for the disk, as `plan`.
+   * Takes hold of up to `limit` rows whose check is due: moves their next check to the end of the claim, so that no other
+   * process claims them in the meantime, and they become due again after a crash. Does not wait for the disk, as `plan`.
    *
    * A clock that was changed since `now()` was called makes no row due: `now()` shows the change after this call.
    * @returns the rows as the claim leaves them, the longest due first
@@ -198,15 +198,15 @@ export interface VideoStore extends WebhookStore {
    */
   expireKeys(age: number, limit: number): Promise<number>
   /**
-   * Deletes up to `limit` rows of videos that were deleted more than `age` ms ago, except those that something may be
-   * left of on a platform. Does not wait for the disk, as `plan`.
+   * Deletes up to `limit` rows of videos that were deleted more than `age` ms ago, except those of
+   * which something may remain on a platform. Does not wait for the disk, as `plan`.
    * @returns the number of deleted rows
    */
   expireDeleted(age: number, limit: number): Promise<number>
 
   /**
    * Returns which events there are. Every event of a change that was made before the call is among them, and none is ever
-   * added at or before `last`: whoever has read up to there misses nothing by going on after it.
+   * added at or before `last`: a reader that has read up to it can continue after it without missing one.
    */
   eventRange(): Promise<EventRange>
   /** The cost depends on the limit, not on the number of events. */

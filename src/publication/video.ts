@@ -17,7 +17,7 @@ export type Stage =
 /** The stable three that the back office relies on. */
 export type Status = 'pending' | 'ready' | 'error'
 
-/** What the back office asks for. */
+/** Input of a creation. */
 export interface VideoInput {
   title: string
   description?: string | undefined
@@ -42,24 +42,24 @@ export interface Video {
   bytesReceived: number
   bytesTotal: number | null
   /**
-   * Size of an upload that was sent completely, whose response was lost, and that the platform did not have when asked:
-   * it may arrive yet. Null when there is none.
+   * Size of an upload that was sent completely, whose response was lost, and that the platform did not have when the
+   * gateway asked: it may still arrive. Null if there is none.
    */
   mayArrive: number | null
   /** Grows whenever work takes hold of the row: see `hold.ts`. */
   epoch: number
   /**
-   * For a creation with content that nobody finished: when it is undone, in ms since the epoch. Null for every other
-   * video, and once the caller can be told that the content has arrived.
+   * Time at which an unfinished creation with content is undone, in ms since the epoch. Null for every other video, and
+   * once the content has arrived.
    */
   undoAt: number | null
-  /** Of the processing, 0 to 1; null where the platform does not tell, missing in rows that are older than this field. */
+  /** Of the processing, 0 to 1; null if the platform does not report it, missing in rows from before this field. */
   progress?: number | null
   info: VideoInfo | null
   thumbnail: Thumbnail | null
   /**
-   * When the platform last gave `info` and `thumbnail`; missing in rows that are older than this field. Null where it
-   * hinted that they may have changed since.
+   * Time at which the platform last returned `info` and `thumbnail`; missing in rows from before this field. Null if a
+   * webhook said that they may have changed since.
    */
   fetchedAt?: number | null
   createdAt: number
@@ -132,7 +132,7 @@ function newId(now: number): string {
   return uuidv7(lastId)
 }
 
-/** @returns the stable status behind a stage */
+/** Returns the status of a stage. */
 export function statusOf(stage: Stage): Status {
   if (stage === 'ready') return 'ready'
   return stage === 'failed' ? 'error' : 'pending'

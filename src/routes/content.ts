@@ -66,7 +66,7 @@ export const contentRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (
           'unsupported-media-type',
           'Send an MP4 with Content-Type: video/mp4, application/octet-stream or none.',
         )
-      // A part would be taken for the whole (RFC 9110 §14.5).
+      // RFC 9110 §14.5: 400 for a PUT with Content-Range if the resource does not support partial PUT.
       if (headers['content-range'] !== undefined)
         throw new GatewayError('invalid-request', undefined, {
           errors: [{ path: 'content-range', message: 'is not supported: send the whole file' }],

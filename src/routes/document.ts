@@ -72,9 +72,9 @@ const creationWithContent = {
 }
 
 /**
- * Gives the form of `POST /v1/videos` a path item of its own. Generators make one function of an operation, and guess
- * the media type where it accepts two: they send JSON without its type, or never the form. A fragment is no part of
- * what a client sends (RFC 9110 §7.1), so both operations are the same call.
+ * Moves the form of `POST /v1/videos` to a path item of its own. Generators make one function per operation, and guess
+ * the media type if there are two: they send JSON without its type, or never the form. A fragment is not part of a
+ * request (RFC 9110 §7.1), so both operations are the same call.
  */
 function splitCreation(document: Document): Document {
   const { post } = document.paths['/v1/videos']

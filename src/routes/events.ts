@@ -62,7 +62,7 @@ export const eventRoutes: FastifyPluginAsyncTypebox<EventRouteOptions> = async (
   { gateway, present, requireScope, tail, places, streaming },
 ) => {
   const { store, log } = gateway
-  /** An event that many streams send is written once. */
+  /** Caches the text of an event that many streams send. */
   const rendered = new WeakMap<VideoEvent, string>()
   const render = (event: VideoEvent) => {
     const text = rendered.get(event) ?? JSON.stringify(present.event(event))
@@ -161,7 +161,7 @@ export const eventRoutes: FastifyPluginAsyncTypebox<EventRouteOptions> = async (
   }
 }
 
-/** Passes chunks on, and gives up a reader that takes too long for one. */
+/** Passes chunks on. Calls `giveUp` if a reader takes too long for one. */
 async function* paced(chunks: AsyncGenerator<string>, giveUp: () => void): AsyncGenerator<string> {
   for await (const chunk of chunks) {
     const timer = setTimeout(giveUp, chunkMs).unref()

@@ -12,8 +12,8 @@ interface Rows {
 }
 
 /**
- * The compare-and-set of `VideoStore.update`, for every engine. A row that the caller gives is tried first, but nothing
- * follows from it unless its version is still the stored one: neither a refusal of `change` nor that nothing is to do.
+ * The compare-and-set of `VideoStore.update`, for every engine. A row from the caller is tried first, but its result
+ * counts only if its version is still the stored one, also if `change` throws or returns its argument.
  * @returns the row as stored, or undefined if there is none
  */
 export async function changeRow(
@@ -45,7 +45,7 @@ function attempt(change: Change, row: Video, now: number): Video | undefined {
   try {
     return nextOf(change, row, now)
   } catch {
-    // Perhaps only because the row is an old one: then the stored one is asked.
+    // The row may be outdated: the stored one decides.
     return undefined
   }
 }

@@ -9,7 +9,7 @@ const visible = new Set(Object.values(visibleStages).flat())
  * merges these walks (`MERGE (UNION ALL)` in its query plan), so that it reads no rows beyond the limit. Measured with
  * 1,000,000 videos: 0.1 ms for every combination, also where nothing matches; `stage IN (…) AND platform = ?` over an
  * index of the stages took 1.2 s.
- * @param counts tells which pairs exist
+ * @param counts contains the pairs that exist
  */
 export function createList(db: DatabaseSync, counts: () => VideoCount[]): (query: VideoQuery) => Video[] {
   const prepared = new Map<string, StatementSync>()
@@ -23,7 +23,7 @@ export function createList(db: DatabaseSync, counts: () => VideoCount[]): (query
   }
 }
 
-/** The pairs of platform and status that have videos and that the query asks for. */
+/** Returns the pairs of platform and status that have videos and match the query. */
 function pairsOf(counts: VideoCount[], { status, platform }: VideoQuery): [string, string][] {
   const pairs = counts
     .filter((row) => visible.has(row.stage))

@@ -32,7 +32,7 @@ export const apiVideo = {
 
 /** Name of the metadata entry that carries the gateway's id. */
 const idKey = 'gateway-id'
-/** The slot's handle from the moment bytes were sent: what an earlier upload left may not be mixed with a new one. */
+/** The slot's handle once bytes were sent: the rest of an earlier upload must not be mixed with a new one. */
 const uploadStarted = 'upload-started'
 
 const Entry = Type.Object({ key: Type.String(), value: Type.String() })
@@ -181,7 +181,7 @@ function pathOf(videoId: string | null): string {
   return `/videos/${pathSegment(name, videoId)}`
 }
 
-/** The gateway's id in a video's metadata. */
+/** Returns the gateway's id from a video's metadata. */
 function ownIdOf({ metadata }: Static<typeof Listed>): string | undefined {
   return metadata?.find(({ key }) => key === idKey)?.value
 }

@@ -12,7 +12,7 @@ const AccessToken = Type.Object({
 
 /**
  * api.video's own exchange of an API key for a token of one hour, and its renewal
- * (https://docs.api.video/reference/disposable-bearer-token-authentication). A refused renewal leads to a new
+ * (https://docs.api.video/reference/disposable-bearer-token-authentication). A rejected renewal leads to a new
  * exchange. Speaks plain JSON, so it is none of OAuth's grants.
  */
 export function apiVideoLogin(apiKey: string, http: () => PlatformHttp): Grant {

@@ -22,10 +22,10 @@ export const State = Type.Object({
 })
 
 /**
- * The composed state: `playable` counts before the words, since some qualities may still be encoded then. The words are
- * those of the API document, the two of a merge those of the guide
- * (https://docs.api.video/vod/show-video-upload-status), and `missing` is of older versions of the document. Nothing
- * written tells of `error`.
+ * Returns the state of a video. `playable` counts before the status values, because some qualities may still be encoded
+ * then. The values are those of the API document; the two of a merge are those of the guide
+ * (https://docs.api.video/vod/show-video-upload-status), and `missing` is from older versions of the document. `error`
+ * is not documented.
  */
 export function statusFrom(
   { ingest, encoding }: Static<typeof State>,

@@ -1,6 +1,6 @@
 import { type Static, Type } from '@sinclair/typebox'
 
-/** The smallest part that api.video takes, and the longest single request, in bytes (guide "Progressive upload"). */
+/** The smallest part and the largest single request that api.video accepts, in bytes (guide "Progressive upload"). */
 const smallestPart = 5 * 2 ** 20
 const largestSingle = 200 * 2 ** 20
 
@@ -31,7 +31,10 @@ export const variables = Type.Object({
 
 export type Variables = Static<typeof variables>
 
-/** The vendor's own limits hold wherever the adapter speaks to the vendor; a double may have smaller ones. */
+/**
+ * Returns the limits of an upload in bytes. At the vendor, its own limits apply; a test double may have smaller ones.
+ * @throws Error that names the variable, if the vendor would reject every upload
+ */
 export function limitsOf({ API_VIDEO_BASE_URL, API_VIDEO_PART_SIZE, API_VIDEO_SINGLE_MAX }: Variables) {
   const vendor = new URL(API_VIDEO_BASE_URL).hostname.endsWith('.api.video')
   if (vendor && API_VIDEO_PART_SIZE < smallestPart)

@@ -36,7 +36,7 @@ export function cloudflareApi(platform: string, http: PlatformHttp) {
   }
 }
 
-/** Of a failure only the first numbers are told: the texts are the vendor's. */
+/** @throws GatewayError with the first error codes; the vendor's texts are left out */
 function checkSuccess(platform: string, body: Buffer): void {
   const { success, errors } = parseJson(platform, Envelope, body)
   if (success) return

@@ -39,7 +39,7 @@ export const cloudflareStream = {
 
 /** Longer side of a thumbnail in pixels; the vendor's own default. */
 const thumbnailSide = 640
-/** The slot's handle once every byte was accepted: a state that lags behind must not look like lost content. */
+/** The slot's handle once every byte was accepted, so that a state that lags behind does not look like lost content. */
 const received = 'received'
 
 const Listed = Type.Object({ uid: Id, creator: nullish(Type.String()) })
@@ -55,13 +55,13 @@ const State = Type.Object({
     errorReasonText: nullish(Type.String()),
   }),
 })
-/** −1 until they are known, which does not fit. */
+/** Both are −1 until they are known, which the schema rejects. */
 const Input = Type.Object({ width: Pixels, height: Pixels })
 const Playable = Type.Object({
   uid,
   playback: Type.Object({ hls: Type.String() }),
   input: Input,
-  /** −1 until it is known. */
+  /** −1 until it is known, which the schema rejects. */
   duration: Seconds,
 })
 const Pictured = Type.Object({ uid, thumbnail: Url, input: Input })
@@ -192,7 +192,7 @@ function createCloudflareStream(variables: Variables, tools: PlatformTools): Vid
 }
 
 /**
- * The video's own shape, and never larger than it. The image is cropped to the size that is asked for
+ * Returns a size in the shape of the video, and at most its size. The vendor crops the image to the requested size
  * (https://developers.cloudflare.com/stream/viewing-videos/displaying-thumbnails/), here by less than a pixel.
  */
 function thumbnailSize({ width, height }: Static<typeof Input>) {

@@ -12,9 +12,8 @@ export const maxFormBytes = 200_000_000 - 1_024
 
 /**
  * Sends content to a one-time upload URL, as the part `file` of a form. The size of the content need not be known
- * exactly: `Content-Length` counts `maxSize` bytes for it, and what the file has less is made up for behind the form's
- * end, in the epilogue, which receivers ignore (RFC 2046 §5.1.1). The URL is called without the token: it carries its
- * own authority.
+ * exactly: `Content-Length` counts `maxSize` bytes for it, and the epilogue after the end of the form, which receivers
+ * ignore (RFC 2046 §5.1.1), fills up the difference. The URL is called without the token, because it contains its own.
  */
 export async function formUpload(
   http: PlatformHttp,
@@ -40,7 +39,7 @@ export async function formUpload(
     accept: [404, 410],
     signal,
   })
-  // It expired or was removed over there. Nothing is wrong with the file.
+  // The upload expired or was deleted on the platform. The file is fine.
   if (status >= 400)
     throw new GatewayError(
       'platform-unavailable',

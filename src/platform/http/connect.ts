@@ -22,7 +22,7 @@ export function createConnector(timeout: number): buildConnector.connector {
 
 /**
  * Holds back the failure of a write until everything that the peer sent before has been read. A server that rejects an
- * upload early and closes at once resets the connection (RFC 9112 §9.6). The next write then fails, Node destroys the
+ * upload early and closes immediately resets the connection (RFC 9112 §9.6). The next write then fails, Node destroys the
  * socket, and the response that waits in the receive buffer is lost. On a reset connection, reading goes on to the end
  * of that buffer and ends or fails there, and that ends the exchange, if its response has not.
  *

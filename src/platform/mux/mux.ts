@@ -28,9 +28,9 @@ import {
 import { type Variables, variables } from './variables.ts'
 
 /**
- * Adapter of Mux (https://www.mux.com/docs/api-reference/video). Mux knows a video by two ids: a direct upload, there
- * from the beginning, and the asset that it makes of the bytes. The slot's `videoId` is the asset's id, null until
- * there is one; the upload's id lives in the `handle`.
+ * Adapter of Mux (https://www.mux.com/docs/api-reference/video). A video has two ids in Mux: that of a direct upload,
+ * from the beginning, and that of the asset that Mux creates from the bytes. The slot's `videoId` is the asset's id,
+ * null until there is one; its `handle` contains the upload's id.
  */
 export const mux = {
   name: 'mux',
@@ -38,7 +38,7 @@ export const mux = {
   create: createMux,
 } satisfies PlatformDefinition
 
-/** What the slot's handle says, as JSON: the upload's id, and how far it got. */
+/** The slot's handle, as JSON: the upload's id and progress. */
 interface Handle {
   upload: string
   stage: 'fresh' | 'started' | 'sent'
@@ -49,7 +49,7 @@ const uploadHosts = ['storage.googleapis.com', '*.mux.com']
 /** Chunk size for content of unknown size, in bytes: a multiple of 256 KiB. Each upload holds one chunk in memory. */
 const chunkSize = 8 * 2 ** 20
 /** Lifetime of an upload URL in seconds, the longest possible. An expired URL is replaced by a new one. */
-const uploadTimeout = 604_800
+const uploadTimeoutS = 604_800
 
 function createMux(variables: Variables, tools: PlatformTools): VideoPlatform {
   const name = 'mux'
@@ -130,7 +130,7 @@ function createMux(variables: Variables, tools: PlatformTools): VideoPlatform {
     close: http.close,
   }
 
-  /** In one request where the size is known: the upload URL takes no chunked transfer coding. */
+  /** Sends the content in one request if its size is known: the upload URL accepts no chunked transfer coding. */
   async function send(url: string, content: Content, { signal }: Call): Promise<void> {
     if (content.size === null)
       return uploadByteRanges(name, http, url, content, { ...tools.chunks, chunkSize, signal })
@@ -148,9 +148,9 @@ function createMux(variables: Variables, tools: PlatformTools): VideoPlatform {
 
   async function createUpload({ id, title }: VideoDraft, { signal }: Call) {
     const json = {
-      // Demanded for browsers' sake; none gets to see the URL.
+      // Required by the API for uploads from browsers; no browser gets this URL.
       cors_origin: 'https://video-gateway.invalid',
-      timeout: uploadTimeout,
+      timeout: uploadTimeoutS,
       new_asset_settings: {
         playback_policies: ['public'],
         passthrough: id,
@@ -189,8 +189,8 @@ function createMux(variables: Variables, tools: PlatformTools): VideoPlatform {
   }
 
   /**
-   * The slot's upload if it is untouched and still valid, else a new one. One whose bytes were cut off is not used
-   * again: what is left of them may still be on its way, and an asset be made of it.
+   * Returns the slot's upload if it is unused and still valid, else a new one. An interrupted upload is not used again:
+   * the rest of its bytes may still arrive, and become an asset.
    */
   async function openUpload(slot: Slot, draft: VideoDraft, call: Call) {
     const { upload: id, stage } = handleOf(slot)
@@ -219,7 +219,7 @@ function createMux(variables: Variables, tools: PlatformTools): VideoPlatform {
       videoId = upload.asset_id ?? null
     }
     if (videoId === null) return
-    // Not deleted if it names another upload.
+    // An asset of another upload must not be deleted.
     const url = assetPath(videoId)
     const { data } = await http.json(OriginResponse, { operation, method: 'GET', url, signal })
     requireOwn({ ...slot, videoId }, data)

@@ -26,7 +26,7 @@ export const Asset = Type.Object({
   upload_id: nullish(Id),
   status: Word,
   duration: Measure,
-  /** In percent; −1 where Mux does not tell. */
+  /** In percent; −1 if Mux does not report it. */
   progress: Type.Optional(Type.Object({ progress: Type.Unknown() })),
   errors: Type.Optional(Type.Object({ type: Text, messages: Type.Optional(Type.Array(Type.String())) })),
   playback_ids: Type.Optional(Type.Array(Type.Object({ id: Id, policy: Word }))),

@@ -1,7 +1,7 @@
 import { type Static, Type } from '@sinclair/typebox'
 import { nullish, Url } from '../http/border.ts'
 
-/** The shorter side of a video in pixels; 0 is sound only. */
+/** The shorter side of a video in pixels; 0 is audio only. */
 export const Resolution = Type.Integer({ minimum: 0, maximum: 65_535 })
 
 /** A video file as PeerTube lists it, for download or inside of a playlist. */
@@ -17,8 +17,8 @@ export const VideoFile = Type.Object({
 export const Playlist = Type.Object({ playlistUrl: Url, files: Type.Array(VideoFile) })
 
 /**
- * The file of the best resolution, with its pixels. Before 6.1 a file has no width and height: the resolution's id is
- * the shorter side then, and without an aspect ratio 16:9 is assumed. A resolution of 0 is sound only.
+ * Returns the file of the best resolution, with its size in pixels. Before 6.1 a file has no width and height: then the
+ * resolution's id is the shorter side, and without an aspect ratio 16:9 is assumed. A resolution of 0 is audio only.
  */
 export function largestFile(files: Static<typeof VideoFile>[], aspectRatio: number | null | undefined) {
   const ratio = aspectRatio || 16 / 9

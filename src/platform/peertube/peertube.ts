@@ -28,8 +28,9 @@ import { type Variables, variables } from './variables.ts'
 const name = 'peertube'
 
 /**
- * Adapter of PeerTube (https://docs.joinpeertube.org/api-rest-reference.html), tried with 6.3, 7.0 and 8.2. PeerTube
- * wants the size before the slot exists and names the video after the upload: until then the slot is an upload session.
+ * Adapter of PeerTube (https://docs.joinpeertube.org/api-rest-reference.html), tested with 6.3, 7.0 and 8.2.
+ * PeerTube requires the size before the slot exists, and assigns the video's id after the upload: until then the slot
+ * is an upload session.
  */
 export const peertube = {
   name,
@@ -206,18 +207,18 @@ function createPeertube(variables: Variables, tools: PlatformTools): VideoPlatfo
 /** @throws `platform-rejected` for a length that PeerTube would reject only at the upload (same constants since 1.0) */
 function checkLengths({ title, description }: VideoDraft): void {
   const length = (text: string) => [...text].length
-  const refuse = (field: string, min: number, max: number) => {
+  const reject = (field: string, min: number, max: number) => {
     throw new GatewayError(
       'platform-rejected',
       `PeerTube requires a ${field} of ${min} to ${max} characters.`,
     )
   }
-  if (length(title.trim()) < 3 || length(title.trim()) > 120) refuse('title', 3, 120)
+  if (length(title.trim()) < 3 || length(title.trim()) > 120) reject('title', 3, 120)
   if (description && (length(description) < 3 || length(description) > 10_000))
-    refuse('description', 3, 10_000)
+    reject('description', 3, 10_000)
 }
 
-/** Name of the source file, by which the video is found again. */
+/** Returns the name of the source file, by which the video is found again. */
 function fileOf(id: string): string {
   return `${id}.mp4`
 }

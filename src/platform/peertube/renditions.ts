@@ -3,7 +3,7 @@ import { Id, nullish, Time } from '../http/border.ts'
 import type { PlatformHttp } from '../http/http.ts'
 import { Playlist, Resolution, VideoFile } from './files.ts'
 
-/** A video as far as it is made. */
+/** A video and its renditions so far. */
 export const Progress = Type.Object({
   uuid: nullish(Id),
   state: Type.Object({ id: Type.Integer({ minimum: 0, maximum: 1e6 }), label: Type.Optional(Type.String()) }),
@@ -15,21 +15,21 @@ const Config = Type.Object({
   transcoding: Type.Object({ enabledResolutions: Type.Array(Resolution) }),
 })
 
-/** So long after its publication a video is taken as it is: a plugin may leave renditions out. Milliseconds. */
-const longestWait = 2 * 60 * 60 * 1000
-/** Where PeerTube serves playlists that lie on its own disk: only those are published before they are complete. */
+/** Time after its publication from which a video counts as complete: a plugin may omit renditions. Milliseconds. */
+const longestWaitMs = 2 * 60 * 60 * 1000
+/** Path of playlists on PeerTube's own disk: only these are published before they are complete. */
 const ownPlaylists = '/static/'
 
 /**
- * Whether the HLS playlist of a published video changes still. PeerTube publishes with the first rendition; each
- * further one gives the master playlist another name, and the earlier URL is dead.
+ * Whether the HLS playlist of a published video will still change. PeerTube publishes with the first rendition; each
+ * further one renames the master playlist, and the earlier URL stops working.
  */
 export async function hasPendingRenditions(
   http: PlatformHttp,
   { publishedAt, files, streamingPlaylists: [playlist] }: Static<typeof Progress>,
   signal: AbortSignal,
 ): Promise<boolean> {
-  if (!playlist || Date.now() - Date.parse(publishedAt) > longestWait) return false
+  if (!playlist || Date.now() - Date.parse(publishedAt) > longestWaitMs) return false
   const call = { operation: 'status', method: 'GET', signal } as const
   // Read each time, because an administrator may change it.
   const { transcoding } = await http.json(Config, { ...call, url: '/api/v1/config' })
@@ -43,9 +43,9 @@ export async function hasPendingRenditions(
 }
 
 /**
- * Whether a master playlist names every rendition that the API lists. One of audio alone has no `EXT-X-STREAM-INF` of
- * its own: from 7.0 on it is an `EXT-X-MEDIA` where the other renditions have no audio (`hls.splitAudioAndVideo`), and
- * left out where they have; before 7.0 it is a stream of 0x0 pixels.
+ * Whether a master playlist names every rendition that the API lists. A rendition with only audio has no
+ * `EXT-X-STREAM-INF` of its own: from 7.0 on it is an `EXT-X-MEDIA` if the other renditions have no audio
+ * (`hls.splitAudioAndVideo`), and is omitted if they have; before 7.0 it is a stream of 0x0 pixels.
  */
 export function namesEvery(renditions: Static<typeof VideoFile>[], master: string): boolean {
   const videos = renditions.filter(({ resolution }) => resolution.id > 0)
@@ -61,8 +61,8 @@ export function hasNoPicture({ files, streamingPlaylists }: Static<typeof Progre
 }
 
 /**
- * Whether a playlist has the best resolution, every enabled one below, and sound if there is any. The uploaded file
- * is among the `files` until it has become a rendition itself. A resolution of 0 is sound only.
+ * Whether a playlist has the best resolution, every enabled one below it, and audio if there is any. The uploaded file
+ * is among the `files` until it has become a rendition itself. A resolution of 0 is audio only.
  */
 export function isPlaylistComplete(
   renditions: Static<typeof VideoFile>[],

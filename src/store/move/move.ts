@@ -61,7 +61,7 @@ async function copy(source: Side, target: Side, report: (progress: Progress) => 
   for (const table of tables) {
     let sum: Sum = { count: 0, digest: 0n }
     for await (const given of source.rows(table)) {
-      // Nobody works on the videos, so no claim is taken along.
+      // No gateway works on the videos, so claims are not copied.
       const rows = table.name === 'videos' ? given.map((row) => ({ ...row, claimedUntil: null })) : given
       await target.add(table, rows)
       sum = addUp(sum, rows)

@@ -4,7 +4,7 @@ import { columnsOf, videoOf } from '../postgres/row.ts'
 import { hot } from '../postgres/statements.ts'
 import type { Row, Table } from './side.ts'
 
-/** How the rows of a table stand in PostgreSQL. */
+/** How the rows of a table are stored in PostgreSQL. */
 export interface Mapping {
   /** What to select, under names that `read` expects. */
   selected: string

@@ -9,7 +9,7 @@ import { batchSize, requireVersion, type Side, type Table, tables } from './side
 
 /** Time to wait for the transactions of others, in s. */
 const lockWaitS = 5
-/** A running gateway tries to write at least this often, in ms: it looks for due rows. */
+/** A running gateway tries to write at least this often, in ms: it claims due rows. */
 const noticeMs = 3_000
 const noticePauseMs = 50
 /** Class and code of an error: the lock was not given in time. */
@@ -54,7 +54,7 @@ export async function openPostgresTarget(url: string): Promise<Side> {
     await client.query('BEGIN')
     await lock(client, schema, [...tables.map(({ name }) => name), 'video_counts', 'video_count_changes'])
     await expectEmpty(client, schema)
-    // The counts are computed at once at the end.
+    // The counts are computed in one step at the end.
     await client.query(`ALTER TABLE "${schema}".videos DISABLE TRIGGER USER`)
     return createSide(client, schema)
   } catch (error) {

@@ -93,7 +93,7 @@ export interface Side {
   count(table: Table): Promise<number>
   /** All rows in batches, in any order. */
   rows(table: Table): AsyncIterable<Row[]>
-  /** Adds rows. Nobody else sees them before `commit`. */
+  /** Adds rows, which are not visible to others before `commit`. */
   add(table: Table, rows: Row[]): Promise<void>
   /**
    * Waits as long as it takes to notice other processes.
@@ -101,11 +101,11 @@ export interface Side {
    */
   expectAlone(): Promise<void>
   commit(): Promise<void>
-  /** Gives up what was not committed. */
+  /** Rolls back what was not committed. */
   close(): Promise<void>
 }
 
-/** Number and digest of rows, in whatever order they come. */
+/** Number and digest of rows, independent of their order. */
 export interface Sum {
   count: number
   digest: bigint

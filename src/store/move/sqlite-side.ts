@@ -77,7 +77,7 @@ function createSide(db: DatabaseSync, discard?: () => void): Side {
         insert.run(...(values as SQLInputValue[]))
       }
     },
-    // The lock is exclusive: nobody else has had the file open.
+    // The lock is exclusive: no other process has had the file open.
     async expectAlone() {},
     async commit() {
       db.exec('COMMIT')

@@ -10,9 +10,9 @@ export interface DatabaseClock {
 }
 
 /**
- * Follows the database's clock: between two responses by the monotonic clock of the process, whose wall clock plays no
- * part. The estimate is off by no more than the latest query took, and corrected by every response that shows the time:
- * at least once per second, as readiness is watched.
+ * Follows the database's clock: between two responses by the monotonic clock of the process, never by its wall clock.
+ * The error is at most the duration of the latest query. Every response that contains the time corrects the estimate:
+ * at least once per second, because readiness is checked that often.
  */
 export function createDatabaseClock(): DatabaseClock {
   /** Database's clock minus monotonic clock, in ms. */

@@ -27,7 +27,7 @@ const parameters = [
 const sslModes = ['disable', 'prefer', 'require', 'verify-ca', 'verify-full'] as const
 type SslMode = (typeof sslModes)[number]
 
-/** Time after which the server gives up a statement, in ms. Every statement of the store takes a few milliseconds. */
+/** Time after which the server cancels a statement, in ms. Every statement of the store takes a few milliseconds. */
 export const statementTimeoutMs = 1_500
 /** The same on this side, for a server that does not respond at all. */
 const responseTimeoutMs = 2_000

@@ -33,12 +33,12 @@ function isDisconnect(error: unknown): boolean {
   return /terminated|timeout|closed/i.test((error as Error).message)
 }
 
-/** A server that offers no TLS. */
+/** Whether the server offers no TLS. */
 export function lacksTls(error: unknown): boolean {
   return /does not support SSL/.test((error as Error).message)
 }
 
-/** A pooler such as pgbouncer takes no settings for the session: `unsupported startup parameter: statement_timeout`. */
+/** Whether a pooler such as pgbouncer rejected settings for the session: `unsupported startup parameter: statement_timeout`. */
 export function isFromPooler(error: unknown): boolean {
   return /unsupported startup parameter/.test((error as Error).message)
 }

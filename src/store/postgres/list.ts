@@ -8,8 +8,8 @@ const hot = ['stage', 'platform', 'version', 'epoch', 'checks'].map((name) => `v
  * each pair that exists, at most a page of ids is read from it, and only the page's own documents.
  *
  * The order is that of `text_pattern_ops` (`~<~`): the same, byte by byte, but one that the primary key does not have.
- * The planner takes videos of all kinds to be mixed evenly, and would walk the primary key until it has found enough:
- * it read 95,000 rows of 60,000 for a page of 100. The page's documents are read by an array of ids: a plan that is made
+ * The planner assumes that videos of all kinds are mixed evenly, and would walk the primary key until it has found
+ * enough: measured, it read 95,000 rows of 60,000 for a page of 100. The page's documents are read by an array of ids: a plan that is made
  * for any limit expects a tenth of all rows, for which a join would read the whole table.
  */
 export function listStatement(
@@ -44,7 +44,7 @@ export function listStatement(
 }
 
 /**
- * A caller's text as a column's value: PostgreSQL's `text` takes neither U+0000 nor lone surrogates, so they are
+ * Returns a text as a column's value: PostgreSQL's `text` accepts neither U+0000 nor lone surrogates, so they are
  * escaped as in JSON. Different texts have different keys.
  */
 export function lookupKey(text: string): string {

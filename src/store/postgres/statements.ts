@@ -159,7 +159,7 @@ function insertValues(): string {
     $10::bigint, $11::bigint, $12::bigint`
 }
 
-/** Takes what `insert` takes; the version is the one that is expected, and a document of NULL leaves it as it is. */
+/** Has the parameters of `insert`; the version is the expected one, and NULL leaves the document unchanged. */
 function updateVideo(): string {
   return `UPDATE $schema.videos SET document = coalesce($2::json, document), platform = $3, stage = $4, reference = $5,
       version = $6::bigint + 1, epoch = $7, next_check_at = $8, checked_at = $9, checks = $10, bytes_received = $11,
