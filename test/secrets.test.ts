@@ -10,6 +10,7 @@ import { defaultTools } from '../src/platform/tools.ts'
 import { fakeMp4, form, startGateway, temporaryDirectory } from './support/gateway.ts'
 import { makeMp4, removeMade } from './support/media.ts'
 import { rawConnection, requestHead } from './support/raw.ts'
+import { startReceiver } from './support/receiver.ts'
 import { databaseText, notIn } from './support/secrets.ts'
 
 const hash = (secret: string) => hashSecret(secret).toString('hex')
@@ -122,6 +123,32 @@ t.test('no secret leaves the gateway', async (t) => {
     t.equal((await call('DELETE', `/v1/videos/${raw}`)).status, 204)
   })
 
+  /** Part of the URLs of endpoints: clients see it again, the log does not have it. */
+  const urlToken = 'known-token-of-a-url'
+  await t.test('during deliveries of webhooks', async (t) => {
+    const working = await startReceiver(t)
+    const failing = await startReceiver(t, (_webhook, response) => response.writeHead(500).end())
+    const closed = await startReceiver(t)
+    await closed.close()
+    const ids: string[] = []
+    for (const { url } of [working, failing, closed]) {
+      // Both responses show a secret, once.
+      const options = { json: { url: `${url}?token=${urlToken}` }, headers }
+      const { id, secret } = (await gateway.call('POST', '/v1/webhooks', options)).body
+      const renewed = (await gateway.call('POST', `/v1/webhooks/${id}/secret`, { headers })).body.secret
+      Object.assign(known, { [`secret 1 of ${url}`]: secret, [`secret 2 of ${url}`]: renewed })
+      ids.push(id)
+      await call('POST', `/v1/webhooks/${id}/test`)
+    }
+    await create()
+    await working.until(() => working.ids().size >= 2)
+    await failing.until(() => failing.ids().size >= 2)
+    for (const path of ['', ...ids.flatMap((id) => [`/${id}`, `/${id}/deliveries`])])
+      t.equal((await call('GET', `/v1/webhooks${path}`)).status, 200)
+    await call('PATCH', `/v1/webhooks/${ids[0]}`, { json: { url: `http://u:${urlToken}@x` } })
+    await call('DELETE', `/v1/webhooks/${ids[0]}`)
+  })
+
   await t.test('during failures', async (t) => {
     const echo = {
       fault: {
@@ -209,5 +236,6 @@ t.test('no secret leaves the gateway', async (t) => {
   for (const token of platform.tokens.access) secrets.push(['an access token of the platform', token])
   for (const token of platform.tokens.upload) secrets.push(['the token of an upload URL', token])
   const document = await readFile(new URL('../openapi/openapi.json', import.meta.url), 'utf8')
+  notIn(t, { log: lines.join() }, [['the token in the URL of an endpoint', urlToken]])
   notIn(t, { log: lines.join(), answers: answers.join(), database, document }, secrets)
 })
