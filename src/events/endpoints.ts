@@ -17,7 +17,7 @@ export interface Webhooks {
   secretsOf: ((endpoint: WebhookEndpoint, now: number) => string[]) | undefined
   /** A client gets the secret of an endpoint. */
   secretShown(): void
-  /** Tells the worker that a delivery may be due. */
+  /** Tells the worker that an endpoint has changed, or that a delivery may be due. */
   wake(): void
 }
 
@@ -69,6 +69,7 @@ export async function createEndpoint(
       'too-many-webhooks',
       `This gateway has ${endpointLimit} webhook endpoints, which is the limit. Delete one that is no longer used.`,
     )
+  webhooks.wake()
   return withSecret(webhooks, endpoint, secretsOf)
 }
 
@@ -106,8 +107,9 @@ export async function changeEndpoint(
 }
 
 /** @throws GatewayError */
-export async function deleteEndpoint({ store }: Webhooks, id: string): Promise<void> {
+export async function deleteEndpoint({ store, wake }: Webhooks, id: string): Promise<void> {
   if (!(await store.deleteEndpoint(id))) throw new GatewayError('webhook-not-found')
+  wake()
 }
 
 /** Makes a new secret. The one before it signs too, for a day. @throws GatewayError */
