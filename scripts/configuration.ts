@@ -50,7 +50,7 @@ await store.close()
 
 const metricsPage = `# Metrics
 
-<!-- Written by npm run configuration from src/observability/metrics.ts: change it there. -->
+<!-- Written by npm run configuration from src/observability/metrics.ts and gauges.ts: change it there. -->
 
 \`GET /metrics\` has these, and those of the Node process (\`process_…\`, \`nodejs_…\`). Each process counts for itself.
 [\`deploy/prometheus/\`](../deploy/prometheus) and [\`deploy/grafana/\`](../deploy/grafana) have the scrape job, the alerts

@@ -1,65 +1,31 @@
-import { AsyncLocalStorage } from 'node:async_hooks'
-import { randomUUID } from 'node:crypto'
-import { setTimeout as sleep } from 'node:timers/promises'
-import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
-import fastify, {
-  type FastifyInstance,
-  type FastifyRequest,
-  type FastifyServerOptions,
-  LogController,
-} from 'fastify'
-import { createTokenIssuer } from './auth/access-tokens.ts'
-import { createAuthenticator } from './auth/authenticate.ts'
-import { createExternalIssuer } from './auth/external-issuer.ts'
-import { deriveWebhookSecrets, generateGatewaySecret } from './auth/gateway-secret.ts'
+import type { FastifyInstance } from 'fastify'
+import { createBackground } from './app/background.ts'
+import { closeInOrder, createEndSignals } from './app/closing.ts'
+import { createIdentity } from './app/identity.ts'
+import { createWebhooks, startDeliveries } from './app/webhooks.ts'
 import type { Config } from './config/config.ts'
 import type { Adopt } from './config/reload.ts'
 import { version } from './config/version.ts'
 import { warningsOf } from './config/warnings.ts'
-import { GatewayError } from './errors.ts'
-import { validGenerations } from './events/endpoint-secrets.ts'
-import type { Webhooks } from './events/endpoints.ts'
 import { createStreamPlaces, defaultStreamLimits, type StreamLimits } from './events/places.ts'
 import { createTail } from './events/tail.ts'
-import {
-  defaultWebhookPolicy,
-  startWebhookDeliveries,
-  type WebhookDeliveries,
-  type WebhookPolicy,
-} from './events/webhooks.ts'
-import { checkBodies } from './http/bodies.ts'
-import { type ConnectionLimits, defaultLimits, keepWhileWaiting } from './http/connection-limits.ts'
-import { enforceBodyDeadline } from './http/connections.ts'
+import type { WebhookPolicy } from './events/webhooks.ts'
+import type { ConnectionLimits } from './http/connection-limits.ts'
 import { createDrains } from './http/drain.ts'
-import { announceEarlyResponses } from './http/early-responses.ts'
-import { checkFraming } from './http/framing.ts'
+import { createServer, type ServerOptions } from './http/fastify.ts'
 import { createScopeGuard } from './http/guard.ts'
-import { createHttpServers } from './http/http-server.ts'
-import { readJson } from './http/json.ts'
-import { limitClients, registerLimits } from './http/limits.ts'
-import { rejectMalformedRequest } from './http/malformed-requests.ts'
-import { registerProblems, rejectMalformedPath } from './http/problem.ts'
-import { checkQueries } from './http/query.ts'
-import { observeRequests } from './http/request-log.ts'
-import { registerSecurityHeaders } from './http/security-headers.ts'
-import { drainRequests } from './http/shutdown.ts'
-import { compilersFactory } from './http/validation.ts'
+import { registerHooks } from './http/hooks.ts'
+import { limitClients } from './http/limits.ts'
 import { createMetrics } from './observability/metrics.ts'
 import { observeStore } from './observability/observed-store.ts'
-import { harmlessPath } from './observability/redaction.ts'
-import { type TraceOf, traceHeaders, traceRequests, withRequestId } from './observability/tracing.ts'
-import { createDialRules, createGuardedAgent } from './outbound/guard.ts'
-import { createNameLookup } from './outbound/lookup.ts'
+import { type TraceOf, traceHeaders, withRequestId } from './observability/tracing.ts'
 import { configurePlatforms } from './platform/configured.ts'
 import { defaultTools, type PlatformTools } from './platform/tools.ts'
 import type { Gateway } from './publication/gateway.ts'
-import { startHousekeeping } from './publication/housekeeping.ts'
 import { watchLeases } from './publication/leases.ts'
-import { type LeftoverSearch, startLeftoverSearch } from './publication/leftovers.ts'
-import { type Poller, startPoller } from './publication/poller.ts'
 import { createRefreshes } from './publication/refresh.ts'
 import type { VideoStore } from './publication/store.ts'
-import { startStrandedSweep, warnOfStrandedVideos } from './publication/stranded.ts'
+import { warnOfStrandedVideos } from './publication/stranded.ts'
 import { contentRoutes } from './routes/content.ts'
 import { registerDocs } from './routes/docs.ts'
 import { eventRoutes } from './routes/events.ts'
@@ -91,16 +57,9 @@ export interface App {
   shutdown(cut?: AbortSignal): Promise<void>
 }
 
-/** Time that aborted requests and checks have to settle their rows and to send their responses, in ms. */
-const abortGraceMs = 3_000
-/** Part of that time for deletions from platforms, in ms; the rest is for their responses. */
-const cleanupGraceMs = 2_500
-/** Time that the remaining connections have to receive data that was already sent, in ms. */
-const closeGraceMs = 1_000
-
 export interface AppOptions {
   /** Fastify's own option: a level, and where the lines go. */
-  logger?: FastifyServerOptions['logger']
+  logger?: ServerOptions['logger']
   /** For tests that cannot wait: timeouts, retries, circuit. */
   tools?: Partial<PlatformTools>
   /** Replaces the default, which passes on the trace headers of the client. */
@@ -115,63 +74,48 @@ export interface AppOptions {
   nameServers?: readonly string[]
 }
 
-/** Builds the whole gateway, ready to listen. Everything is wired here, by plain arguments. */
+/**
+ * Builds the whole gateway, ready to listen. Everything is wired here, by plain arguments: the parts that are more than
+ * one call are in `app/`.
+ */
 export async function buildApp(config: Config, options: AppOptions = {}): Promise<App> {
+  const { logger, connectionLimits } = options
   const drains = createDrains()
-  const server: FastifyInstance = fastify({
-    logger: redactUrls(options.logger ?? false),
-    // One line a request, written below, instead of two.
-    logController: new LogController({ disableRequestLogging: true, requestIdLogLabel: 'requestId' }),
-    genReqId: ({ headers }) => {
-      const given = headers['x-request-id']
-      return typeof given === 'string' && /^[\w.:-]{1,128}$/.test(given) ? given : randomUUID()
-    },
-    clientErrorHandler: rejectMalformedRequest,
-    frameworkErrors: rejectMalformedPath,
-    bodyLimit: 128 * 1024,
-    schemaController: { compilersFactory },
-    routerOptions: { maxParamLength: 200 },
-    // A connection that is kept while the server closes gets a problem document like any other, see `shutdown.ts`.
-    return503OnClosing: false,
-    ...(config.trustedProxies && { trustProxy: config.trustedProxies }),
-    serverFactory: createHttpServers(drains, { ...defaultLimits, ...options.connectionLimits }, () =>
-      server.log.warn('connections are refused: their maximum number is reached'),
-    ),
-  }).withTypeProvider<TypeBoxTypeProvider>()
+  const server = createServer({ logger, trustedProxies: config.trustedProxies, connectionLimits, drains })
+  const log = withRequestId(server.log)
+  const signals = createEndSignals()
+  const background = createBackground()
+  const publicUrl = () =>
+    config.publicUrl ?? server.listeningOrigin.replace('[::]', 'localhost').replace('0.0.0.0', 'localhost')
 
+  // What the gateway works on: the database, the platforms, and what is measured of both.
   const isNew = isNewStore(config.databaseUrl)
   const opened = await openStore(config.databaseUrl, config.databasePool)
   const store = observeStore(options.wrapStore?.(opened) ?? opened, (call) => metrics.storeCall(call))
-  const abort = new AbortController()
-  const endCleanup = new AbortController()
   const uploads: Gateway['uploads'] = new Map()
+  const places = createStreamPlaces({ ...defaultStreamLimits, ...options.streamLimits })
   const metrics = createMetrics({
     store,
     uploadsInProgress: () => uploads.size,
     streamsOpen: () => places.count(),
     platforms: config.platforms.map(({ definition }) => definition.name),
   })
-  const log = withRequestId(server.log)
-  let poller: Poller | undefined
-  let leftovers: LeftoverSearch | undefined
-  let deliveries: WebhookDeliveries | undefined
+  const storeWatch = watchStore(store, log)
   const observer: PlatformTools['observer'] = {
     ...metrics,
     circuit(platform, state) {
       metrics.circuit(platform, state)
-      poller?.circuit(platform, state)
+      background.circuit(platform, state)
     },
   }
-  const storeWatch = watchStore(store, log)
   const tools: PlatformTools = { ...defaultTools, log, observer, traceHeaders, ...options.tools }
   const platforms = configurePlatforms(config.platforms, tools, {
-    signal: abort.signal,
+    signal: signals.work,
     changed: metrics.credentials,
   })
   const tail = createTail(store, log)
-  const places = createStreamPlaces({ ...defaultStreamLimits, ...options.streamLimits })
-  /** Aborted to end the streams that are open now. */
-  let endStreams = new AbortController()
+
+  // The domain.
   const gateway: Gateway = {
     store,
     platforms: platforms.adapters,
@@ -188,64 +132,26 @@ export async function buildApp(config: Config, options: AppOptions = {}): Promis
       stageChanged(change) {
         metrics.stageChanged(change)
         tail.wake()
-        deliveries?.wake()
+        background.eventWritten()
       },
     },
-    signal: abort.signal,
-    cleanupSignal: endCleanup.signal,
-    // Later work of the poller does not belong to the request that woke it.
-    wakePoller: AsyncLocalStorage.bind((platform: string, ms: number) => poller?.wake(platform, ms)),
+    signal: signals.work,
+    cleanupSignal: signals.cleanup,
+    wakePoller: background.wakePoller,
   }
 
-  const publicUrl = () =>
-    config.publicUrl ?? server.listeningOrigin.replace('[::]', 'localhost').replace('0.0.0.0', 'localhost')
-  // In production what is derived from a secret must survive the process.
-  const secrets = config.secrets.length > 0 || config.production ? config.secrets : [generateGatewaySecret()]
-  const issuer = await createTokenIssuer({
-    issuerUrl: publicUrl,
-    signingKey: config.oauthSigningKey,
-    secrets,
-  }).catch((error: Error) => {
-    throw new Error(`OAUTH_SIGNING_KEY: ${error.message}`)
+  // Who may call it, and how every request is treated.
+  const identity = await createIdentity(config, server.log, publicUrl)
+  const { secrets, issuer } = identity
+  const changed = background.webhooksChanged
+  const webhooks = createWebhooks({ config, store, log, secrets, changed })
+  const drain = await registerHooks(server, {
+    metrics,
+    traceOf: options.traceOf,
+    publicUrl: config.publicUrl,
   })
-  const external =
-    config.externalIssuer && createExternalIssuer({ ...config.externalIssuer, log: server.log })
-  const authenticate = createAuthenticator({ apiKeys: config.apiKeys, issuer, external })
 
-  const webhooks: Webhooks = {
-    store,
-    rules: createDialRules(config.webhooks, config.production),
-    secretsOf:
-      secrets.length > 0
-        ? (endpoint, now) => deriveWebhookSecrets(secrets, endpoint.id, validGenerations(endpoint, now))
-        : undefined,
-    secretShown() {
-      if (secrets !== config.secrets)
-        log.warn(
-          {},
-          'GATEWAY_SECRET: is not set, so this secret of a webhook is valid until the process ends',
-        )
-    },
-    wake: () => deliveries?.changed(),
-  }
-
-  traceRequests(server, options.traceOf)
-  observeRequests(server, metrics)
-  announceEarlyResponses(server)
-  registerSecurityHeaders(server, config.publicUrl)
-  await registerLimits(server)
-  server.addHook('onRequest', (request, reply, done) => {
-    reply.header('x-request-id', request.id)
-    keepWhileWaiting(reply.raw)
-    checkFraming(request)
-    done()
-  })
-  checkQueries(server)
-  const drain = drainRequests(server)
-  enforceBodyDeadline(server)
-  checkBodies(server)
-  readJson(server)
-  registerProblems(server)
+  // What it can be asked.
   const refreshDocs = await registerDocs(server, {
     platforms: [...platforms.adapters.keys()],
     hasClients: () => config.oauthClients.length > 0,
@@ -254,17 +160,15 @@ export async function buildApp(config: Config, options: AppOptions = {}): Promis
   })
   registerHome(server)
   const present = createPresenter(gateway, publicUrl)
-  const requireScope = limitClients(server, createScopeGuard(authenticate), config.rateLimit)
+  const requireScope = limitClients(server, createScopeGuard(identity.authenticate), config.rateLimit)
   const routes = { gateway, present, requireScope }
+  /** Aborted to end the streams that are open now. */
+  let endStreams = new AbortController()
+  const streaming = () => AbortSignal.any([endStreams.signal, drain.signal])
   await server.register(videoRoutes, routes)
   await server.register(contentRoutes, routes)
   await server.register(statusRoutes, { ...routes, tail, draining: drain.signal })
-  await server.register(eventRoutes, {
-    ...routes,
-    tail,
-    places,
-    streaming: () => AbortSignal.any([endStreams.signal, drain.signal]),
-  })
+  await server.register(eventRoutes, { ...routes, tail, places, streaming })
   await server.register(webhookRoutes, { webhooks, requireScope, publicUrl })
   await server.register(hintRoutes, { gateway })
   await server.register(oauthRoutes, { issuer, clients: config.oauthClients, publicUrl })
@@ -274,68 +178,38 @@ export async function buildApp(config: Config, options: AppOptions = {}): Promis
     return drain.started() ? 'the process is shutting down' : storeWatch.problem()
   }
 
-  /** Without secrets there are no signatures, so there are no deliveries. */
-  function startDeliveries(): WebhookDeliveries | undefined {
-    const { rules, secretsOf } = webhooks
-    return (
-      secretsOf &&
-      startWebhookDeliveries({
+  // What it does on its own, and how it ends.
+  server.addHook('onListen', async () => {
+    background.start(gateway, () =>
+      startDeliveries(webhooks, {
         store,
         log,
         observer: metrics,
-        policy: { ...defaultWebhookPolicy, ...options.webhooks },
-        dispatcher: createGuardedAgent(rules, createNameLookup(options.nameServers)),
         render: (event) => JSON.stringify(present.event(event)),
-        secretsOf,
-        userAgent: `video-gateway/${version}`,
-      })
+        policy: options.webhooks,
+        nameServers: options.nameServers,
+      }),
     )
-  }
-
-  let stopHousekeeping = () => {}
-  let stopStrandedSweep = () => {}
-  server.addHook('onListen', async () => {
-    poller = startPoller(gateway)
-    deliveries = startDeliveries()
-    stopHousekeeping = startHousekeeping(gateway)
-    stopStrandedSweep = startStrandedSweep(gateway)
-    leftovers = startLeftoverSearch(gateway)
   })
-  server.addHook('preClose', async () => {
-    drain.start()
-    drains.shorten()
-    stopHousekeeping()
-    stopStrandedSweep()
-    const reason = new GatewayError('shutting-down', 'The gateway is shutting down. Send the request again.')
-    abort.abort(reason)
-    setTimeout(() => endCleanup.abort(reason), cleanupGraceMs).unref()
-    drain.interruptBodies(reason)
-    await Promise.all([
-      drain.wait(abortGraceMs),
-      Promise.race([
-        Promise.all([poller?.stop(), leftovers?.stop(), deliveries?.stop()]),
-        sleep(abortGraceMs, undefined, { ref: false }),
-      ]),
-    ])
-    // The server would wait forever for half a request, or for a client that does not read its response.
-    setTimeout(() => server.server.closeAllConnections(), closeGraceMs).unref()
-  })
-  server.addHook('onClose', async () => {
-    external?.close()
-    await platforms.close()
-    storeWatch.stop()
-    await tail.stop()
-    await store.close()
+  closeInOrder(server, {
+    drain,
+    drains,
+    signals,
+    background,
+    async close() {
+      identity.close()
+      await platforms.close()
+      storeWatch.stop()
+      await tail.stop()
+      await store.close()
+    },
   })
 
   function inspect(): void {
+    const running = describeStore(config.databaseUrl)
+    if (isNew) log.info({ store: running }, 'there was no database: it is new and empty')
     const names = [...platforms.adapters.keys()]
-    if (isNew)
-      log.info({ store: describeStore(config.databaseUrl) }, 'there was no database: it is new and empty')
-    log.info(
-      { version, platforms: names, store: describeStore(config.databaseUrl) },
-      'the gateway has started',
-    )
+    log.info({ version, platforms: names, store: running }, 'the gateway has started')
     for (const warning of warningsOf(config)) log.warn({}, warning)
     void warnOfStrandedVideos(gateway)
     platforms.watch()
@@ -347,17 +221,13 @@ export async function buildApp(config: Config, options: AppOptions = {}): Promis
     await server.close()
   }
 
-  /** Their readers connect again, with keys that are still valid. */
-  function restartStreams(): void {
-    endStreams.abort()
-    endStreams = new AbortController()
-  }
-
-  // Who reads these lists finds in them what is configured now.
+  // The lists are changed in place, because their readers hold them.
   const adopt: Adopt = {
     apiKeys({ apiKeys }) {
       config.apiKeys.splice(0, Number.POSITIVE_INFINITY, ...apiKeys)
-      restartStreams()
+      // Clients connect again, with keys that are still valid.
+      endStreams.abort()
+      endStreams = new AbortController()
     },
     oauthClients({ oauthClients }) {
       config.oauthClients.splice(0, Number.POSITIVE_INFINITY, ...oauthClients)
@@ -368,11 +238,4 @@ export async function buildApp(config: Config, options: AppOptions = {}): Promis
 
   await server.ready()
   return { server, gateway, inspect, adopt, shutdown }
-}
-
-/** Fastify itself logs whole URLs. */
-function redactUrls(logger: NonNullable<AppOptions['logger']>) {
-  if (typeof logger !== 'object') return logger
-  const serializers = { req: ({ method, url }: FastifyRequest) => ({ method, path: harmlessPath(url) }) }
-  return { ...logger, serializers }
 }

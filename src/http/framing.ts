@@ -8,7 +8,7 @@ import { markLastOnConnection } from './requests-in-progress.ts'
 /** `uri-host [ ":" port ]` of RFC 9110 §7.2, with the reg-name of RFC 3986 §3.2.2. */
 const hostForm = /^(?:\[([^\]]+)\]|(?:[\w.~!$&'()*+;=-]|%[\da-f]{2})+)(?::(\d{0,5}))?$/i
 
-/** The protocol of request lines that Node's parser takes for those of HTTP: RTSP/1.0, ICE/1.0. */
+/** The protocol of request lines that Node's parser accepts as HTTP: RTSP/1.0, ICE/1.0. */
 const foreignProtocol = /(RTSP|ICE)\/\d\.\d\r?$/
 
 const problems = new WeakMap<IncomingMessage, string>()
@@ -20,8 +20,8 @@ export function inspectRequestLine(request: IncomingMessage, line: string): void
 }
 
 /**
- * Looks for framing that a server in front of the gateway could understand in another way. What follows such a request on
- * its connection is not handled. To be called when the request arrives, before the parser goes on.
+ * Finds framing that a server in front of the gateway could interpret differently. What follows such a request on its
+ * connection is not handled. To be called when the request arrives, before the parser continues.
  */
 export function inspectFraming(request: IncomingMessage): void {
   const problem =
@@ -46,7 +46,7 @@ function problemOfVersion({ httpVersion }: IncomingMessage): string | undefined 
   return `HTTP/${httpVersion} is not supported. Use HTTP/1.1.`
 }
 
-/** One Host header with a valid value (RFC 9112 §3.2). HTTP/1.0 may do without. */
+/** RFC 9112 §3.2: no Host header in HTTP/1.1, several ones or an invalid value MUST be answered with 400. */
 function problemOfHost(request: IncomingMessage): string | undefined {
   const hosts = valuesOf(request, 'host')
   if (hosts.length === 0 && request.httpVersion === '1.0') return undefined
@@ -56,7 +56,10 @@ function problemOfHost(request: IncomingMessage): string | undefined {
   return 'The Host header is not valid. Send the host name of the URL, with its port if it has one.'
 }
 
-/** The parser accepts any list that ends in `chunked`, and compressed bytes would pass as content (RFC 9112 §6.1). */
+/**
+ * The parser accepts any list that ends in `chunked`, and compressed bytes would pass as content. RFC 9112 §6.1:
+ * Transfer-Encoding in HTTP/1.0 MUST be treated as faulty framing, after which the connection MUST be closed.
+ */
 function problemOfTransferCoding(request: IncomingMessage): string | undefined {
   const codings = valuesOf(request, 'transfer-encoding')
   if (codings.length === 0) return undefined

@@ -40,13 +40,14 @@ export function registerProblems(app: FastifyInstance): void {
     // A route may have the method but not this file (those of Swagger UI): then the path does not exist.
     if (methods.length === 0 || methods.includes(request.method))
       return sendProblem(new GatewayError('not-found'), request, reply)
+    // RFC 9110 §15.5.6: a 405 MUST have an Allow header.
     reply.header('allow', methods.join(', '))
     const detail = `This path supports ${methods.join(', ')}.`
     return sendProblem(new GatewayError('method-not-allowed', detail), request, reply)
   })
 
   app.addHook('onRequest', (request, _reply, done) => {
-    // `*` is the server as a whole (RFC 9112 §3.2.4), which the router takes for its root.
+    // `*` is the server as a whole (RFC 9112 §3.2.4), which the router treats as `/`.
     if (request.url === '*') return done(new GatewayError('not-found'))
     const isApi = request.routeOptions.url?.startsWith('/v1/')
     done(isApi && pathOf(request).endsWith('/') ? slashAtEnd() : undefined)

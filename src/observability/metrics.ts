@@ -1,17 +1,10 @@
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client'
-import { version } from '../config/version.ts'
 import { type DeliveryObserver, deliveryOutcomes, disabledReasons } from '../events/attempt.ts'
 import type { PlatformObserver } from '../platform/tools.ts'
 import type { PublicationObserver } from '../publication/gateway.ts'
 import { hintOutcomes } from '../publication/hint.ts'
-import { transitions } from '../publication/lifecycle.ts'
-import type { VideoCount, VideoStore } from '../publication/store.ts'
-import type { Stage } from '../publication/video.ts'
+import { type GaugeSources, registerGauges } from './gauges.ts'
 import { operationsOf, type StoreCall } from './observed-store.ts'
-
-const stages = new Set<Stage>(Object.values(transitions).flatMap(({ from, to }) => [...from, to]))
-
-const noConnections = { used: 0, idle: 0, waiting: 0, limit: 0 }
 
 /** The gateway's metrics, in Prometheus' naming: base units, `_total` for counters. */
 export interface Metrics extends PlatformObserver, PublicationObserver, DeliveryObserver {
@@ -33,13 +26,7 @@ interface MetricDefinition {
   labelNames: readonly string[]
 }
 
-export interface MetricsSources {
-  /** Sampled at scrape time. */
-  store: VideoStore
-  /** Sampled at scrape time. */
-  uploadsInProgress: () => number
-  /** Sampled at scrape time. */
-  streamsOpen: () => number
+export interface MetricsSources extends GaugeSources {
   /** Names of the configured platforms: their series exist from the start, at 0. */
   platforms: readonly string[]
 }
@@ -162,93 +149,7 @@ export function createMetrics(state: MetricsSources): Metrics {
     labelNames: ['platform'] as const,
     registers,
   })
-  new Gauge({
-    name: 'gateway_build_info',
-    help: 'Version of the gateway, as a label; the value is always 1',
-    labelNames: ['version'] as const,
-    registers,
-  }).set({ version }, 1)
-  new Gauge({
-    name: 'gateway_uploads_in_progress',
-    help: 'Uploads in progress in this process',
-    registers,
-    collect() {
-      this.set(state.uploadsInProgress())
-    },
-  })
-  new Gauge({
-    name: 'gateway_event_streams_open',
-    help: 'Event streams open in this process',
-    registers,
-    collect() {
-      this.set(state.streamsOpen())
-    },
-  })
-  // Before the metrics that query the store: those queries would be counted.
-  new Gauge({
-    name: 'gateway_store_connections',
-    help: 'Connections of this process to PostgreSQL that are in use or idle, and calls that wait for one; 0 with SQLite',
-    labelNames: ['state'] as const,
-    registers,
-    collect() {
-      const { used, idle, waiting } = state.store.connections() ?? noConnections
-      for (const [name, count] of Object.entries({ used, idle, waiting })) this.set({ state: name }, count)
-    },
-  })
-  new Gauge({
-    name: 'gateway_store_connections_limit',
-    help: 'Maximum number of connections of this process to PostgreSQL; 0 with SQLite',
-    registers,
-    collect() {
-      this.set((state.store.connections() ?? noConnections).limit)
-    },
-  })
-  new Gauge({
-    name: 'gateway_webhook_endpoints',
-    help: 'Webhook endpoints by state; absent while the database is unavailable',
-    labelNames: ['state'] as const,
-    registers,
-    async collect() {
-      const endpoints = await state.store.endpoints().catch(() => undefined)
-      this.reset()
-      if (!endpoints) return
-      const enabled = endpoints.filter((endpoint) => endpoint.enabled).length
-      this.set({ state: 'enabled' }, enabled)
-      this.set({ state: 'disabled' }, endpoints.length - enabled)
-    },
-  })
-  new Gauge({
-    name: 'gateway_webhook_oldest_pending_seconds',
-    help: 'Age of the oldest event that an enabled endpoint has not received; absent while the database is unavailable',
-    registers,
-    async collect() {
-      try {
-        this.set(((await state.store.oldestPendingDelivery()) ?? 0) / 1000)
-      } catch {
-        this.remove()
-      }
-    },
-  })
-  new Gauge({
-    name: 'gateway_videos',
-    help: 'Videos by stage; absent while the database is unavailable',
-    labelNames: ['stage'] as const,
-    registers,
-    async collect() {
-      let counts: VideoCount[] | undefined
-      try {
-        await state.store.ping()
-        counts = await state.store.counts()
-      } catch {
-        // The metrics of the process itself are still reported.
-      }
-      // Replaced in one step, because two scrapes may overlap.
-      this.reset()
-      if (!counts) return
-      for (const stage of stages) this.set({ stage }, 0)
-      for (const { stage, count } of counts) this.inc({ stage }, count)
-    },
-  })
+  registerGauges(registers, state)
 
   for (const operation of operationsOf(state.store))
     for (const outcome of ['ok', 'failed'] as const) storeCalls.zero({ operation, outcome })

@@ -54,6 +54,7 @@ const tokenEndpoint: FastifyPluginAsyncTypebox<OAuthRoutesOptions> = async (app,
 
   const options = { schema: tokenSchema, bodyLimit, config: { rateLimit: tokenRateLimit } }
   app.post('/oauth2/token', options, async (request, reply) => {
+    // RFC 6749 §5.1: a response with a token MUST have both headers.
     reply.header('cache-control', 'no-store').header('pragma', 'no-cache')
     return grant(request.headers.authorization, request.body as TokenRequest)
   })
@@ -65,6 +66,7 @@ function answerError(
   reply: FastifyReply,
 ) {
   const { status, ...body } = describe(error)
+  // RFC 6749 §5.2: a 401 MUST name the scheme that the client used, and RFC 9110 §15.5.2 requires one in every case.
   if (status === 401) reply.header('www-authenticate', 'Basic realm="video-gateway", charset="UTF-8"')
   if (status >= 500) request.log.error({ err: error }, 'the token endpoint failed')
   if (error instanceof GatewayError && error.retryAfter !== undefined)
@@ -72,7 +74,7 @@ function answerError(
   return reply.code(status).header('cache-control', 'no-store').header('pragma', 'no-cache').send(body)
 }
 
-/** Status and body of an error. Texts that say more than the caller may know are replaced. */
+/** Returns status and body of an error. Texts with more than the client may know are replaced. */
 function describe(error: FastifyError | GatewayError | Error) {
   const status = statusOf(error)
   if (status === 401) {
@@ -91,10 +93,10 @@ function describe(error: FastifyError | GatewayError | Error) {
   return { status, error: code, error_description: description }
 }
 
-/** What is wrong with the request, where Fastify's own words say too little. */
+/** Returns what is wrong with the request, also where Fastify's message is not clear enough. */
 function explain(error: FastifyError | GatewayError | Error): string {
   const { validation: [first] = [], code } = error as FastifyError
-  // A parameter of a form is a string, or several (RFC 6749 §3.2).
+  // RFC 6749 §3.2: parameters MUST NOT be included more than once. A repeated one is an array instead of a string.
   if (first?.message === 'must be a string') return `${first.instancePath.slice(1)} occurs more than once`
   if (first) return `${first.instancePath.slice(1)} ${first.message}`
   if (code === 'FST_ERR_CTP_BODY_TOO_LARGE') return `The body may have at most ${bodyLimit} bytes`

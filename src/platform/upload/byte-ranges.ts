@@ -8,8 +8,7 @@ import { type ChunkedUpload, uploadInChunks } from './chunked-upload.ts'
  * Sends content to a session of Google's resumable upload
  * (https://cloud.google.com/storage/docs/performing-resumable-uploads#chunked-upload), which accepts content of unknown
  * size: a chunk goes as `Content-Range: bytes FIRST-LAST/*`, and only the last one states the total. Every chunk but
- * the last must be a multiple of 256 KiB. The URL is used without the platform's credentials: it carries its own
- * authority.
+ * the last must be a multiple of 256 KiB. The URL is called without the platform's credentials: it contains its own.
  * @param name the platform, for messages
  */
 export async function uploadByteRanges(
