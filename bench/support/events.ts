@@ -71,9 +71,11 @@ export async function runEvents({
   try {
     for (let count = 0; count < endpoints; count++) await addEndpoint(gateway, `${receivers?.url}/${count}`)
     // Everything is compiled and connected before it is measured.
-    await gateway.ask({ rate: load.rate, seconds: 1 } satisfies EventLoad)
-    await sleep(500)
-    await Promise.all([readers?.ask({}), receivers?.ask({})])
+    const warmup = await gateway.ask<{ written: number }>({ rate: 100, seconds: 1 } satisfies EventLoad)
+    await Promise.all([
+      arrivalsOf(readers, warmup.written * streams),
+      arrivalsOf(receivers, warmup.written * endpoints),
+    ])
     const usage = watch(gateway.pid)
     const begun = performance.now()
     const { written } = await gateway.ask<{ written: number }>(load)
