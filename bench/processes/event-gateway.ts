@@ -37,8 +37,11 @@ process.on('message', async ({ rate, seconds }: EventLoad) => {
     const due = ((performance.now() - started) / 1_000) * rate
     if (written >= due) await sleep(1)
     // As the requests of clients do: several in a turn of the event loop, and then the others.
-    for (const end = Math.min(due, written + perTurn); written < end; written++)
-      await change(items[written % items.length] as string)
+    const count = Math.max(0, Math.min(Math.ceil(due - written), perTurn))
+    await Promise.all(
+      Array.from({ length: count }, (_, index) => change(items[(written + index) % items.length] as string)),
+    )
+    written += count
     await immediate()
   }
   process.send?.({ written })
