@@ -172,6 +172,29 @@ for (const [kind, url] of [
     await store.close()
   })
 
+  t.test(`${kind}: durations and times may be fractions of a millisecond`, async (t) => {
+    const store = await openStore(url(), 10)
+    const video = aVideo({ stage: 'processing', nextCheckAt: store.now() - 1_000.5, updatedAt: 0.5 })
+    await store.insert(video, { client: 'cms', key: 'k', fingerprint: 'f' }, 0.5)
+    // The horizon of the poller with POLL_MAX_DELAY=15m and POLL_JITTER=0.15.
+    const horizon = 900_000 * 1.15 + 10_000
+    const query = { platform: 'sandbox', ready: false, claim: 1_000.4, horizon, limit: 5 }
+    t.equal((await store.claimDue(query)).length, 1)
+    t.strictSame(await store.claimDue({ ...query, ready: true }), [])
+    for (const call of [store.update, store.plan])
+      t.ok(await call(video.id, (row, now) => ({ ...row, nextCheckAt: now + 33.3, checkedAt: now - 0.1 })))
+    await store.expectLeftover(video.id, 7, 0.25)
+    await store.planLeftover(video.id, 7, 1, 0.75)
+    await sleep(5)
+    t.ok(await store.claimLeftover(60_000.5))
+    const along = { leftover: { epoch: 7, searchIn: 99.9 } }
+    t.ok(await store.update(video.id, (row) => ({ ...row, checks: 1 }), along))
+    t.equal(await store.expireKeys(3_600_000.5, 9), 0)
+    t.equal(await store.expireDeleted(3_600_000.5, 9), 0)
+    t.equal(await store.expireEvents(3_600_000.5, 9), 0)
+    await store.close()
+  })
+
   t.test(`${kind}: an expectation is stored with its video or not at all`, async (t) => {
     const store = await openStore(url(), 10)
     const claim = { client: 'cms', key: 'k', fingerprint: 'f' }
