@@ -7,7 +7,7 @@ type AnyType = EventType | OwnEvent['type']
 
 const exampleId = '0192f0c2-3c44-7e21-8d0f-1a2b3c4d5e6f'
 
-/** What each event tells. */
+/** Description of each event. */
 const meanings: Record<AnyType, string> = {
   'video.created': 'A video was created.',
   'video.uploaded': 'The platform has the content of a video, and processes it.',
@@ -22,7 +22,7 @@ const meanings: Record<AnyType, string> = {
 }
 
 const [video] = VideoResource.examples
-/** What the video of the examples is like after each event. */
+/** The video of the examples after each event. */
 const exampleVideos: Record<EventType, object> = {
   'video.created': {},
   'video.uploaded': { stage: 'processing' },

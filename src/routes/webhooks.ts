@@ -34,7 +34,7 @@ export const webhookRoutes: FastifyPluginAsyncTypebox<WebhookRouteOptions> = asy
   { webhooks, requireScope, publicUrl },
 ) => {
   const onRequest = requireScope(scope)
-  // What has not the form of an id is the id of nothing.
+  // An id of another form cannot exist.
   app.addHook('preValidation', async ({ params }) => {
     const { id, event } = params as { id?: string; event?: string }
     if (id !== undefined && !uuid.test(id)) throw new GatewayError('webhook-not-found')

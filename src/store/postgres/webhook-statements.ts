@@ -14,7 +14,7 @@ const dueNow = `status = 'pending', attempts = 0, created_at = ${clock}, next_at
 const asksFor = (row: string, type: string) =>
   `(${row}.events IS NULL OR strpos(${row}.events, '"' || ${type} || '"') > 0)`
 const enabledEndpoints = 'SELECT FROM $schema.webhook_endpoints WHERE enabled = 1'
-/** The position after which the next event is fanned out; NULL without enabled endpoints. Others skip what nobody gets. */
+/** The position after which the next event is fanned out; NULL without enabled endpoints. It skips events without subscribers. */
 const fanOutStart = `(SELECT GREATEST((SELECT position FROM $schema.webhook_fan_out), min(begins_after))
   FROM $schema.webhook_endpoints WHERE enabled = 1 HAVING count(*) > 0)`
 
