@@ -21,7 +21,7 @@ export interface DeliveryObserver {
   endpointDisabled(reason: DisabledReason): void
 }
 
-/** What an attempt needs. Times in ms. */
+/** Dependencies and settings of an attempt. Times in ms. */
 export interface DeliveryContext {
   store: VideoStore
   dispatcher: Dispatcher

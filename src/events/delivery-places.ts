@@ -1,4 +1,4 @@
-/** How many deliveries may be in progress. */
+/** Maximum numbers of deliveries in progress. */
 export interface PlaceLimits {
   /** Shared by all endpoints, in addition to their reserved ones. */
   total: number

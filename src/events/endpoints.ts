@@ -6,7 +6,7 @@ import type { VideoStore } from '../publication/store.ts'
 import type { Delivery, WebhookEndpoint, WebhookEventType, WebhookStore } from '../publication/webhooks.ts'
 import { ownEvent } from './own-events.ts'
 
-/** What the use cases of webhooks work with; wired in `app.ts`. */
+/** Dependencies of the use cases of webhooks; wired in `app/webhooks.ts`. */
 export interface Webhooks {
   store: WebhookStore & Pick<VideoStore, 'now'>
   rules: DialRules

@@ -23,7 +23,7 @@ export interface WebhookEndpoint {
   disabledReason: 'gone' | 'failing' | null
   /** Generation of its secret, which is derived and not stored: 1 at first, increased by each renewal. */
   generation: number
-  /** When the secret was renewed; null before. */
+  /** Time of the last renewal of the secret; null before the first. */
   renewedAt: number | null
   /**
    * Since when every delivery has failed; null after one that succeeded, and before the first. It changes without a new
@@ -62,7 +62,7 @@ export interface Delivery {
   /** Null once it was delivered or has failed. */
   nextAttemptAt: number | null
   lastAttemptAt: number | null
-  /** Of the last attempt: the status of the response, and why it failed. */
+  /** Status of the response and failure of the last attempt. */
   responseStatus: number | null
   failure: string | null
   /** The beginning of the last response, as text of one line. */
@@ -98,7 +98,7 @@ export type MakeEndpoint = (now: number, lastPosition: number) => WebhookEndpoin
 /** As `MakeEndpoint`, of the row as it is. Returns its argument to change nothing. */
 export type ChangeEndpoint = (current: WebhookEndpoint, now: number, lastPosition: number) => WebhookEndpoint
 
-/** Where endpoints and deliveries live. The rules of `VideoStore` hold here too. */
+/** Stores the endpoints and deliveries. The rules of `VideoStore` apply here too. */
 export interface WebhookStore {
   /** @returns undefined, and adds nothing, when there are `limit` endpoints already */
   insertEndpoint(make: MakeEndpoint, limit: number): Promise<WebhookEndpoint | undefined>

@@ -56,7 +56,7 @@ export interface EventRouteOptions extends RouteOptions {
   streaming: () => AbortSignal
 }
 
-/** What happened to videos: as pages of a feed, or as it happens. */
+/** The events of videos, as pages of a feed or as a stream. */
 export const eventRoutes: FastifyPluginAsyncTypebox<EventRouteOptions> = async (
   app,
   { gateway, present, requireScope, tail, places, streaming },
@@ -139,7 +139,7 @@ export const eventRoutes: FastifyPluginAsyncTypebox<EventRouteOptions> = async (
     const giveBack = places.take(principalKey(principal))
     const { raw } = reply
     const expired = new AbortController()
-    // Whoever still may read connects again, with a new token. One that is within the tolerance of clocks has expired.
+    // A client that may still read connects again with a new token. A token within the clock tolerance has expired.
     const left = Math.max(0, (principal.expiresAt ?? Number.POSITIVE_INFINITY) - Date.now())
     const expiry = left < longestTimerMs ? setTimeout(() => expired.abort(), left).unref() : undefined
     const signal = AbortSignal.any([ending, expired.signal, departureOf(raw)])

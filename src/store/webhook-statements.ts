@@ -1,7 +1,7 @@
 import type { DatabaseSync } from 'node:sqlite'
 
 const endpointColumns = 'id, document, enabled, events, beginsAfter, failingSince, version'
-/** What makes a delivery a new one that is due now; `?1` is the time. */
+/** Sets a delivery to a new one that is due now; `?1` is the time. */
 const dueNow =
   "status = 'pending', attempts = 0, createdAt = ?1, nextAttemptAt = ?1, lastAttemptAt = NULL, result = NULL"
 /** Whether the row `endpoint` asks for the type: the list is JSON. */

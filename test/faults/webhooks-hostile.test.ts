@@ -142,7 +142,7 @@ const cases: Case[] = [
 ]
 
 const skip = noOpenssl || (process.platform === 'linux' ? false : 'reads /proc')
-t.test('hostile endpoints harm nothing but themselves', { skip, timeout: 90_000 }, async (t) => {
+t.test('hostile endpoints affect only their own deliveries', { skip, timeout: 90_000 }, async (t) => {
   const directory = await temporaryDirectory(t)
   const authority = createAuthority(directory)
   const trusted = authority.issue('*.receiver.test')
