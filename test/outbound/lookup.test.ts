@@ -21,7 +21,7 @@ t.test('a name resolves to the addresses that its name server returns', async (t
   t.strictSame(await find('one.example'), v4('192.0.2.1'))
   t.strictSame(await find('two.example'), v4('192.0.2.1', '192.0.2.2'))
   t.strictSame(await find('changing.example'), v4('192.0.2.1'))
-  t.strictSame(await find('changing.example'), v4('192.0.2.2'), 'asked for at each look-up')
+  t.strictSame(await find('changing.example'), v4('192.0.2.2'), 'resolved at each lookup')
   t.match(await find('localhost'), [{ address: /^(127\.0\.0\.1|::1)$/ }])
   t.notOk(queries.has('localhost'))
   await t.rejects(find('unknown.invalid'), { code: /^(ENOTFOUND|ENODATA|EAI_AGAIN)$/ })
