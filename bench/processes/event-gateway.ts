@@ -24,7 +24,7 @@ const { store, observer } = app.gateway
 const items = (await store.list({ limit: 200 })).map(({ id }) => id)
 announce(port)
 
-/** Of all loads: a change to what was there before is no event. */
+/** Shared by all loads, because a change to the previous value is not an event. */
 let changes = 0
 
 process.on('message', async ({ rate, seconds }: EventLoad) => {

@@ -80,7 +80,7 @@ export const eventRoutes: FastifyPluginAsyncTypebox<EventRouteOptions> = async (
         operationId: 'listEvents',
         summary: 'Read events',
         description:
-          'Returns what happened to videos, oldest first. With `Accept: text/event-stream` the response is a stream of Server-Sent Events that goes on as things happen: `id` is the cursor, `event` the type, `data` the event as in a page, and a reader that connects again with `Last-Event-ID` misses nothing. Otherwise it is one page; pass its `nextCursor` as `after`, at once or later, to read on. Events are kept for `EVENT_RETENTION` (30 days). An event may come more than once, and events of different videos in any order; `data.version` orders those of one video.',
+          'Returns the events of videos, oldest first. With `Accept: text/event-stream` the response is a stream of Server-Sent Events that continues with new events: `id` is the cursor, `event` the type, `data` the event as in a page, and a client that connects again with `Last-Event-ID` misses no event. Otherwise it is one page; pass its `nextCursor` as `after`, now or later, to get the next one. Events are kept for `EVENT_RETENTION` (30 days). An event may arrive more than once, and events of different videos in any order; `data.version` orders those of one video.',
         tags: ['Events'],
         security: securedBy('videos:read'),
         querystring: Query,
