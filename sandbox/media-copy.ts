@@ -26,7 +26,7 @@ export async function copyStreams(source: Demuxer, muxer: Muxer, signal?: AbortS
     }
     packet.free()
   }
-  // The end of each stream has to be told, or what is queued for interleaving is lost.
+  // Each stream must be ended, or the data that is queued for interleaving is lost.
   for (const target of targets.values()) await muxer.writePacket(null, target)
   return Math.max(0, end - start)
 }

@@ -6,7 +6,7 @@ import { type Frame, Log, type Stream } from 'node-av/lib'
 import { Fault } from './fault.ts'
 import { copyStreams } from './media-copy.ts'
 
-/** What the platform tells about a finished clip; sizes in pixels as shown, `length_ms` in milliseconds. */
+/** Properties of a finished clip; sizes in pixels as displayed, `length_ms` in ms. */
 export interface Facts {
   frame: { w: number; h: number }
   length_ms: number
@@ -17,7 +17,7 @@ export const POSTER = 'poster.jpg'
 export const PLAYLIST = 'playlist.m3u8'
 const POSTER_WIDTH = 640
 
-// Without the lists an upload could be a playlist that makes us read other files or fetch from the network.
+// Without the lists, an upload could be a playlist that makes the sandbox read other files or fetch from the network.
 const ONLY_FILES = {
   protocol_whitelist: 'file',
   format_whitelist: 'mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,mpegts',

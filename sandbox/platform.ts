@@ -19,7 +19,7 @@ export interface Clip {
   ingestToken: string
   /** Known once live. */
   facts: Facts | null
-  /** Where its files are; holds no file before the upload. */
+  /** Directory of its files; empty before the upload. */
   directory: string
   /** Aborted when the clip is deleted: stops its upload and its processing. */
   gone: AbortController

@@ -21,7 +21,7 @@ export function createPlainReport(): (line: string) => string[] {
     if (result === undefined || indent === undefined) return []
     const failed = result === 'not ok'
     if (indent === '' && time) {
-      // Without any, the diagnostics of the file itself tell how its process ended.
+      // Without any, the diagnostics of the file itself say how its process ended.
       if (failed && failedAssertions === 0) diagnostics = '  '
       failedAssertions = 0
       return [`${failed ? 'FAILED' : 'passed'} ${name} (${(Number(time) / 1000).toFixed(1)} s)`]

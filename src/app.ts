@@ -88,7 +88,7 @@ export async function buildApp(config: Config, options: AppOptions = {}): Promis
   const publicUrl = () =>
     config.publicUrl ?? server.listeningOrigin.replace('[::]', 'localhost').replace('0.0.0.0', 'localhost')
 
-  // What the gateway works on: the database, the platforms, and what is measured of both.
+  // The database, the platforms, and the metrics of both.
   const isNew = isNewStore(config.databaseUrl)
   const opened = await openStore(config.databaseUrl, config.databasePool)
   const store = observeStore(options.wrapStore?.(opened) ?? opened, (call) => metrics.storeCall(call))
@@ -140,7 +140,7 @@ export async function buildApp(config: Config, options: AppOptions = {}): Promis
     wakePoller: background.wakePoller,
   }
 
-  // Who may call it, and how every request is treated.
+  // Authentication, and the hooks of every request.
   const identity = await createIdentity(config, server.log, publicUrl)
   const { secrets, issuer } = identity
   const changed = background.webhooksChanged
@@ -151,7 +151,7 @@ export async function buildApp(config: Config, options: AppOptions = {}): Promis
     publicUrl: config.publicUrl,
   })
 
-  // What it can be asked.
+  // The documentation and the routes.
   const refreshDocs = await registerDocs(server, {
     platforms: [...platforms.adapters.keys()],
     hasClients: () => config.oauthClients.length > 0,
@@ -178,7 +178,7 @@ export async function buildApp(config: Config, options: AppOptions = {}): Promis
     return drain.started() ? 'the process is shutting down' : storeWatch.problem()
   }
 
-  // What it does on its own, and how it ends.
+  // Background work and shutdown.
   server.addHook('onListen', async () => {
     background.start(gateway, () =>
       startDeliveries(webhooks, {

@@ -54,7 +54,7 @@ export const problems = {
 
 export type ProblemCode = keyof typeof problems
 
-/** What a client does about a problem: the default `detail`, and the text of the page `/problems/{code}`. */
+/** Advice for each problem: the default `detail`, and the text of the page `/problems/{code}`. */
 const advice: Record<ProblemCode, string> = {
   'invalid-request': 'The request could not be read. `/openapi.json` describes what each call accepts.',
   'incomplete-upload': 'Upload the content again from its first byte.',

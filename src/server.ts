@@ -132,8 +132,8 @@ async function ensurePlatform(say: (line: string) => void) {
   say(`No PLATFORM is configured: publishing on the embedded sandbox platform at ${sandbox.url}`)
   say(
     process.env.DATABASE_URL === 'memory:'
-      ? 'The sandbox forgets its videos when it ends, so the store is in memory and ends with it too.'
-      : 'The sandbox forgets its videos when it ends, but DATABASE_URL is configured: after a restart they turn `error`.',
+      ? 'The sandbox loses its videos when it exits, so the database is in memory too.'
+      : 'The sandbox loses its videos when it exits, but DATABASE_URL is configured: after a restart they turn `error`.',
   )
   return sandbox
 }

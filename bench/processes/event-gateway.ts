@@ -27,7 +27,7 @@ announce(port)
 
 /** Changes in one turn of the event loop. */
 const perTurn = 10
-/** Of all loads: a change to what was there before is no event. */
+/** Shared by all loads, because a change to the previous value is not an event. */
 let changes = 0
 
 process.on('message', async ({ rate, seconds }: EventLoad) => {

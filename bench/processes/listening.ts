@@ -1,7 +1,7 @@
 import type { Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
 
-/** Listens on a free port of loopback and tells the bench where; ends with it. */
+/** Listens on a free port of loopback, sends its URL to the bench, and exits with it. */
 export function listen(server: Server): void {
   server.listen(0, '127.0.0.1', () => announce((server.address() as AddressInfo).port))
 }

@@ -19,7 +19,7 @@ export interface EventRun extends EventLoad {
   endpoints: number
 }
 
-/** What it came to. Lags in ms, from the change to its arrival; NaN where nobody listens. */
+/** The results. Lags in ms, from the change to its arrival; NaN without listeners. */
 export interface EventResult {
   perSecond: number
   /** Of the gateway, in cores. */

@@ -36,7 +36,7 @@ process.once('exit', () => {
 for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => process.exit(130))
 
 let names = 0
-/** A path that nobody has used yet. */
+/** Returns an unused path. */
 export const freshPath = (name: string) => join(directory, `${++names}-${name}`)
 
 /** Starts a file of `bench/processes`, which sends its URL when it listens. */
@@ -141,7 +141,7 @@ function handle(child: ChildProcess, started: number): Omit<Server, 'url'> {
     async stop() {
       if (child.exitCode !== null || child.signalCode !== null) return
       child.kill('SIGTERM')
-      // What does not end by itself at once has nothing left that the bench needs.
+      // The bench needs nothing more from a process that does not exit immediately.
       const timer = setTimeout(() => child.kill('SIGKILL'), 2_000)
       await once(child, 'exit')
       clearTimeout(timer)

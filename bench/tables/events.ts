@@ -17,7 +17,7 @@ const streams = 100
 const endpoints = 10
 const videosPerWave = 5
 
-/** What it costs to tell of events, and how late they arrive; idle streams; hints. */
+/** Cost and lag of events; idle streams; hints. */
 export async function eventsTable(scale: Scale): Promise<Table[]> {
   const tables: Table[] = []
   // SQLite is the worse case for one process: its writes block the event loop.

@@ -2,7 +2,7 @@ import { engines } from '../support/engines.ts'
 import { costOfCall, type Polling, poll, rate } from '../support/polling.ts'
 import { atMost, figure, mebibytes, type Scale, type Table, type Verdict } from '../support/report.ts'
 
-/** The poller at the same rate over ever more videos, so that only their number tells; one table per engine. */
+/** The poller at the same rate over growing numbers of videos, so that only the number differs; one table per engine. */
 export async function pollerTable({ quick }: Scale): Promise<Table[]> {
   const seconds = quick ? 4 : 15
   const call = await costOfCall(seconds / 2)

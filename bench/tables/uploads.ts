@@ -81,7 +81,7 @@ async function startVariants(platform: Server): Promise<Variant[]> {
   ]
 }
 
-/** Every variant once a round, so that whatever else the machine does hits all of them alike. */
+/** Runs every variant once per round, so that other load on the machine affects all of them alike. */
 async function interleave(variants: Variant[], rounds: number, measure: (variant: Variant) => Promise<Run>) {
   const runs = new Map<string, Run[]>(variants.map(({ name }) => [name, []]))
   for (let round = 0; round < rounds; round++) {

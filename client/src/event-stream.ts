@@ -2,7 +2,7 @@
 export interface Block {
   /** Undefined: the block has none. */
   id: string | undefined
-  /** Empty for one that only tells an id, or that the connection lives. */
+  /** Empty for one that only sets an id or keeps the connection open. */
   data: string
   /** Milliseconds to wait before the next connection. */
   retry: number | undefined

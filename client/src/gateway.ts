@@ -105,7 +105,7 @@ export class VideoGateway {
     return this.#http.json<ListVideosData, ListVideosResponse>('GET', '/v1/videos', { query, signal })
   }
 
-  /** What happened, oldest first; `nextCursor` of a page is the `after` of the next, now or later. */
+  /** Returns a page of events, oldest first; pass its `nextCursor` as `after` to get the next one, now or later. */
   async listEvents(
     query: ListEventsData['query'] = {},
     { signal }: CallOptions = {},

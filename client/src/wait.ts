@@ -53,7 +53,7 @@ export async function waitUntilReady(
       onStatus?.(status)
       if (status.status === 'ready') return status
       if (status.status === 'error') throw new VideoFailedError(status)
-      // A gateway that is shutting down responds early, one that knows no preference at once.
+      // A gateway that is shutting down responds early, and one that does not support `Prefer` immediately.
       const isDue = status.stage !== stage || performance.now() - begun > wait * 900
       const isHeld = /^wait=/.test(response.headers.get('preference-applied') ?? '')
       pause = isHeld && isDue ? 0 : (readRetryAfter(response.headers.get('retry-after')) ?? defaultPause)

@@ -1,7 +1,7 @@
 import { createHmac, timingSafeEqual } from 'node:crypto'
 import type { Event, Webhook } from './generated/types.gen.ts'
 
-/** What a webhook of the gateway tells. A later gateway may send other types: ignore those that you do not know. */
+/** Event of a webhook of the gateway. A later gateway may send other types: ignore unknown ones. */
 export type WebhookEvent = Event | EndpointEvent
 
 /** An event about an endpoint itself. */

@@ -6,7 +6,7 @@ export interface IssuerMetadata {
   keys: ReturnType<typeof jose.createLocalJWKSet>
 }
 
-/** Where the issuer is. */
+/** Address of the issuer. */
 export interface IssuerAddress {
   /** Issuer identifier, as configured. */
   url: URL

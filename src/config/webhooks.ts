@@ -1,7 +1,7 @@
 import { Type } from '@sinclair/typebox'
 import { isAddress } from './formats.ts'
 
-/** Where webhooks may go in addition to public addresses, and on which ports. */
+/** Addresses, in addition to public ones, and ports that webhooks may call. */
 export interface WebhookConfig {
   /** Addresses and networks, such as `10.0.0.0/8`. */
   networks: string[]

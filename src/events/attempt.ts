@@ -13,7 +13,7 @@ export type DeliveryOutcome = (typeof deliveryOutcomes)[number]
 export const disabledReasons = ['gone', 'failing'] as const satisfies WebhookEndpoint['disabledReason'][]
 export type DisabledReason = (typeof disabledReasons)[number]
 
-/** Hears of deliveries. */
+/** Gets the results of deliveries, for the metrics. */
 export interface DeliveryObserver {
   deliveryAttempted(attempt: { outcome: DeliveryOutcome; seconds: number }): void
   /** The last attempt of a delivery has failed. */
@@ -21,22 +21,22 @@ export interface DeliveryObserver {
   endpointDisabled(reason: DisabledReason): void
 }
 
-/** What an attempt needs. Times in ms. */
+/** Dependencies and settings of an attempt. Times in ms. */
 export interface DeliveryContext {
   store: VideoStore
   dispatcher: Dispatcher
-  /** The event as JSON, as the feed has it. */
+  /** Returns the event as JSON, as in the feed. */
   render(event: VideoEvent): string
-  /** The secrets whose signatures a message of this time carries. @param now in ms since the epoch */
+  /** Returns the secrets that sign a message at this time. @param now in ms since the epoch */
   secretsOf(endpoint: WebhookEndpoint, now: number): string[]
   userAgent: string
   observer: DeliveryObserver
   log: Log
   /** Time for a whole exchange. */
   exchange: number
-  /** Time until the next attempt; undefined: there is none. */
+  /** Returns the time until the next attempt; undefined after the last one. */
   retryIn(attempts: number, retryAfter: number | undefined): number | undefined
-  /** Time of nothing but failures after which an endpoint is disabled. */
+  /** Time without a success after which an endpoint is disabled. */
   failingLimit: number
   /** Aborts the exchange when the process ends. */
   signal: AbortSignal
@@ -45,8 +45,8 @@ export interface DeliveryContext {
 }
 
 /**
- * Delivers once and stores the result. A delivery that the end of the process aborts has none: another process makes it
- * when the claim expires.
+ * Delivers once and stores the result. A delivery that is aborted at the end of the process has no result: another
+ * process repeats it when the claim expires.
  * @throws GatewayError `store-unavailable`: the delivery is repeated then
  */
 export async function attemptDelivery(
@@ -102,7 +102,7 @@ function hasFailedLong(
   return failingSince !== null && now - failingSince >= failingLimit
 }
 
-/** Disables the endpoint, unless somebody has changed it since the delivery began, and tells the other endpoints. */
+/** Disables the endpoint, unless it has changed since the delivery began, and notifies the other endpoints. */
 async function disable(
   context: DeliveryContext,
   { id, url }: WebhookEndpoint,
@@ -123,7 +123,7 @@ async function disable(
   if (!changed || !isDisabled) return
   observer.endpointDisabled(reason)
   const failingSince = changed.failingSince === null ? null : new Date(changed.failingSince).toISOString()
-  // Its URL may hold a secret.
+  // The URL may contain a secret.
   log.warn({ endpoint: id, reason, failingSince }, 'a webhook endpoint was disabled')
   context.changed()
 }

@@ -26,7 +26,7 @@ const refillBelow = 4
 
 /**
  * Makes the deliveries to one endpoint. The due rows in the store are the only queue: the lane claims as many as it has
- * places for, so an endpoint that is slow or dead holds up nothing but its own deliveries.
+ * places for, so a slow or dead endpoint delays only its own deliveries.
  */
 export function startDeliveryLane(endpointId: string, options: LaneOptions): DeliveryLane {
   const { store, places, claim, storeFailed } = options
@@ -46,7 +46,7 @@ export function startDeliveryLane(endpointId: string, options: LaneOptions): Del
     try {
       if (free > 0) {
         const claimed = await store.claimDeliveries(endpointId, claim, free)
-        // As it is after the claim: it may have another address, or another secret, than a moment ago.
+        // Read after the claim: the endpoint may have another URL or secret than before.
         const endpoint = claimed.length > 0 ? await store.findEndpoint(endpointId) : undefined
         // Otherwise the claims expire.
         if (endpoint?.enabled) for (const delivery of claimed) start(endpoint, delivery)

@@ -1,10 +1,10 @@
-/** How many deliveries may be in progress. */
+/** Maximum numbers of deliveries in progress. */
 export interface PlaceLimits {
-  /** Of all endpoints together, beyond those that each of them may always have. */
+  /** Shared by all endpoints, in addition to their reserved ones. */
   total: number
-  /** Of each endpoint. */
+  /** Maximum for each endpoint. */
   perEndpoint: number
-  /** That each endpoint may always have, whatever the others do. */
+  /** Reserved for each endpoint. */
   reserved: number
 }
 
@@ -18,8 +18,8 @@ export interface DeliveryPlaces {
 }
 
 /**
- * Shares the deliveries in progress among the endpoints: endpoints that are slow or dead fill the places that all share,
- * and not those of another one.
+ * Distributes the deliveries in progress over the endpoints: slow or dead endpoints use up the shared places, but not those
+ * that are reserved for others.
  */
 export function createDeliveryPlaces({ total, perEndpoint, reserved }: PlaceLimits): DeliveryPlaces {
   let taken = 0

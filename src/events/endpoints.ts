@@ -6,7 +6,7 @@ import type { VideoStore } from '../publication/store.ts'
 import type { Delivery, WebhookEndpoint, WebhookEventType, WebhookStore } from '../publication/webhooks.ts'
 import { ownEvent } from './own-events.ts'
 
-/** What the use cases of webhooks work with; wired in `app.ts`. */
+/** Dependencies of the use cases of webhooks; wired in `app/webhooks.ts`. */
 export interface Webhooks {
   store: WebhookStore & Pick<VideoStore, 'now'>
   rules: DialRules
@@ -15,16 +15,16 @@ export interface Webhooks {
    * production without `GATEWAY_SECRET`: then nothing can be signed.
    */
   secretsOf: ((endpoint: WebhookEndpoint, now: number) => string[]) | undefined
-  /** A client gets the secret of an endpoint. */
+  /** Called when a client gets the secret of an endpoint. */
   secretShown(): void
-  /** Tells the worker that an endpoint has changed, or that a delivery may be due. */
+  /** Reports that an endpoint has changed, or that a delivery may be due. */
   wake(): void
 }
 
-/** Most endpoints of a gateway. */
+/** Maximum number of endpoints. */
 export const endpointLimit = 100
 
-/** What a client chooses of an endpoint. */
+/** Fields of an endpoint that a client sets. */
 export interface EndpointFields {
   url: string
   description?: string | null
@@ -32,7 +32,7 @@ export interface EndpointFields {
   enabled?: boolean
 }
 
-/** An endpoint, and its current secret: shown when it is made, and never again. */
+/** An endpoint with its current secret, which is returned only at its creation and renewal. */
 export interface EndpointWithSecret {
   endpoint: WebhookEndpoint
   secret: string
@@ -95,7 +95,7 @@ export async function changeEndpoint(
       ...current,
       ...fields,
       ...(target !== undefined && { url: target }),
-      // What failed before says nothing about what is called from now on.
+      // Earlier failures do not count for the changed endpoint.
       ...((isNewTarget || isEnabled) && { failingSince: null }),
       ...(isEnabled && { after: lastPosition }),
       ...(fields.enabled !== undefined && { disabledReason: null }),
@@ -112,7 +112,7 @@ export async function deleteEndpoint({ store, wake }: Webhooks, id: string): Pro
   wake()
 }
 
-/** Makes a new secret. The one before it signs too, for a day. @throws GatewayError */
+/** Renews the secret. The previous one also signs for a day. @throws GatewayError */
 export async function renewSecret(webhooks: Webhooks, id: string): Promise<EndpointWithSecret> {
   const secretsOf = requireSecrets(webhooks)
   const renewed = await webhooks.store.updateEndpoint(id, (current, now) => ({
@@ -124,7 +124,7 @@ export async function renewSecret(webhooks: Webhooks, id: string): Promise<Endpo
   return withSecret(webhooks, found(renewed), secretsOf)
 }
 
-/** Sends an event that means nothing. @throws GatewayError */
+/** Sends a test event. @throws GatewayError */
 export async function sendTest(webhooks: Webhooks, id: string): Promise<Delivery> {
   const endpoint = await requireReachable(webhooks, id)
   const delivery = await webhooks.store.addDelivery(
@@ -178,7 +178,7 @@ function found(endpoint: WebhookEndpoint | undefined): WebhookEndpoint {
   return endpoint
 }
 
-/** @returns the URL as it is dialled */
+/** Returns the normalized URL. */
 function allowedUrl(url: string, rules: DialRules): string {
   try {
     return checkTarget(url, rules).href

@@ -12,7 +12,7 @@ const batchSize = 200
 /** Events that are kept in memory, for the readers that are about to send them. */
 const recentSize = 256
 
-/** What listeners are called with. */
+/** Called with new events. */
 export type Hear = (events: readonly VideoEvent[]) => void
 
 export interface Tail {

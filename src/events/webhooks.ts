@@ -8,7 +8,7 @@ import { createDeliveryPlaces, type PlaceLimits } from './delivery-places.ts'
 export interface WebhookPolicy extends Pick<DeliveryContext, 'exchange' | 'retryIn' | 'failingLimit'> {
   /** Time after which another process may make a claimed delivery. Longer than an exchange and the storing of its result. */
   claim: number
-  /** Interval between two looks for endpoints, and for events that other processes wrote. */
+  /** Interval of the checks for endpoints, and for events that other processes wrote. */
   interval: number
   /** Time that deliveries in progress have to finish when the process stops. */
   grace: number
@@ -26,9 +26,9 @@ export const defaultWebhookPolicy: WebhookPolicy = {
 }
 
 export interface WebhookDeliveries {
-  /** An event was written in this process. */
+  /** Reports that an event was written in this process. */
   wake(): void
-  /** An endpoint or a delivery was changed in this process. */
+  /** Reports that an endpoint or a delivery was changed in this process. */
   changed(): void
   /** Claims no more deliveries; those in progress have a short time to finish, and are then aborted. */
   stop(): Promise<void>
@@ -40,7 +40,7 @@ export type WebhookOptions = Omit<DeliveryContext, keyof WebhookPolicy | 'signal
 
 /** Time in which changes that come together are waited for, in ms: their deliveries are added in one transaction. */
 const wakeMs = 20
-/** Events per transaction: with each of them a row for every endpoint is written. */
+/** Events per transaction, which writes a row per event and endpoint. */
 const batchSize = 50
 /** Failures of the store that are no further apart than this, in ms, are logged once. */
 const outageMs = 60_000
@@ -76,7 +76,7 @@ export function startWebhookDeliveries(options: WebhookOptions): WebhookDeliveri
     while (await alarm.rings()) alarm.setIn(await look())
   }
 
-  /** @returns ms until the next look */
+  /** @returns ms until the next check */
   async function look(): Promise<number> {
     try {
       const endpoints = await store.endpoints()

@@ -47,7 +47,7 @@ export function createHttpServers(drains: Drains, limits: ConnectionLimits, onRe
       })
       server.emit('request', request, response)
     })
-    // Without a listener Node would close the connection without a response, and take its error handler away with one.
+    // Without a listener Node would close the connection without a response; with one it removes its error handler.
     server.on('connect', (request, stream) => {
       for (const end of [request.socket, stream]) end.on('error', () => end.destroy())
       server.emit('clientError', Object.assign(new Error('CONNECT'), { code: 'HPE_CONNECT' }), request.socket)

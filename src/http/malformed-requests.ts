@@ -8,7 +8,7 @@ import { failBody, isParsingStopped, isSurplus, stopParsing } from './parsing.ts
 import { problemDocument } from './problem.ts'
 import { closeAfterResponses, incompleteRequest } from './requests-in-progress.ts'
 
-/** What to send instead, by the parser's code and reason. The first pattern that matches counts. */
+/** The advice for each error, by the parser's code and reason. The first pattern that matches counts. */
 const details: [RegExp, string][] = [
   [
     /can't be present with/,

@@ -3,7 +3,7 @@ import { Socket } from 'node:net'
 import type { FastifyInstance } from 'fastify'
 import helmet from 'helmet'
 
-/** What Swagger UI needs: its own files, its icons as `data:` images, and calls to this API. */
+/** The policy of Swagger UI: its own files, its icons as `data:` images, and calls to this API. */
 export const docsPolicy = {
   'default-src': ["'none'"],
   'script-src': ["'self'"],
@@ -30,7 +30,7 @@ export function registerSecurityHeaders(server: FastifyInstance, publicUrl: stri
   })
 }
 
-/** What Helmet sets is the same for every response, so it is asked once. */
+/** Helmet's headers are the same for every response, so they are computed once. */
 function securityHeaders(isHttps: boolean): OutgoingHttpHeaders {
   const response = new ServerResponse(new IncomingMessage(new Socket()))
   const setHeaders = helmet({
@@ -40,7 +40,7 @@ function securityHeaders(isHttps: boolean): OutgoingHttpHeaders {
     },
     strictTransportSecurity: isHttps ? { maxAge: 31_536_000, includeSubDomains: false } : false,
     xFrameOptions: { action: 'deny' },
-    // What else Helmet has is about pages that run scripts (OWASP REST Security Cheat Sheet, "Security Headers").
+    // Helmet's other headers concern pages that run scripts (OWASP REST Security Cheat Sheet, "Security Headers").
     crossOriginOpenerPolicy: false,
     originAgentCluster: false,
     xDnsPrefetchControl: false,

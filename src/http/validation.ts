@@ -59,7 +59,7 @@ function* readMessages(errors: Iterable<ValueError>): Iterable<{ path: string; m
   }
 }
 
-/** Of a value that may also be null: what is wrong with it when it is not. */
+/** Returns the error of a nullable value: why it is not valid when it is not null. */
 function nullableErrors({ type, schema, errors }: ValueError): Iterable<ValueError> | undefined {
   if (type !== ValueErrorType.Union || schema.anyOf.length !== 2) return undefined
   const other = schema.anyOf.findIndex((choice: TSchema) => choice.type !== 'null')
@@ -76,7 +76,7 @@ const formatMessages: Record<string, string> = {
   'date-time': 'must be a time of RFC 3339 such as 2026-11-24T08:00:00Z',
 }
 
-/** What is wrong with a field, as the end of a sentence that its path begins. */
+/** Returns the message for a field: a predicate that follows its path. */
 function messageOf({ type, schema, message }: ValueError): string {
   switch (type) {
     case ValueErrorType.ObjectRequiredProperty:

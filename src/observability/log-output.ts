@@ -3,7 +3,7 @@ import { Socket } from 'node:net'
 
 /** Bytes that wait for a reader of a pipe; what comes then is dropped. */
 const maxWaitingBytes = 1024 * 1024
-/** How long the end of the process waits for that reader. Milliseconds. */
+/** Maximum time that the exit of the process waits for that reader, in ms. */
 const flushTimeoutMs = 1_000
 
 export interface LogOutput {

@@ -18,7 +18,7 @@ export interface Metrics extends PlatformObserver, PublicationObserver, Delivery
   describe(): { name: string; help: string; type: string; labels: readonly string[] }[]
 }
 
-/** What prom-client keeps of each metric. */
+/** A metric as prom-client stores it. */
 interface MetricDefinition {
   name: string
   help: string

@@ -26,7 +26,7 @@ import type { TraceOf } from './tracing.ts'
 
 /** Between two lines about traces that get lost. Milliseconds. */
 const reportIntervalMs = 10 * 60_000
-/** What a collector that does not answer may cost the end of the process. Milliseconds. */
+/** Maximum time that the exit of the process waits for a collector that does not respond, in ms. */
 const flushTimeoutMs = 3_000
 
 /**

@@ -27,7 +27,7 @@ export const deliveryFailures = [
 ] as const
 export type DeliveryFailure = (typeof deliveryFailures)[number]
 
-/** What came of one delivery. */
+/** Result of one delivery. */
 export interface DeliveryResult {
   /** Undefined: delivered. `gone`: the endpoint wants nothing more. */
   failure: DeliveryFailure | undefined
@@ -88,7 +88,7 @@ export async function deliver(
 }
 
 /**
- * When a message that failed is delivered again.
+ * Returns when a message that failed is delivered again.
  * @param attempts deliveries so far, at least one
  * @param retryAfter delay that the endpoint requested, in ms
  * @param random a number in [0, 1)
@@ -138,7 +138,7 @@ async function beginningOf({ headers, body }: Dispatcher.ResponseData): Promise<
       if (length >= responseBytes) break
     }
   } catch {
-    // What came is enough.
+    // The bytes so far are sufficient.
   } finally {
     clearTimeout(timer)
     body.destroy()

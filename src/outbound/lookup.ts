@@ -6,7 +6,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 /** Time for the first query of a name, in ms; the second one gets twice as much. */
 const queryMs = 1_500
 const queries = 2
-/** Time in which the addresses of the second family are waited for, in ms (RFC 8305 §3 says 50). */
+/** Time to wait for the addresses of the second family, in ms (RFC 8305 §3 says 50). */
 const secondFamilyMs = 250
 /** Codes that a hosts file, or the search list of the system, may contradict. */
 const unknownCodes = ['ENOTFOUND', 'ENODATA', 'ECONNREFUSED', 'EBADNAME']
@@ -14,8 +14,8 @@ const unknownCodes = ['ENOTFOUND', 'ENODATA', 'ECONNREFUSED', 'EBADNAME']
 /**
  * Resolves names that clients choose, apart from those of platforms. The system's own look-up has two threads for the
  * whole process, and a name server that does not respond holds one for ten seconds: a few dead names would stop every
- * other call. So the names are asked for by sockets, and the system is asked only for those that are unknown to the name
- * servers, one at a time.
+ * other call. So names are resolved over sockets, and the system resolves only those that the name servers do not
+ * know, one at a time.
  * @param servers for tests: addresses of name servers, in place of those of the system
  */
 export function createNameLookup(servers?: readonly string[]): LookupFunction {

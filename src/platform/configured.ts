@@ -37,7 +37,7 @@ export function configurePlatforms(
   function create({ definition, variables }: PlatformSetup): VideoPlatform {
     const observer: PlatformTools['observer'] = {
       ...tools.observer,
-      // Of a replaced adapter the state of the circuit means nothing: nothing new passes through it.
+      // The circuit of a replaced adapter is not reported: no new call uses it.
       circuit: (name, state) => adapters.get(name) === adapter && tools.observer.circuit(name, state),
     }
     const adapter = definition.create(variables as never, { ...tools, observer })

@@ -1,7 +1,7 @@
 import type { Readable } from 'node:stream'
 import { GatewayError } from '../errors.ts'
 
-/** What the back office wants to publish. `id` is the gateway's own id, for platforms that can carry it. */
+/** Title and description of a new video. `id` is the gateway's own id, for platforms that can store it. */
 export interface VideoDraft {
   id: string
   title: string
@@ -30,7 +30,7 @@ export interface Content {
   hold(): void
 }
 
-/** What goes with every call to an adapter. */
+/** Options of every call to an adapter. */
 export interface Call {
   /** Aborts the call; its reason is what the caller gets. */
   signal: AbortSignal
@@ -58,7 +58,7 @@ export type ProcessingStatus =
 
 /** Metadata with a URL that the platform may sign for a limited time. */
 interface Perishable {
-  /** When the URL stops working, in ms since the epoch; absent where the platform does not say so. Not in the API. */
+  /** When the URL stops working, in ms since the epoch; absent if the platform does not state it. Not in the API. */
   validUntil?: number
 }
 

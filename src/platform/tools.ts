@@ -1,7 +1,7 @@
 import type { TObject } from '@sinclair/typebox'
 import type { VideoPlatform } from './platform.ts'
 
-/** What adapters need of a logger; pino's has it. */
+/** The methods of a logger that adapters use; pino's logger has them. */
 export interface Log {
   info(fields: object, message: string): void
   warn(fields: object, message: string): void
@@ -11,14 +11,14 @@ export interface Log {
 /** Open: nothing is sent. Half-open: one short call at a time tries whether the platform is back. */
 export type CircuitState = 'closed' | 'half-open' | 'open'
 
-/** Hears of every call to a platform. */
+/** Gets the result of every call to a platform, for the metrics. */
 export interface PlatformObserver {
   call(call: { platform: string; operation: string; outcome: string; seconds: number }): void
   circuit(platform: string, state: CircuitState): void
   tokenRequest(platform: string, outcome: 'ok' | 'failed'): void
 }
 
-/** What the gateway lends every adapter. Times in milliseconds. */
+/** What the gateway passes to every adapter. Times in ms. */
 export interface PlatformTools {
   log: Log
   observer: PlatformObserver
@@ -52,7 +52,7 @@ export interface PlatformTools {
 /** A platform as the registry knows it. */
 export interface PlatformDefinition {
   name: string
-  /** Its environment variables: required ones without a default stop the start when they are missing. */
+  /** Its environment variables. A missing one without a default prevents startup. */
   variables: TObject
   create(variables: never, tools: PlatformTools): VideoPlatform
 }

@@ -22,7 +22,7 @@ export const maxPollRetryAfterMs = 600_000
 /** Result of a check that the next one needs. */
 interface Outcome {
   evidence?: Evidence
-  /** Of the processing; undefined where the platform said nothing. */
+  /** Of the processing; undefined if the platform did not report it. */
   progress?: number | null | undefined
   /** Why the platform could not be asked, or did not do what it was asked for. */
   failure?: unknown

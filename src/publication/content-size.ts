@@ -2,7 +2,7 @@ import { GatewayError } from '../errors.ts'
 import type { VideoPlatform } from '../platform/platform.ts'
 import type { ContentOptions } from './content.ts'
 
-/** What is known of the length of content before its first byte. Bytes. */
+/** What is known about the size of content before its first byte, in bytes. */
 export interface IncomingSize {
   /** The length that the client announced; null when it did not. */
   size: number | null
@@ -14,7 +14,7 @@ export interface IncomingSize {
   possibleSizes?: () => Promise<number[]>
 }
 
-/** What a client can do whose form does not show the length of its file. */
+/** Advice for a client whose form does not show the size of its file. */
 const announceSize =
   'Send the length of the file in bytes in a field `size` before the part `file`, or send the file alone with PUT and Content-Length.'
 

@@ -2,7 +2,7 @@ import { isDeepStrictEqual } from 'node:util'
 import { shownMetadata } from './metadata.ts'
 import { isDeleted, type Video } from './video.ts'
 
-/** What the back office is told of a video. */
+/** Types of the events of a video. */
 export const eventTypes = [
   'video.created',
   'video.uploaded',

@@ -14,24 +14,24 @@ import { isDeleted, type Stage, type Video } from './video.ts'
 /** Durations in milliseconds, sizes in bytes. */
 export interface Policy {
   backoff: BackoffPolicy
-  /** How many checks may run at a time on each platform: one that is slow or hangs takes no places of the others. */
+  /** Maximum number of concurrent checks on each platform, so that a slow one does not use the places of others. */
   pollConcurrency: number
   /** Before a processing fails for what the platform says, or does not say. */
   patience: Patience
   uploadMaxBytes: number
   uploadIdleTimeout: number
-  /** How long an upload holds its video without a renewal before it counts as dead. */
+  /** Time after its last renewal at which the hold of an upload expires. */
   uploadLease: number
   /** Maximum time of provisioning, a check or a deletion, before other work may take over the row. */
   claim: number
   /** Age at which metadata is fetched again when it is read. */
   metadataMaxAge: number
-  /** How long a reader waits for that, and how long the platform is not asked again after it. */
+  /** Maximum time that a reader waits for that, and pause before the next attempt. */
   metadataWait: number
   recheck: RecheckPolicy
   /** Age at which events are deleted. */
   eventRetention: number
-  /** How long the row of a deleted video is kept. */
+  /** Time for which the row of a deleted video is kept. */
   deletedRetention: number
 }
 
@@ -68,7 +68,7 @@ export interface PublicationObserver {
   leftoverRemoved(platform: string): void
 }
 
-/** What the use cases work with; wired in `app.ts`. */
+/** Dependencies of the use cases; wired in `app.ts`. */
 export interface Gateway {
   store: VideoStore
   platforms: ReadonlyMap<string, VideoPlatform>

@@ -26,7 +26,7 @@ export interface VideoQuery {
   limit: number
 }
 
-/** What the poller claims: rows of one platform. Durations in ms. */
+/** Query of the poller for due rows of one platform. Durations in ms. */
 export interface DueQuery {
   platform: string
   /** Videos that are ready, or all others. A ready one that has no next check yet is due. */
@@ -79,7 +79,7 @@ export interface IdempotencyRecord {
   fingerprint: string
   videoId: string
   response: string | null
-  /** When the first request began, in ms since the epoch; once it has its response: when it ended. */
+  /** Start of the first request, in ms since the epoch; its end once it has its response. */
   createdAt: number
 }
 
@@ -106,7 +106,7 @@ export interface Claimed {
   dueAt: number | null
 }
 
-/** What is written with a row, in the same transaction: only if the row is written. */
+/** Writes in the transaction of a row, which happen only if the row is written. */
 export interface Along {
   /** Deletes the expectation of this epoch, or schedules its next search in this number of ms. */
   leftover?: { epoch: number; searchIn: number | null }
@@ -115,7 +115,7 @@ export interface Along {
 }
 
 /**
- * Where publications live. Between two calls anything may happen, here or in another process, so nothing rests on what
+ * Stores the videos. Between two calls anything may happen, here or in another process, so no code may rely on what
  * an earlier call returned: a row is changed in one transaction, by a function of the row as it is then. A call that
  * failed may still have had its effect.
  *

@@ -36,7 +36,7 @@ export interface Video {
   account: string | null
   slot: Slot
   stage: Stage
-  /** When the stage was entered. */
+  /** Time at which the stage was entered. */
   stageSince: number
   error: { code: string; message: string } | null
   bytesReceived: number
@@ -71,9 +71,9 @@ export interface Video {
   claimedUntil: number | null
   /** The epoch of the hold under which the platform's latest hint came: who holds it leaves a check that follows soon. */
   hintedEpoch: number | null
-  /** How many checks since the stage was entered; drives the back-off. Of a ready video: how many in a row missed it. */
+  /** Number of checks since the stage was entered, for the backoff. For a ready video: number of consecutive misses. */
   checks: number
-  /** What the checks of this processing have found so far; null before the first. */
+  /** Findings of the checks of this processing; null before the first check. */
   evidence: Evidence | null
   /** Counts the changes; the compare-and-set compares it. */
   version: number

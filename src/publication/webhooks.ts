@@ -1,12 +1,12 @@
 import { type EventType, eventTypes, type VideoEvent } from './events.ts'
 
-/** What an endpoint can be told. Without a choice it gets all events of videos; of endpoints it gets what it asks for. */
+/** Types to which an endpoint can subscribe. By default it gets all events of videos, and none about endpoints. */
 export const webhookEventTypes = [...eventTypes, 'webhook.disabled'] as const
 export type WebhookEventType = (typeof webhookEventTypes)[number]
 
 /**
- * Longest time between two attempts, in ms: the store plans none further ahead. One that is was planned before the clock
- * was set back, and counts as due.
+ * Longest time between two attempts, in ms. A delivery that is scheduled further ahead was scheduled before the clock was
+ * set back, and counts as due.
  */
 export const longestDeliveryPauseMs = 48 * 3_600_000
 
@@ -16,18 +16,18 @@ export interface WebhookEndpoint {
   id: string
   url: string
   description: string | null
-  /** The types that it gets; null for all events of videos. */
+  /** The types to which it subscribes; null for all events of videos. */
   events: readonly WebhookEventType[] | null
   enabled: boolean
   /** Why the gateway disabled it; null otherwise. */
   disabledReason: 'gone' | 'failing' | null
-  /** Of its secret, which is derived and not stored: 1 at first, one more with each renewal. */
+  /** Generation of its secret, which is derived and not stored: 1 at first, increased by each renewal. */
   generation: number
-  /** When the secret was renewed; null before. */
+  /** Time of the last renewal of the secret; null before the first. */
   renewedAt: number | null
   /**
-   * Since when every delivery has failed; null after one that succeeded, and before the first. The store keeps it beside
-   * the version: it is a measurement, and no change that a client could have missed.
+   * Since when every delivery has failed; null after one that succeeded, and before the first. It changes without a new
+   * version, because it is a measurement and not a change by a client.
    */
   failingSince: number | null
   /** The position after which events are delivered: where the events ended when it was made or enabled. */
@@ -53,16 +53,16 @@ export interface Delivery {
   endpointId: string
   eventId: string
   type: EventType | OwnEvent['type']
-  /** `failed`: given up. */
+  /** `failed` after the last attempt. */
   status: DeliveryStatus
   /** Attempts so far, with the one in progress. A resend begins again at 0. */
   attempts: number
-  /** When the event happened; after a resend: when that was asked for. */
+  /** Time of the event; after a resend the time of its request. */
   createdAt: number
-  /** Null once it is delivered or given up. */
+  /** Null once it was delivered or has failed. */
   nextAttemptAt: number | null
   lastAttemptAt: number | null
-  /** Of the last attempt: the status of the response, and why it failed. */
+  /** Status of the response and failure of the last attempt. */
   responseStatus: number | null
   failure: string | null
   /** The beginning of the last response, as text of one line. */
@@ -75,13 +75,13 @@ export interface ClaimedDelivery extends Delivery {
   event: VideoEvent | string | null
 }
 
-/** What came of an attempt. */
+/** Result of an attempt. */
 export interface AttemptResult {
   responseStatus: number | null
   /** Undefined: delivered. */
   failure: string | undefined
   response: string | null
-  /** Time until the next attempt, in ms; undefined: there is none. */
+  /** Time until the next attempt, in ms; undefined after the last one. */
   retryIn: number | undefined
 }
 
@@ -98,7 +98,7 @@ export type MakeEndpoint = (now: number, lastPosition: number) => WebhookEndpoin
 /** As `MakeEndpoint`, of the row as it is. Returns its argument to change nothing. */
 export type ChangeEndpoint = (current: WebhookEndpoint, now: number, lastPosition: number) => WebhookEndpoint
 
-/** Where endpoints and deliveries live. The rules of `VideoStore` hold here too. */
+/** Stores the endpoints and deliveries. The rules of `VideoStore` apply here too. */
 export interface WebhookStore {
   /** @returns undefined, and adds nothing, when there are `limit` endpoints already */
   insertEndpoint(make: MakeEndpoint, limit: number): Promise<WebhookEndpoint | undefined>
@@ -106,9 +106,9 @@ export interface WebhookStore {
   /** All of them, the oldest first: there are few. */
   endpoints(): Promise<WebhookEndpoint[]>
   /**
-   * Compare-and-set, as `VideoStore.update`: the version grows by one. What `change` was decided by is what is replaced,
-   * `failingSince` included.
-   * @param notice is delivered, in the same transaction, to the other enabled endpoints that ask for its type
+   * Compare-and-set, as `VideoStore.update`: the version grows by one. The row that `change` gets is the one that is
+   * replaced, including `failingSince`.
+   * @param notice is delivered, in the same transaction, to the other enabled endpoints that subscribe to its type
    */
   updateEndpoint(
     id: string,
@@ -119,9 +119,9 @@ export interface WebhookStore {
   deleteEndpoint(id: string): Promise<boolean>
 
   /**
-   * Adds a delivery of each of the next events to every enabled endpoint that gets it, and remembers how far it came, in
-   * one transaction: every event gets its deliveries once, whoever calls this and whatever is killed. Continues resends
-   * (`resendAfter`) likewise. Does not wait for the disk where the loss repeats the work as a whole.
+   * Adds a delivery of each of the next events for every enabled endpoint that subscribes to it, and stores its progress,
+   * in one transaction: every event gets its deliveries once, with any number of callers and after a crash. Continues
+   * resends (`resendAfter`) in the same way. Does not wait for the disk if a loss repeats the work as a whole.
    * @param limit events; fewer when there are many endpoints, so that a transaction stays short
    * @returns whether there may be more
    */
@@ -134,8 +134,8 @@ export interface WebhookStore {
   /** Time until the next delivery of an enabled endpoint is due, in ms, by endpoint; those without one are not in it. */
   nextDeliveriesIn(): Promise<Map<string, number>>
   /**
-   * Stores what came of an attempt, unless somebody else has claimed the delivery since, or it was resent; keeps
-   * `failingSince` of the endpoint. Does not wait for the disk: a lost result repeats the delivery.
+   * Stores the result of an attempt, unless the delivery was claimed again or resent since; updates `failingSince` of the
+   * endpoint. Does not wait for the disk: a lost result repeats the delivery.
    * @param attempts as claimed
    */
   settleDelivery(endpointId: string, eventId: string, attempts: number, result: AttemptResult): Promise<void>
@@ -143,18 +143,18 @@ export interface WebhookStore {
   deliveries(query: DeliveryQuery): Promise<Delivery[]>
   /**
    * Makes a delivery due now, as if for the first time, whether the event had one or not.
-   * @returns undefined when there is no such event any more, nor a delivery with a body of its own, or no such endpoint
+   * @returns undefined if the event was deleted and there is no delivery with a body of its own, or no such endpoint
    */
   resend(endpointId: string, eventId: string): Promise<Delivery | undefined>
   /**
-   * Lets `fanOut` do the same with every event from a time on, up to now, that the endpoint gets, once it is enabled. Asked
-   * for again before that has ended, it begins again with the earlier of both times.
+   * Lets `fanOut` do the same with every event of the endpoint from a time until now, once the endpoint is enabled. A
+   * second call before the end starts again, from the earlier of both times.
    * @param since ms since the epoch
    */
   resendAfter(endpointId: string, since: number): Promise<void>
   /** Adds a delivery of an own event. */
   addDelivery(endpointId: string, event: OwnEvent): Promise<Delivery>
-  /** Age of the oldest event that an enabled endpoint has not got and that is not given up, in ms. */
+  /** Age of the oldest event whose delivery to an enabled endpoint is pending, in ms. */
   oldestPendingDelivery(): Promise<number | undefined>
   /**
    * Deletes up to `limit` deliveries that ended more than `age` ms ago, or whose endpoint is gone. Does not wait for the

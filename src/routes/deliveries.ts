@@ -29,7 +29,7 @@ export const deliveryRoutes: FastifyPluginAsyncTypebox<DeliveryRouteOptions> = a
         operationId: 'testWebhook',
         summary: 'Send a test event',
         description:
-          'Sends an event of the type `webhook.test`, whose `data` is the endpoint, whatever types the endpoint gets. Its deliveries show what came of it.',
+          'Sends an event of the type `webhook.test`, whose `data` is the endpoint, even if the endpoint does not subscribe to this type. Its deliveries show the result.',
         params: WebhookParams,
         response: responses(
           { 202: json('The delivery, which is now due', Type.Ref('Delivery')) },
@@ -55,7 +55,7 @@ export const deliveryRoutes: FastifyPluginAsyncTypebox<DeliveryRouteOptions> = a
         operationId: 'listDeliveries',
         summary: 'List deliveries',
         description:
-          'Returns what was sent to the endpoint, or will be, and what came of it, the newest event first, one page at a time. Pass `nextCursor` as `cursor` to get the next page.',
+          'Returns the deliveries to the endpoint with their results, newest event first, one page at a time. Pass `nextCursor` as `cursor` to get the next page.',
         params: WebhookParams,
         querystring: DeliveryQuery,
         response: responses({ 200: json('A page of deliveries', DeliveryPage) }, 'webhook-not-found'),
@@ -110,7 +110,7 @@ export const deliveryRoutes: FastifyPluginAsyncTypebox<DeliveryRouteOptions> = a
         operationId: 'resendEvents',
         summary: 'Resend all events since a time',
         description:
-          'Sends every event since a time again, if its type is one that the endpoint gets: those that were delivered too, such as after a loss of data at the receiver. Events are kept for `EVENT_RETENTION` (30 days).',
+          'Sends every event since a time again whose type the endpoint subscribes to, delivered or not, for example after the receiver lost data. Events are kept for `EVENT_RETENTION` (30 days).',
         params: WebhookParams,
         body: ResendBody,
         response: responses(

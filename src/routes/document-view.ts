@@ -1,7 +1,7 @@
 import type { Document } from './document.ts'
 import { exampleOrigin } from './schemas.ts'
 
-/** What Swagger UI shows of the configuration. None of it is secret. */
+/** The part of the configuration that Swagger UI shows. None of it is secret. */
 export interface DocumentView {
   /** Names of the configured platforms; the first is the default. */
   platforms: string[]

@@ -7,22 +7,22 @@ type AnyType = EventType | OwnEvent['type']
 
 const exampleId = '0192f0c2-3c44-7e21-8d0f-1a2b3c4d5e6f'
 
-/** What each event tells. */
+/** Description of each event. */
 const meanings: Record<AnyType, string> = {
   'video.created': 'A video was created.',
   'video.uploaded': 'The platform has the content of a video, and processes it.',
   'video.upload-failed': 'An upload failed. The video accepts a new one.',
   'video.ready': 'A video is ready: `data` has its info and thumbnail.',
   'video.failed': 'A video will not become ready: `data.error` says why.',
-  'video.updated': 'Something else about a video changed.',
-  'video.deleted': 'A video was deleted. `data` is the video as it was.',
+  'video.updated': 'Another property of a video changed.',
+  'video.deleted': 'A video was deleted. `data` is the video before the deletion.',
   'webhook.test': 'A client asked for a test. `data` is the endpoint.',
   'webhook.disabled':
-    'The gateway has disabled another endpoint. `data` is that endpoint. Only endpoints that ask for this type get it.',
+    'The gateway has disabled another endpoint. `data` is that endpoint. Only endpoints that subscribe to this type get it.',
 }
 
 const [video] = VideoResource.examples
-/** What the video of the examples is like after each event. */
+/** The video of the examples after each event. */
 const exampleVideos: Record<EventType, object> = {
   'video.created': {},
   'video.uploaded': { stage: 'processing' },
@@ -52,7 +52,7 @@ const text = (description: string, example: string) => ({
 /** Standard Webhooks, "Webhook metadata" and "Signature scheme". */
 const headers = {
   'webhook-id': text(
-    'Id of the event, the same if it comes again: ignore an event that you have already processed.',
+    'Id of the event, the same if it arrives again: ignore an event that you have already processed.',
     exampleId,
   ),
   'webhook-timestamp': text(
@@ -75,7 +75,7 @@ function operation(type: AnyType) {
   return {
     operationId: `on${type.replaceAll(/(?:^|[.-])(\w)/g, (_, letter) => letter.toUpperCase())}`,
     summary: meanings[type].split(/[.:]/, 1)[0],
-    description: `${meanings[type]} Delivered at least once, in any order; \`data.version\` tells which of two states is newer.`,
+    description: `${meanings[type]} Delivered at least once, in any order; of two states, the one with the greater \`data.version\` is newer.`,
     tags: ['Webhook endpoints'],
     security: [],
     parameters: Object.entries(headers).map(([name, header]) => ({ name, in: 'header', ...header })),

@@ -40,7 +40,7 @@ export const documentOptions: SwaggerOptions = {
       { name: 'Videos', description: 'Create, list, retrieve and delete videos.' },
       { name: 'Uploads', description: 'Upload the MP4; the gateway streams it to the platform.' },
       { name: 'Status', description: 'Follow the processing of a video.' },
-      { name: 'Events', description: 'Follow what happens to videos.' },
+      { name: 'Events', description: 'Follow changes of videos.' },
       { name: 'Webhook endpoints', description: 'Let the gateway call you when something happens.' },
       { name: 'Metadata', description: 'Retrieve the launch URL and thumbnail of a ready video.' },
       { name: 'Platform webhooks', description: 'Called by the platforms, never by your back office.' },

@@ -4,10 +4,10 @@ import { time } from './schemas.ts'
 
 export const VideoEvent = Type.Object(
   {
-    id: Type.String({ description: 'Id of the event. The same one if it comes again.' }),
+    id: Type.String({ description: 'Id of the event; the same if the event arrives again.' }),
     type: Type.Union(
       eventTypes.map((type) => Type.Literal(type)),
-      { description: 'What happened; `video.updated` is any other change.' },
+      { description: 'Kind of change; `video.updated` is any other change.' },
     ),
     timestamp: time('Time of the change.'),
     data: Type.Ref('Video'),
@@ -18,6 +18,6 @@ export const VideoEvent = Type.Object(
 export const EventPage = Type.Object({
   items: Type.Array(Type.Ref('Event')),
   nextCursor: Type.String({
-    description: 'Pass it as `after` to read on, also when the page was empty: later events come after it.',
+    description: 'Pass it as `after` to get later events, also after an empty page.',
   }),
 })

@@ -56,7 +56,7 @@ export interface EventRouteOptions extends RouteOptions {
   streaming: () => AbortSignal
 }
 
-/** What happened to videos: as pages of a feed, or as it happens. */
+/** The events of videos, as pages of a feed or as a stream. */
 export const eventRoutes: FastifyPluginAsyncTypebox<EventRouteOptions> = async (
   app,
   { gateway, present, requireScope, tail, places, streaming },
@@ -80,7 +80,7 @@ export const eventRoutes: FastifyPluginAsyncTypebox<EventRouteOptions> = async (
         operationId: 'listEvents',
         summary: 'Read events',
         description:
-          'Returns what happened to videos, oldest first. With `Accept: text/event-stream` the response is a stream of Server-Sent Events that goes on as things happen: `id` is the cursor, `event` the type, `data` the event as in a page, and a reader that connects again with `Last-Event-ID` misses nothing. Otherwise it is one page; pass its `nextCursor` as `after`, at once or later, to read on. Events are kept for `EVENT_RETENTION` (30 days). An event may come more than once, and events of different videos in any order; `data.version` orders those of one video.',
+          'Returns the events of videos, oldest first. With `Accept: text/event-stream` the response is a stream of Server-Sent Events that continues with new events: `id` is the cursor, `event` the type, `data` the event as in a page, and a client that connects again with `Last-Event-ID` misses no event. Otherwise it is one page; pass its `nextCursor` as `after`, now or later, to get the next one. Events are kept for `EVENT_RETENTION` (30 days). An event may arrive more than once, and events of different videos in any order; `data.version` orders those of one video.',
         tags: ['Events'],
         security: securedBy('videos:read'),
         querystring: Query,
@@ -139,7 +139,7 @@ export const eventRoutes: FastifyPluginAsyncTypebox<EventRouteOptions> = async (
     const giveBack = places.take(principalKey(principal))
     const { raw } = reply
     const expired = new AbortController()
-    // Whoever still may read connects again, with a new token. One that is within the tolerance of clocks has expired.
+    // A client that may still read connects again with a new token. A token within the clock tolerance has expired.
     const left = Math.max(0, (principal.expiresAt ?? Number.POSITIVE_INFINITY) - Date.now())
     const expiry = left < longestTimerMs ? setTimeout(() => expired.abort(), left).unref() : undefined
     const signal = AbortSignal.any([ending, expired.signal, departureOf(raw)])

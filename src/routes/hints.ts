@@ -18,7 +18,9 @@ const schema = {
   security: [],
   params: Type.Object({ name: Type.String({ description: 'Name of the platform.', examples: ['mux'] }) }),
   body: {
-    content: { 'application/json': { schema: Type.Unknown({ description: 'What the platform sends.' }) } },
+    content: {
+      'application/json': { schema: Type.Unknown({ description: 'Webhook as the platform sends it.' }) },
+    },
   },
   response: {
     204: { description: 'Accepted; also when the gateway does not have the video', type: 'null' },

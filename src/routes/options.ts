@@ -2,7 +2,7 @@ import type { RequireScope } from '../http/guard.ts'
 import type { Gateway } from '../publication/gateway.ts'
 import type { Presenter } from './presentation.ts'
 
-/** What the routes of videos are given. */
+/** Options of the routes of videos. */
 export interface RouteOptions {
   gateway: Gateway
   present: Presenter

@@ -5,11 +5,11 @@ import { statusOf, type Video } from '../publication/video.ts'
 
 /** Presents videos in API responses. */
 export interface Presenter {
-  /** Where the video is: a path, below that of the public URL (RFC 9110 §10.2.2 takes either). */
+  /** Path of the video, below that of the public URL (RFC 9110 §10.2.2 allows a path or a URL). */
   path(id: string): string
   video(video: ShownVideo): object
   status(video: Video): object
-  /** As the feed, the stream and webhooks have it. */
+  /** Returns an event as in the feed, the stream and webhooks. */
   event(event: VideoEvent): { id: string; type: VideoEvent['type']; timestamp: string; data: object }
 }
 
@@ -59,7 +59,7 @@ export function createPresenter(gateway: Gateway, publicUrl: () => string): Pres
     status: (video) => ({
       ...common(video),
       checkedAt: video.checkedAt === null ? null : iso(video.checkedAt),
-      // For an upload this is the end of its lease: nothing the caller could wait for.
+      // During an upload this is the end of its lease, which is not a time that a client can wait for.
       nextCheckAt: video.stage === 'processing' && video.nextCheckAt !== null ? iso(video.nextCheckAt) : null,
     }),
     event: ({ id, type, createdAt, video }) => ({

@@ -11,7 +11,7 @@ const commonProblems: ProblemCode[] = [
   'store-unavailable',
 ]
 const authProblems: ProblemCode[] = ['unauthorized', 'insufficient-scope', 'issuer-unavailable']
-/** What a call to the platform may come to. */
+/** Problems of a call to the platform. */
 export const platformFailures: ProblemCode[] = [
   'platform-rejected',
   'platform-throttled',

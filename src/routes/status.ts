@@ -27,7 +27,7 @@ export interface StatusOptions extends RouteOptions {
   draining: AbortSignal
 }
 
-/** What becomes of a video: its status, from the store alone; then its metadata, which the platform may change. */
+/** The status of a video, from the database alone, and its metadata, which the platform may change. */
 export const statusRoutes: FastifyPluginAsyncTypebox<StatusOptions> = async (
   app,
   { gateway, present, requireScope, tail, draining },

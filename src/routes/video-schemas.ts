@@ -46,7 +46,7 @@ const size = Type.Optional(
   Type.Integer({
     minimum: 1,
     description:
-      'Length of the file in bytes, before the part `file`. Most clients need not send it; those that get 411 must.',
+      'Length of the file in bytes, before the part `file`. Required only if the response is 411 without it.',
   }),
 )
 const file = Type.String({
@@ -82,7 +82,7 @@ const Progress = nullable(
   Type.Number({
     minimum: 0,
     maximum: 1,
-    description: 'Share of the processing that is done, where the platform tells; else null.',
+    description: 'Completed share of the processing; null if the platform does not report it.',
   }),
 )
 

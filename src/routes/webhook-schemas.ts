@@ -29,7 +29,7 @@ const fields = {
       minItems: 1,
       uniqueItems: true,
       description:
-        'The types of events to send; null for all types of videos. `webhook.disabled` tells that another endpoint was disabled.',
+        'The types of events to send; null for all types of videos. `webhook.disabled` means that another endpoint was disabled.',
       examples: [['video.ready', 'video.failed']],
     }),
   ),
@@ -91,7 +91,7 @@ export const WebhookWithSecret = Type.Object(
   {
     ...shown,
     secret: Type.String({
-      description: 'Verifies the signatures. It is shown only here: the gateway does not return it again.',
+      description: 'Verifies the signatures. Store it: the gateway does not return it again.',
     }),
   },
   {

@@ -34,7 +34,7 @@ export const webhookRoutes: FastifyPluginAsyncTypebox<WebhookRouteOptions> = asy
   { webhooks, requireScope, publicUrl },
 ) => {
   const onRequest = requireScope(scope)
-  // What has not the form of an id is the id of nothing.
+  // An id of another form cannot exist.
   app.addHook('preValidation', async ({ params }) => {
     const { id, event } = params as { id?: string; event?: string }
     if (id !== undefined && !uuid.test(id)) throw new GatewayError('webhook-not-found')
@@ -121,7 +121,7 @@ export const webhookRoutes: FastifyPluginAsyncTypebox<WebhookRouteOptions> = asy
         operationId: 'updateWebhook',
         summary: 'Change a webhook endpoint',
         description:
-          'Changes the given fields. An endpoint that is enabled again gets the events that happen from then on; to get those in between, resend them. Its secret stays.',
+          'Changes the given fields. An endpoint that is enabled again gets later events; resend those from the time in between. Its secret does not change.',
         params: WebhookParams,
         body: WebhookChange,
         response: responses(
@@ -168,7 +168,7 @@ export const webhookRoutes: FastifyPluginAsyncTypebox<WebhookRouteOptions> = asy
         operationId: 'renewWebhookSecret',
         summary: 'Renew the secret',
         description:
-          'Makes a new secret and returns it. For a day each message is signed with the secret before it too, so that receivers can change over. Only the last two secrets are valid: a second renewal within the day ends the first secret at once.',
+          'Renews the secret and returns it. For a day each message is also signed with the previous secret, so that receivers can switch. Only the last two secrets are valid: a second renewal within the day ends the first secret immediately.',
         params: WebhookParams,
         response: responses(
           { 200: json('The endpoint, and its new secret', Type.Ref('WebhookWithSecret')) },

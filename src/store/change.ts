@@ -1,7 +1,7 @@
 import type { Change } from '../publication/store.ts'
 import type { Video } from '../publication/video.ts'
 
-/** What `changeRow` needs of an engine. */
+/** The operations of an engine that `changeRow` uses. */
 interface Rows {
   /** The time by the store's clock. */
   now(): number

@@ -21,7 +21,7 @@ export interface Lock {
   probe<T>(work: () => T): Promise<T>
   /** Remembers that the lock is held, and returns the error to throw; undefined for an error of another kind. */
   heldBy(error: unknown): StoreBusyError | undefined
-  /** How long other processes have held the lock without writing anything, in ms; 0 when it is free. */
+  /** Time for which other processes have held the lock without writing anything, in ms; 0 when it is free. */
   heldFor(): number
 }
 

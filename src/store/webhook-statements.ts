@@ -1,13 +1,13 @@
 import type { DatabaseSync } from 'node:sqlite'
 
 const endpointColumns = 'id, document, enabled, events, beginsAfter, failingSince, version'
-/** What makes a delivery a new one that is due now; `?1` is the time. */
+/** Sets a delivery to a new one that is due now; `?1` is the time. */
 const dueNow =
   "status = 'pending', attempts = 0, createdAt = ?1, nextAttemptAt = ?1, lastAttemptAt = NULL, result = NULL"
 /** Whether the row `endpoint` asks for the type: the list is JSON. */
 const asksFor = (type: string) =>
   `(endpoint.events IS NULL OR instr(endpoint.events, '"' || ${type} || '"') > 0)`
-/** The position after which the next event is fanned out; NULL without enabled endpoints. Others skip what nobody gets. */
+/** The position after which the next event is fanned out; NULL without enabled endpoints. It skips events without subscribers. */
 const fanOutStart = `(SELECT max(coalesce((SELECT position FROM webhook_fan_out), 0), min(beginsAfter))
   FROM webhook_endpoints WHERE enabled = 1)`
 
@@ -24,7 +24,7 @@ export function prepareWebhookStatements(db: DatabaseSync) {
       `UPDATE webhook_endpoints SET document = ?2, enabled = ?3, events = ?4, beginsAfter = ?5, failingSince = ?6,
          version = ?7 WHERE id = ?1`,
     ),
-    /** Of `?2`, with the body `?4`, for the other endpoints that ask for it: nobody gets news of endpoints unasked. */
+    /** Adds deliveries of `?2`, with the body `?4`, for the other endpoints that subscribe to its type explicitly. */
     notify: db.prepare(
       `INSERT INTO webhook_deliveries (endpointId, eventId, type, body, status, attempts, createdAt, nextAttemptAt)
        SELECT endpoint.id, ?2, ?3, ?4, 'pending', 0, ?5, ?5 FROM webhook_endpoints endpoint
@@ -58,7 +58,7 @@ export function prepareWebhookStatements(db: DatabaseSync) {
     ),
     fannedOut: db.prepare('REPLACE INTO webhook_fan_out (id, position) VALUES (1, ?)'),
 
-    /** What comes by itself is not sent twice: of an enabled endpoint, only what the fan-out has passed. */
+    /** Only events that the fan-out has passed, so that none is sent twice to an enabled endpoint. */
     beginResend: db.prepare(
       `UPDATE webhook_endpoints SET resendSince = min(coalesce(resendSince, ?2), ?2), resendAfter = 0,
          resendUpTo = CASE WHEN enabled = 1 THEN max(beginsAfter, coalesce((SELECT position FROM webhook_fan_out), 0))

@@ -6,7 +6,7 @@ import { deliveriesStatement, prepareWebhookStatements } from './webhook-stateme
 
 type Result = Parameters<WebhookStore['settleDelivery']>
 
-/** What the store does its writes with. */
+/** The ways of the store to write. */
 interface Writes {
   now(): number
   /** Runs a transaction, perhaps several times until the lock is there. */

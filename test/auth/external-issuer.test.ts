@@ -56,7 +56,11 @@ t.test('reads scopes and client name from the claims that issuers use', async (t
   for (const scope of [undefined, '', 'videos:READ', 'videos:read,videos:write']) {
     t.equal((await gateway.call('/read', await issuer.sign({ scope }))).status, 403, String(scope))
   }
-  t.equal((await gateway.call('/read', await issuer.sign({ sub: undefined as never }))).status, 401, 'nobody')
+  t.equal(
+    (await gateway.call('/read', await issuer.sign({ sub: undefined as never }))).status,
+    401,
+    'no name',
+  )
   for (const typ of ['JWT', 'application/at+jwt', undefined]) {
     t.equal(
       (await gateway.call('/read', await issuer.sign({}, { typ: typ as string }))).status,

@@ -68,7 +68,7 @@ for (const { file, all, ofKind } of variants) {
     const needed = container.lifecycle.preStop.sleep.seconds + Number.parseInt(SHUTDOWN_TIMEOUT, 10) + 10
     t.ok(
       template.spec.terminationGracePeriodSeconds >= needed,
-      'uploads in progress have the time that they are told',
+      'uploads in progress have SHUTDOWN_TIMEOUT to finish',
     )
     const documented = await read('docs/configuration.md')
     for (const name of Object.keys(variables)) t.match(documented, `\`${name}\``, `${name} is a variable`)

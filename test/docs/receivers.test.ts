@@ -35,7 +35,7 @@ const receivers: [name: string, code: string, skip: string | undefined][] = [
   ['svix', receiverWith('svix'), await installPackages(directory, ['svix@1'])],
 ]
 
-t.test('receivers with several libraries verify what arrives, and reject what is not for them', async (t) => {
+t.test('receivers with several libraries verify webhooks, and reject forged ones', async (t) => {
   t.ok(guide.trim().split('\n').length <= 16, 'the receiver of the guide is short')
   const env = { GATEWAY_SECRET: generateGatewaySecret() }
   // An attempt that fails is made again at once.

@@ -236,7 +236,7 @@ t.test('unacceptable content is rejected with the reason', async (t) => {
   let again = await gateway.put(video.id, fakeMp4(9999))
   for (let tries = 0; again.status !== 204 && tries < 20; tries++)
     again = await gateway.put(video.id, fakeMp4(9999))
-  t.match(again, { status: 204 }, 'after all that it takes a new upload')
+  t.match(again, { status: 204 }, 'afterwards it accepts a new upload')
   problem(t, await gateway.put(video.id, fakeMp4(100)), 409, 'content-already-uploaded')
 })
 
@@ -299,7 +299,7 @@ t.test('each failure of the platform has its error code', async (t) => {
       status: 'pending',
       error: null,
     })
-    t.equal((await gateway.put(video.id, fakeMp4(3000))).status, 204, 'it takes a new upload')
+    t.equal((await gateway.put(video.id, fakeMp4(3000))).status, 204, 'it accepts a new upload')
   }
 })
 
@@ -329,7 +329,7 @@ t.test('an early rejection by the platform is reported although it resets the co
       problem(t, answer, expected, code)
       t.equal(answer.headers.get('retry-after'), retryAfter, `${status} after ${after_bytes} bytes`)
       t.match(await gateway.until(video.id, () => true), { stage: 'awaiting-upload', error: null })
-      t.equal((await gateway.put(video.id, fakeMp4(3000))).status, 204, 'it takes a new upload')
+      t.equal((await gateway.put(video.id, fakeMp4(3000))).status, 204, 'it accepts a new upload')
     }
 })
 

@@ -47,7 +47,7 @@ t.test(
     t.strictSame(
       (await page.locator('#events li').allInnerTexts()).slice(0, lines.length),
       lines,
-      'the browser goes on after the last event that it got',
+      'the browser continues after the last event that it received',
     )
     t.equal(await page.locator('#events li', { hasText: 'ready' }).count(), 1)
   },

@@ -164,7 +164,7 @@ t.test('a new webhook secret is valid after the reload', async (t) => {
   t.equal((await renewed()).status, 401)
   gateway.app.adopt.platform(loadConfig(env).platforms[0]!)
   t.equal((await renewed()).status, 204)
-  t.equal((await hint(gateway, ids)).status, 401, 'the old one no more')
+  t.equal((await hint(gateway, ids)).status, 401, 'the old secret no longer works')
 })
 
 t.test('a hint about a video of another platform is ignored', async (t) => {

@@ -201,8 +201,8 @@ t.test('a trial setup keeps no database, because its videos end with the sandbox
   const start = (env: Record<string, string>) =>
     startProcess(t, { PLATFORM: '', ...env }, '--import', chdir, server)
   for (const [env, said, kept] of [
-    [{}, /the store is in memory and ends with it/, []],
-    [{ DATABASE_URL: '' }, /the store is in memory and ends with it/, []],
+    [{}, /the database is in memory too/, []],
+    [{ DATABASE_URL: '' }, /the database is in memory too/, []],
     [
       { DATABASE_URL: 'sqlite:own.db' },
       /DATABASE_URL is configured: after a restart they turn `error`/,

@@ -80,7 +80,7 @@ const answer =
     response.writeHead(status, headers).end()
 const hang: Respond = () => {}
 
-t.test('an endpoint gets every event that it asks for, as the feed has it, and can verify it', async (t) => {
+t.test('an endpoint gets every event that it subscribes to, as in the feed, and can verify it', async (t) => {
   const gateway = await setUp(t)
   const [all, some, off] = [await startReceiver(t), await startReceiver(t), await startReceiver(t)]
   const endpoint = await addEndpoint(gateway.store, `${all.url}?token=t0ps3cret`)
@@ -147,7 +147,7 @@ t.test('a delivery that fails is repeated with the same id, until it succeeds', 
   t.match(metrics, 'gateway_webhook_deliveries_abandoned_total 0')
 })
 
-t.test('a delivery is given up after its last attempt', async (t) => {
+t.test('a delivery has failed after its last attempt', async (t) => {
   const gateway = await setUp(t, { retryIn: (attempts) => (attempts < 3 ? 20 : undefined) })
   const receiver = await startReceiver(t, answer(503))
   const endpoint = await addEndpoint(gateway.store, receiver.url, { events: ['video.created'] })
@@ -157,56 +157,59 @@ t.test('a delivery is given up after its last attempt', async (t) => {
   t.match((await gateway.call('GET', '/metrics')).body, 'gateway_webhook_deliveries_abandoned_total 1')
 })
 
-t.test('an endpoint that is gone, or fails for days, is disabled, and others are told', async (t) => {
-  const gateway = await setUp(t, { failingLimit: 400 })
-  const told = await startReceiver(t)
-  const unasked = await startReceiver(t)
-  const gone = await startReceiver(t, answer(410))
-  const failing = await startReceiver(t, answer(500))
-  const watcher = await addEndpoint(gateway.store, told.url, { events: ['webhook.disabled'] })
-  await addEndpoint(gateway.store, unasked.url)
-  const endpoints = [
-    await addEndpoint(gateway.store, `${gone.url}?t0ps3cret`),
-    await addEndpoint(gateway.store, `${failing.url}?t0ps3cret`, {
-      events: ['video.created', 'webhook.disabled'],
-    }),
-  ] as const
-  await gateway.create()
-  const after = [
-    await endpointUntil(gateway.store, endpoints[0], ({ enabled }) => !enabled),
-    await endpointUntil(gateway.store, endpoints[1], ({ enabled }) => !enabled),
-  ] as const
-  t.match(after, [{ disabledReason: 'gone' }, { disabledReason: 'failing', failingSince: Number }])
-  t.ok(failing.received.length > 2)
-  await told.until(() => told.ids().size === 2)
-  for (const webhook of told.received) {
-    t.match(verified(webhook, secretOf(watcher)), {
-      id: webhook.id,
-      type: 'webhook.disabled',
-      timestamp: String,
-      data: { enabled: false },
-    })
-  }
-  t.strictSame(
-    new Set(told.received.map(({ event }) => `${event.data.id} ${event.data.disabledReason}`)),
-    new Set([`${endpoints[0].id} gone`, `${endpoints[1].id} failing`]),
-  )
-  await unasked.until(() => unasked.received.length > 0)
-  t.ok(unasked.received.every(({ event }) => event.type.startsWith('video.')))
-  const lines = gateway.log().filter(({ msg }) => msg === 'a webhook endpoint was disabled')
-  t.equal(lines.length, 2)
-  t.match(lines, [{ level: 40, endpoint: endpoints[0].id, reason: 'gone' }, { reason: 'failing' }])
-  t.notMatch(JSON.stringify(gateway.log()), 't0ps3cret')
-  const { body: metrics } = await gateway.call('GET', '/metrics')
-  t.match(metrics, 'gateway_webhook_endpoints_disabled_total{reason="gone"} 1')
-  t.match(metrics, 'gateway_webhook_endpoints_disabled_total{reason="failing"} 1')
-  const count = gone.received.length + failing.received.length
-  await gateway.create()
-  await sleep(200)
-  t.equal(gone.received.length + failing.received.length, count, 'it gets nothing more')
-})
+t.test(
+  'an endpoint that is gone or fails for days is disabled, and other endpoints are notified',
+  async (t) => {
+    const gateway = await setUp(t, { failingLimit: 400 })
+    const told = await startReceiver(t)
+    const unasked = await startReceiver(t)
+    const gone = await startReceiver(t, answer(410))
+    const failing = await startReceiver(t, answer(500))
+    const watcher = await addEndpoint(gateway.store, told.url, { events: ['webhook.disabled'] })
+    await addEndpoint(gateway.store, unasked.url)
+    const endpoints = [
+      await addEndpoint(gateway.store, `${gone.url}?t0ps3cret`),
+      await addEndpoint(gateway.store, `${failing.url}?t0ps3cret`, {
+        events: ['video.created', 'webhook.disabled'],
+      }),
+    ] as const
+    await gateway.create()
+    const after = [
+      await endpointUntil(gateway.store, endpoints[0], ({ enabled }) => !enabled),
+      await endpointUntil(gateway.store, endpoints[1], ({ enabled }) => !enabled),
+    ] as const
+    t.match(after, [{ disabledReason: 'gone' }, { disabledReason: 'failing', failingSince: Number }])
+    t.ok(failing.received.length > 2)
+    await told.until(() => told.ids().size === 2)
+    for (const webhook of told.received) {
+      t.match(verified(webhook, secretOf(watcher)), {
+        id: webhook.id,
+        type: 'webhook.disabled',
+        timestamp: String,
+        data: { enabled: false },
+      })
+    }
+    t.strictSame(
+      new Set(told.received.map(({ event }) => `${event.data.id} ${event.data.disabledReason}`)),
+      new Set([`${endpoints[0].id} gone`, `${endpoints[1].id} failing`]),
+    )
+    await unasked.until(() => unasked.received.length > 0)
+    t.ok(unasked.received.every(({ event }) => event.type.startsWith('video.')))
+    const lines = gateway.log().filter(({ msg }) => msg === 'a webhook endpoint was disabled')
+    t.equal(lines.length, 2)
+    t.match(lines, [{ level: 40, endpoint: endpoints[0].id, reason: 'gone' }, { reason: 'failing' }])
+    t.notMatch(JSON.stringify(gateway.log()), 't0ps3cret')
+    const { body: metrics } = await gateway.call('GET', '/metrics')
+    t.match(metrics, 'gateway_webhook_endpoints_disabled_total{reason="gone"} 1')
+    t.match(metrics, 'gateway_webhook_endpoints_disabled_total{reason="failing"} 1')
+    const count = gone.received.length + failing.received.length
+    await gateway.create()
+    await sleep(200)
+    t.equal(gone.received.length + failing.received.length, count, 'it gets nothing more')
+  },
+)
 
-t.test('endpoints that hang take no places of another one', async (t) => {
+t.test('endpoints that hang do not use the places of another one', async (t) => {
   const places = { total: 4, perEndpoint: 4, reserved: 2 }
   const gateway = await setUp(t, { places, retryIn: () => 60_000 })
   const hanging = await Promise.all([1, 2, 3, 4].map(() => startReceiver(t, hang)))
@@ -225,7 +228,7 @@ t.test('endpoints that hang take no places of another one', async (t) => {
   t.ok(counts.reduce((sum, count) => sum + count) <= 4 + 4 * 2)
 })
 
-t.test('an endpoint that is changed or deleted during a delivery', async (t) => {
+t.test('a failed delivery to an earlier URL does not disable the changed endpoint', async (t) => {
   const gateway = await setUp(t)
   const releases: (() => void)[] = []
   const slow = await startReceiver(t, (_webhook, response) => {
@@ -249,7 +252,7 @@ t.test('an endpoint that is changed or deleted during a delivery', async (t) => 
   t.notMatch(JSON.stringify(gateway.log()), /webhooks cannot be delivered|was disabled/)
 })
 
-t.test('at its end the process finishes what it can and leaves the rest to the next one', async (t) => {
+t.test('at shutdown deliveries finish in a short time, or are left to the next process', async (t) => {
   const env = { DATABASE_URL: `sqlite:${t.testdir()}/gateway.db` }
   const gateway = await setUp(t, { claim: 700, grace: 1_500 }, { env })
   const slow = await startReceiver(t, (_webhook, response) =>
@@ -276,7 +279,7 @@ t.test('at its end the process finishes what it can and leaves the rest to the n
   t.equal(slow.received.length, 1)
 })
 
-t.test('while the store is away there is one line, and then everything arrives', async (t) => {
+t.test('an outage of the store is logged once, and then everything is delivered', async (t) => {
   let away = false
   const wrapStore = (store: VideoStore): VideoStore => {
     const names = ['endpoints', 'fanOut', 'claimDeliveries', 'nextDeliveriesIn', 'settleDelivery'] as const
@@ -304,7 +307,7 @@ t.test('while the store is away there is one line, and then everything arrives',
   t.match(lines, [{ level: 40, err: { message: 'the database is away' } }])
 })
 
-t.test('without endpoints only their list is read, now and then', async (t) => {
+t.test('without endpoints only their list is read, at intervals', async (t) => {
   const calls = new Map<string, number>()
   const wrapStore = (store: VideoStore): VideoStore =>
     Object.fromEntries(
@@ -329,7 +332,7 @@ t.test('without endpoints only their list is read, now and then', async (t) => {
   t.ok(looks <= ms / 200 + 2, `${looks} looks in ${ms} ms`)
 })
 
-t.test('after a renewal the old secret and the new one verify, for a day', async (t) => {
+t.test('after a renewal the old and the new secret verify for a day', async (t) => {
   const gateway = await setUp(t)
   const receiver = await startReceiver(t)
   const endpoint = await addEndpoint(gateway.store, receiver.url, { events: ['video.created'] })

@@ -138,7 +138,7 @@ for (const { ms, to } of jumps) {
     if (ms < 0) {
       const again = await two.call('POST', '/v1/videos', { title: 'x' }, keyed)
       t.match(again, { status: 409, body: { code: 'idempotency-key-in-progress' } })
-      t.ok(Number(again.headers.get('retry-after')) <= 60, 'nobody is sent away for an hour')
+      t.ok(Number(again.headers.get('retry-after')) <= 60, 'no client has to wait for an hour')
     }
     await sleep(severalLooks)
     sandbox.knobs.hold = []

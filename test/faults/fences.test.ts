@@ -279,7 +279,7 @@ t.test('a creation with content is all or nothing, even if the store fails at th
   await until('every byte is there', () => gateway.sandbox.stats().held_answers === 1)
   Object.assign(store, { update: away, plan: away })
   gateway.sandbox.knobs.hold = []
-  t.ok((await post).status >= 500, 'the caller hears of it')
+  t.ok((await post).status >= 500, 'the client gets an error')
   Object.assign(store, { update, plan })
   await until('nothing is published', () =>
     Object.values(gateway.sandbox.stats().clips).every((count) => count === 0),

@@ -99,7 +99,7 @@ for (const host of ['127.0.0.1', 'localhost']) {
         t.equal(answer.retryAfter, '5')
       }
       limitDescriptors(gateway, 1_000)
-      t.equal((await create()).status, 201, 'at once: the circuit is closed')
+      t.equal((await create()).status, 201, 'immediately, because the circuit is closed')
       t.notMatch(gateway.output(), /platform circuit changed state/)
     },
   )

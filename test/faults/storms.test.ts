@@ -34,7 +34,7 @@ t.test(
     t.ok(refused.every(({ status }) => status === 503))
     t.ok(
       Number(calls.exec(await metrics())?.[1]) - Number(before) <= 1,
-      'an open circuit asks no more than a trial call',
+      'an open circuit makes only trial calls',
     )
     t.match(await gateway.call('GET', `/v1/videos/${video.id}/status`), {
       status: 200,

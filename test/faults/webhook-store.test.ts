@@ -119,7 +119,7 @@ async function insist<T>(call: () => Promise<T>): Promise<T> {
 
 t.test('SQLite', async (t) => survive(t, `sqlite:${join(await temporaryDirectory(t), 'gateway.db')}`))
 
-t.test('PostgreSQL, which crashes too', async (t) => {
+t.test('PostgreSQL, which crashes as well', async (t) => {
   const server = await startPostgres()
   if ('unavailable' in server) return t.pass('no server', { skip: server.unavailable })
   t.teardown(() => server.close())

@@ -151,10 +151,14 @@ async function checkDeliveries(
   )
 }
 
-t.test('two processes on one SQLite file, killed at random', { timeout }, async (t) => {
-  const directory = await temporaryDirectory(t)
-  await checkDeliveries(t, 2, { DATABASE_URL: `sqlite:${directory}/gateway.db` })
-})
+t.test(
+  'no delivery is lost when two processes on one SQLite file are killed at random',
+  { timeout },
+  async (t) => {
+    const directory = await temporaryDirectory(t)
+    await checkDeliveries(t, 2, { DATABASE_URL: `sqlite:${directory}/gateway.db` })
+  },
+)
 
 if (isLong) {
   const started = await startPostgres()
@@ -162,7 +166,7 @@ if (isLong) {
   t.teardown(() => server.close?.())
   const skip = 'unavailable' in started && started.unavailable
   t.test(
-    'three processes on one PostgreSQL, killed at random, and the database twice',
+    'no delivery is lost when three processes on PostgreSQL and the database are killed',
     { timeout, skip },
     (t) =>
       checkDeliveries(t, 3, { DATABASE_URL: server.newUrl() }, async (turn) => {

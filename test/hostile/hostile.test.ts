@@ -50,7 +50,7 @@ t.test('hostile input causes no error 500 and no crash', async (t) => {
   t.strictSame(errors, [], 'nothing went wrong inside')
   t.equal(gateway.app.gateway.uploads.size, 0, 'no upload is left under way')
   const { body } = await gateway.call('GET', '/v1/videos?limit=200')
-  t.equal(body.items.length, published, 'there is what was answered with 201, and no more')
+  t.equal(body.items.length, published, 'there are exactly the videos whose creation returned 201')
   t.notMatch(JSON.stringify(body), /\\u0000|\uFFFD|smuggled|__proto__/, 'nothing odd was stored')
   const clips = Object.values(gateway.sandbox.stats().clips).reduce((sum, count) => sum + count, 0)
   t.equal(clips, published, 'nor is more on the platform')

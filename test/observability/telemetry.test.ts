@@ -126,7 +126,7 @@ t.test('exported spans contain no secret', async (t) => {
   t.equal(uploads.length, 2)
   for (const { attributes } of uploads)
     t.match(attributes, { 'url.full': `${sandbox.url}/`, 'url.path': '/', 'url.query': undefined })
-  t.ok(exported.includes(`${sandbox.url}/clips/`), 'the paths of the API are told')
+  t.ok(exported.includes(`${sandbox.url}/clips/`), 'spans contain the paths of the API')
 })
 
 t.test('an unreachable collector does not affect requests', async (t) => {
@@ -168,7 +168,7 @@ t.test('OTEL_TRACES_SAMPLER and OTEL_SERVICE_NAME take effect', async (t) => {
   t.equal(collector.spans[0]?.resource['service.name'], 'gateway-of-the-test')
   t.ok(
     seen.some(({ headers }) => /-00$/.test(String(headers.traceparent))),
-    'the platform hears of that',
+    'the platform gets the traceparent, not sampled',
   )
 })
 

@@ -146,7 +146,7 @@ t.test('only the log lines of a request have its trace id, once', async (t) => {
     requests.map((line) => [line.status, line.traceId]),
     [201, 401, 400, 204].map((status) => [status, traceId]),
   )
-  t.notOk(of('request').slice(4).some(Boolean), 'the looks at the status had none')
+  t.notOk(of('request').slice(4).some(Boolean), 'requests without traceparent have no trace')
 })
 
 t.test('log lines about a video have the id of the request that caused them', async (t) => {

@@ -17,18 +17,18 @@ const find = (name: string) =>
   )
 const v4 = (...addresses: string[]) => addresses.map((one) => ({ address: one, family: 4 }))
 
-t.test('names have the addresses that their name server returns', async (t) => {
+t.test('a name resolves to the addresses that its name server returns', async (t) => {
   t.strictSame(await find('one.example'), v4('192.0.2.1'))
   t.strictSame(await find('two.example'), v4('192.0.2.1', '192.0.2.2'))
   t.strictSame(await find('changing.example'), v4('192.0.2.1'))
-  t.strictSame(await find('changing.example'), v4('192.0.2.2'), 'asked for at each look-up')
+  t.strictSame(await find('changing.example'), v4('192.0.2.2'), 'resolved at each lookup')
   t.match(await find('localhost'), [{ address: /^(127\.0\.0\.1|::1)$/ }])
   t.notOk(queries.has('localhost'))
   await t.rejects(find('unknown.invalid'), { code: /^(ENOTFOUND|ENODATA|EAI_AGAIN)$/ })
   await t.rejects(find('a..b'), { code: /^(EBADNAME|ENOTFOUND|EAI_\w+)$/ })
 })
 
-t.test('names whose server does not respond delay no other look-up', async (t) => {
+t.test('names whose server does not respond do not delay other lookups', async (t) => {
   const silent = Array.from({ length: 60 }, (_, index) => find(`silent-${index}.example`))
   let settled = 0
   for (const one of silent) one.catch(() => (settled += 1))

@@ -46,7 +46,7 @@ t.test(
     const held = await openContent(source(mp4(1000)), { ...options, idleTimeout: 100 })
     held.hold()
     await sleep(300)
-    t.equal((await read(held.stream)).length, 1000, 'on hold nobody is blamed')
+    t.equal((await read(held.stream)).length, 1000, 'no timeout while it is on hold')
     await sleep(300)
     t.notOk(held.signal.aborted, 'and after the end the wait is no longer for bytes')
   },

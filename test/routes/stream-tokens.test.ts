@@ -7,7 +7,7 @@ import { startGateway } from '../support/gateway.ts'
 
 const bearer = (token: string) => ({ authorization: `Bearer ${token}` })
 
-t.test('a stream ends with its access token, and goes on with the next one', async (t) => {
+t.test('a stream ends when its access token expires, and continues with the next one', async (t) => {
   const issuer = await startIssuer(t)
   const gateway = await startGateway(t, { env: { OAUTH_ISSUER: issuer.url, OAUTH_AUDIENCE: audience } })
   const { url } = gateway
@@ -44,7 +44,7 @@ t.test('a stream ends with its access token, and goes on with the next one', asy
   for (const open of [again, lasting, key]) open.close()
 })
 
-t.test('the client goes on with a new token each time', async (t) => {
+t.test('the client continues with a new token each time', async (t) => {
   const issuer = await startIssuer(t)
   const gateway = await startGateway(t, { env: { OAUTH_ISSUER: issuer.url, OAUTH_AUDIENCE: audience } })
   let tokens = 0

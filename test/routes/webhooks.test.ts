@@ -18,7 +18,7 @@ const production = { NODE_ENV: 'production', API_KEYS: `test:${hash}`, PUBLIC_UR
 const add = async ({ call }: TestGateway, fields: object = {}): Promise<Json> =>
   (await call('POST', '/v1/webhooks', { json: { url, ...fields } })).body
 
-t.test('the life of an endpoint', async (t) => {
+t.test('an endpoint can be created, changed, renewed and deleted', async (t) => {
   const gateway = await startGateway(t, { sandbox, env: { GATEWAY_SECRET } })
   const { call, app } = gateway
   const fields = { url, description: 'Production', events: ['video.ready', 'webhook.disabled'] }
@@ -70,7 +70,7 @@ t.test('the life of an endpoint', async (t) => {
   t.equal((await call('GET', '/v1/webhooks')).body.items.length, 1)
 })
 
-t.test('one that failed and was disabled begins anew', async (t) => {
+t.test('a disabled endpoint starts again when it is enabled', async (t) => {
   const gateway = await startGateway(t, { sandbox })
   const { call, app } = gateway
   const disabled = async () => {
@@ -141,7 +141,7 @@ const invalid: [body: unknown, detail: RegExp][] = [
   [{ url, secret: 'mine' }, /^\/secret is not a known field/],
 ]
 
-t.test('what is not accepted, and what to send instead', async (t) => {
+t.test('an invalid request is rejected with what to send instead', async (t) => {
   const gateway = await startGateway(t, { sandbox })
   const { call } = gateway
   for (const [json, detail] of invalid) {
@@ -177,7 +177,7 @@ t.test('what is not accepted, and what to send instead', async (t) => {
   t.match(form, { status: 415, body: { code: 'unsupported-media-type' } })
 })
 
-t.test('in production, the operator says what may be called', async (t) => {
+t.test('in production only addresses and ports that the operator allows are accepted', async (t) => {
   const strict = await startGateway(t, { sandbox, env: { ...production, GATEWAY_SECRET } })
   const open = await startGateway(t, {
     sandbox,
@@ -201,7 +201,7 @@ t.test('in production, the operator says what may be called', async (t) => {
       t.equal((await call('POST', '/v1/webhooks', { json: { url: target } })).status, statuses[index], target)
 })
 
-t.test('in production without a secret, nothing can be signed, and the response says so', async (t) => {
+t.test('in production without a secret no endpoint can be created, and the response says why', async (t) => {
   const { call, app } = await startGateway(t, { sandbox, env: production })
   const { id } = (await app.gateway.store.insertEndpoint(
     (now, after) => ({
@@ -228,7 +228,7 @@ t.test('in production without a secret, nothing can be signed, and the response 
   }
 })
 
-t.test('there are as many endpoints as the limit allows', async (t) => {
+t.test('the number of endpoints is limited', async (t) => {
   const gateway = await startGateway(t, { sandbox })
   const { call } = gateway
   const made = await Promise.all(
@@ -243,7 +243,7 @@ t.test('there are as many endpoints as the limit allows', async (t) => {
   t.equal((await call('POST', '/v1/webhooks', { json: { url } })).status, 201)
 })
 
-t.test('ids of nothing', async (t) => {
+t.test('unknown and malformed ids are 404', async (t) => {
   const gateway = await startGateway(t, { sandbox })
   const { call } = gateway
   const { id } = await add(gateway)
@@ -271,7 +271,7 @@ t.test('ids of nothing', async (t) => {
     )
 })
 
-t.test('deliveries are listed, filtered, and made again', async (t) => {
+t.test('deliveries can be listed, filtered and resent', async (t) => {
   const gateway = await startGateway(t, { sandbox })
   const { call, app } = gateway
   const { store } = app.gateway
@@ -342,7 +342,7 @@ t.test('deliveries are listed, filtered, and made again', async (t) => {
     )
 })
 
-t.test('what is sent is what the document says, for each type of event', async (t) => {
+t.test('each type of event matches the OpenAPI document', async (t) => {
   const lines: string[] = []
   const gateway = await startGateway(t, {
     webhooks: { interval: 50, retryIn: () => 50 },

@@ -315,7 +315,11 @@ t.test('a running gateway prevents the move, even an idle one', { skip }, async 
     output: /^nothing was moved: \d other connections write to FROM: stop every gateway that uses it/m,
   })
   t.notOk(existsSync(back), 'nothing is left of the target')
-  t.equal((await moved.call('POST', '/v1/videos', { title: 'y' })).status, 201, 'and the gateway goes on')
+  t.equal(
+    (await moved.call('POST', '/v1/videos', { title: 'y' })).status,
+    201,
+    'and the gateway keeps working',
+  )
   t.equal(await moved.kill('SIGKILL'), 'SIGKILL')
   await sleep(100)
   t.equal((await move([target, `sqlite:${back}`])).code, 0)

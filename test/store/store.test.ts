@@ -289,7 +289,7 @@ for (const [kind, url] of [
     t.strictSame(
       { ...holder },
       { ...claim, videoId: first.id, response: null, createdAt },
-      'the holder is told',
+      'the holder is returned',
     )
     t.equal(await store.find(second.id), undefined)
     t.ok((await store.insert(second, { ...claim, client: 'other' })).video, 'keys belong to a client')

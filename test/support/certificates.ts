@@ -11,7 +11,7 @@ export interface Certificate {
 export interface Authority {
   /** Its certificate, for `NODE_EXTRA_CA_CERTS`. */
   file: string
-  /** Issues a certificate for a name; with another authority nobody trusts it. */
+  /** Issues a certificate for a name; one of another authority is not trusted. */
   issue(name: string): Certificate
 }
 

@@ -2,7 +2,7 @@ import { DatabaseSync } from 'node:sqlite'
 import type { Video } from '../../src/publication/video.ts'
 import { type SharedPostgres, schemaOf } from './postgres.ts'
 
-/** A database for the gateways of a test, with what the test sees of it beside them. */
+/** A database for the gateways of a test, with the test's own access to it. */
 export interface TestDatabase {
   /** Its `DATABASE_URL`. */
   url: string

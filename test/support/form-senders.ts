@@ -141,7 +141,7 @@ export const homemadeForms: FormSender[] = [
 ].map(([name, end]) => ({
   ...usual,
   name: `${name}, own boundary`,
-  // It stands in many an example, and is one character shorter than Chromium's.
+  // Many examples contain it. It is one character shorter than Chromium's.
   boundary: '----WebKitFormBoundary7MA4YWxkTrZu0gW',
   end: end as string,
 }))

@@ -15,7 +15,7 @@ import { yieldingStore } from './yielding-store.ts'
 
 export const key = 'vgk_test'
 
-// biome-ignore lint/suspicious/noExplicitAny: tests look at what came, whatever it is
+// biome-ignore lint/suspicious/noExplicitAny: tests check bodies of any type
 export type Json = any
 export type Body = NonNullable<RequestInit['body']>
 
@@ -82,7 +82,7 @@ export async function startGateway(
     env?: Record<string, string>
     /** What no variable sets. */
     policy?: Partial<Policy>
-    /** More platforms, beside the sandbox. */
+    /** Platforms in addition to the sandbox. */
     platforms?: Config['platforms']
     sandbox?: Sandbox
   } & AppOptions = {},
@@ -191,7 +191,7 @@ export function clipsOn({ sandbox }: TestGateway): number {
   return Object.values(sandbox.stats().clips).reduce((sum, count) => sum + count, 0)
 }
 
-/** Bytes that look like an mp4 to the gateway and to nobody else. */
+/** Bytes that the gateway accepts as an MP4, and no player does. */
 export function fakeMp4(length: number): Buffer {
   const file = Buffer.alloc(length, 0x5a)
   file.write('\0\0\0\x18ftypisom', 0, 'latin1')

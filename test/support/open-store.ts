@@ -1,4 +1,4 @@
-/** A process that opens each store it is told, and answers with the error's message, or null. */
+/** A process that opens each store that its parent names, and responds with the error's message or null. */
 import { openStore } from '../../src/store/open.ts'
 
 process.on('message', async (url: string) => {

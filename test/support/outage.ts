@@ -3,7 +3,7 @@ import type { Test } from 'tap'
 import { startSandbox } from '../../sandbox/server.ts'
 import { fakeMp4, type TestGateway } from './gateway.ts'
 
-/** Longest time until a call is told that the database is away; twice what it takes, for a slow machine. */
+/** Longest time until a call fails because the database is unavailable; twice the limit, for a slow machine. */
 export const patienceMs = 5_000
 
 /** Keeps no bytes. */

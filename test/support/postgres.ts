@@ -15,7 +15,7 @@ export interface SharedPostgres {
   url: string
   /** A `DATABASE_URL` with a schema of its own, which the gateway creates. */
   newUrl(parameters?: string): string
-  /** Runs SQL beside the gateway. */
+  /** Runs SQL on a connection of its own. */
   query(sql: string, values?: unknown[]): Promise<pg.QueryResult>
   /** Ends what this process has started. */
   close(): Promise<void>
@@ -32,7 +32,7 @@ export interface PostgresServer extends SharedPostgres {
   start(): Promise<void>
 }
 
-/** Why there is no server here. */
+/** Reason why no server can run here. */
 interface Unavailable {
   unavailable: string
 }

@@ -19,7 +19,7 @@ export interface GatewayProcess {
   kill(signal: NodeJS.Signals): Promise<number | NodeJS.Signals>
 }
 
-/** Sends authorized requests to whatever listens at this URL. */
+/** Sends authorized requests to the server at this URL. */
 export function callTo(url: string): GatewayProcess['call'] {
   return async (method, path, body, headers) => {
     const binary = body instanceof Uint8Array

@@ -7,7 +7,7 @@ import { type GatewayProcess, startProcess } from './process.ts'
 export interface Replicas extends Line {
   /** A replica that was stopped is undefined until it is started again. */
   processes: (GatewayProcess | undefined)[]
-  /** Ends one and starts it anew. @returns its exit code or signal */
+  /** Ends one and starts it again. @returns its exit code or signal */
   restart(index: number, signal: NodeJS.Signals): Promise<number | NodeJS.Signals | undefined>
 }
 

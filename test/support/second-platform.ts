@@ -5,7 +5,7 @@ import type { Config } from '../../src/config/config.ts'
 import { sandbox } from '../../src/platform/sandbox/sandbox.ts'
 import type { PlatformTools } from '../../src/platform/tools.ts'
 
-/** Another platform beside the sandbox, named `second`, that speaks the sandbox's API at this URL. */
+/** Another platform in addition to the sandbox, named `second`, that speaks the sandbox's API at this URL. */
 export function secondPlatform(url: string): Config['platforms'][number] {
   const create = (variables: never, tools: PlatformTools) => {
     const { observer } = tools
@@ -53,6 +53,6 @@ function giveToken(response: ServerResponse): void {
   response.setHeader('content-type', 'application/json').end(JSON.stringify(token))
 }
 
-/** A state as the sandbox's API tells it. */
+/** A state as in the sandbox's API. */
 export const stateOf = (state: string) =>
   JSON.stringify({ clip_id: 'clip-1', state, failure: null, progress: 0, ingest_url: 'http://127.0.0.1/' })

@@ -16,7 +16,7 @@ export function notIn(t: Test, places: Record<string, string>, secrets: Iterable
         t.notOk(text.includes(written), `${name} is not in: ${place}`)
 }
 
-/** All that stands in a SQLite database, its write-ahead log included. */
+/** Returns the whole contents of a SQLite database, including its write-ahead log. */
 export async function databaseText(directory: string, name: string): Promise<string> {
   const files = (await readdir(directory)).filter((file) => file.startsWith(name))
   return (await Promise.all(files.map((file) => readFile(join(directory, file), 'latin1')))).join()

@@ -12,7 +12,7 @@ export type NetworkFault =
   | 'drops responses'
   /** What the client sends does not arrive. */
   | 'drops requests'
-  /** The server is gone and the client's side was never told: connections are half open. */
+  /** The server is gone and the client was not notified: connections are half open. */
   | 'half-opens'
   /** Each connection is reset at its next byte. */
   | 'resets'

@@ -12,7 +12,7 @@ process.once('disconnect', () => process.exit())
 const store = await openStore(url, 3)
 let writes = true
 let reported = false
-/** Resolves when the message has left the process, whatever happens to it then. */
+/** Resolves when the message has left the process. */
 const report = (message: object) =>
   new Promise((resolve) => process.send?.(message, undefined, undefined, resolve))
 process.on('message', () => {

@@ -86,11 +86,11 @@ export type Video = {
 
 export type Event = {
     /**
-     * Id of the event. The same one if it comes again.
+     * Id of the event; the same if the event arrives again.
      */
     id: string;
     /**
-     * What happened; `video.updated` is any other change.
+     * Kind of change; `video.updated` is any other change.
      */
     type: 'video.created' | 'video.uploaded' | 'video.upload-failed' | 'video.ready' | 'video.failed' | 'video.updated' | 'video.deleted';
     /**
@@ -149,7 +149,7 @@ export type WebhookWithSecret = {
      */
     updatedAt: string;
     /**
-     * Verifies the signatures. It is shown only here: the gateway does not return it again.
+     * Verifies the signatures. Store it: the gateway does not return it again.
      */
     secret: string;
 };
@@ -404,7 +404,7 @@ export type CreateVideoWithContentData = {
          */
         platform?: string;
         /**
-         * Length of the file in bytes, before the part `file`. Most clients need not send it; those that get 411 must.
+         * Length of the file in bytes, before the part `file`. Required only if the response is 411 without it.
          */
         size?: number;
         /**
@@ -632,7 +632,7 @@ export type GetVideoResponse = GetVideoResponses[keyof GetVideoResponses];
 export type PostContentData = {
     body: {
         /**
-         * Length of the file in bytes, before the part `file`. Most clients need not send it; those that get 411 must.
+         * Length of the file in bytes, before the part `file`. Required only if the response is 411 without it.
          */
         size?: number;
         /**
@@ -1149,7 +1149,7 @@ export type ListEventsResponses = {
     200: {
         items: Array<Event>;
         /**
-         * Pass it as `after` to read on, also when the page was empty: later events come after it.
+         * Pass it as `after` to get later events, also after an empty page.
          */
         nextCursor: string;
     };
@@ -1835,7 +1835,7 @@ export type ResendEventsResponse = ResendEventsResponses[keyof ResendEventsRespo
 
 export type ReceivePlatformWebhookData = {
     /**
-     * What the platform sends.
+     * Webhook as the platform sends it.
      */
     body: unknown;
     path: {

@@ -20,7 +20,7 @@ interface Upload {
   signal: AbortSignal
 }
 
-/** What `ingest.status` says once the last part is there; the first two while the parts are joined. */
+/** Values of `ingest.status` after the last part has arrived; the first two while the parts are merged. */
 const complete = ['last_chunck_uploaded', 'merging', 'uploaded', 'ingested']
 
 const Taken = Type.Object({ videoId: Id })

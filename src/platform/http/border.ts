@@ -10,7 +10,7 @@ const longestUrl = 4_096
 const maxMessageLength = 500
 /** Number of unknown states that are logged for each platform. */
 const mostUnknownStates = 100
-/** How far a platform's clock may be ahead, in milliseconds. */
+/** Maximum time by which a platform's clock may be ahead, in ms. */
 const clockSkewMs = 24 * 3_600_000
 /** The latest time that RFC 3339 can express, in milliseconds since the epoch. */
 const endOfYear9999 = Date.parse('9999-12-31T23:59:59.999Z')

@@ -1,9 +1,9 @@
 import type { Socket } from 'node:net'
 import { buildConnector } from 'undici'
 
-/** What a write fails with when the peer has closed the connection (errno(3)). */
+/** Codes of a failed write after the peer has closed the connection (errno(3)). */
 const closedByPeer = ['EPIPE', 'ECONNRESET', 'ECONNABORTED']
-/** What has arrived is read within moments. This ends the wait where reading is paused. Milliseconds. */
+/** Maximum time to read the data that has arrived, in ms; it usually takes moments. Ends the wait if reading is paused. */
 const readGraceMs = 1_000
 
 /**

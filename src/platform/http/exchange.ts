@@ -85,7 +85,7 @@ export function createExchange(name: string, tools: PlatformTools, resetHeader?:
   return {
     async send(request: PlatformRequest, authorization?: string): Promise<PlatformResponse> {
       if (!(request.body instanceof Readable)) return perform(request, authorization, request.signal)
-      // Who made the stream watches its progress; from its last byte on the exchange has a deadline.
+      // The creator of the stream limits its idle time; from its last byte on the exchange has a deadline.
       const responseTimer = startResponseTimer(name, request.body, timeouts[policies.stream.limit])
       try {
         return await perform(request, authorization, AbortSignal.any([request.signal, responseTimer.signal]))

@@ -11,7 +11,7 @@ import { CredentialsRejectedError, isThrottled, isTransient } from './failures.t
 import { kindOf, type PlatformRequest, type PlatformResponse, policies } from './request.ts'
 import { publicUrl, trustedUrl } from './upload-url.ts'
 
-/** How a platform wants to be authorized. */
+/** Supplies the credentials of a platform. */
 export interface Authorization {
   /** @returns the value of the `Authorization` header */
   header(): Promise<string>

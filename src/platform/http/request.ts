@@ -2,7 +2,7 @@ import { Readable } from 'node:stream'
 
 /** A request to a platform. */
 export interface PlatformRequest {
-  /** What it is for, in the contract's words; a label of the metrics. */
+  /** The purpose of the call; a label of the metrics. */
   operation: string
   method: 'GET' | 'POST' | 'PUT' | 'PATCH' | 'DELETE' | 'HEAD'
   /** Absolute, or relative to the platform's base URL. */

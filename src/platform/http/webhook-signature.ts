@@ -3,8 +3,8 @@ import { GatewayError } from '../../errors.ts'
 import type { HintReader, Notification } from '../platform.ts'
 
 /**
- * How far the time of a signature may be from the gateway's, either way, in ms: a later copy of the request is not
- * accepted. Five minutes are what the vendors' own libraries allow.
+ * Maximum difference between the time of a signature and the gateway's clock, in ms, so that a later copy of the request
+ * is not accepted. The vendors' own libraries allow five minutes.
  */
 const toleranceMs = 300_000
 /** Signatures of one request: one for each secret that the platform uses while it is changed. */

@@ -32,7 +32,7 @@ export const Asset = Type.Object({
   playback_ids: Type.Optional(Type.Array(Type.Object({ id: Id, policy: Word }))),
   tracks: Type.Optional(Type.Array(Type.Object({ type: Word, max_width: Measure, max_height: Measure }))),
 })
-/** What is read of an asset before it is deleted. */
+/** The part of an asset that is read before it is deleted. */
 export const OriginResponse = Type.Object({ data: Type.Pick(Asset, ['id', 'upload_id']) })
 export const AssetResponse = Type.Object({ data: Asset })
 export type Asset = Static<typeof Asset>
@@ -59,7 +59,7 @@ export function statusOfUpload({ status, error }: Upload, sent: boolean): Proces
   }
 }
 
-/** What an asset's status means; undefined for a word that is new. */
+/** Returns the meaning of an asset's status; undefined for an unknown status. */
 export function statusOfAsset({ status, errors, tracks, progress }: Asset): ProcessingStatus | undefined {
   switch (status) {
     case 'preparing':

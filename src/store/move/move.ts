@@ -6,14 +6,14 @@ import { openPostgresSource, openPostgresTarget } from './postgres-side.ts'
 import { addUp, type Side, type Sum, tables } from './side.ts'
 import { openSqliteSource, openSqliteTarget } from './sqlite-side.ts'
 
-/** How far a move is. */
+/** Progress of a move. */
 export interface Progress {
   step: 'copying' | 'verifying'
   done: number
   total: number
 }
 
-/** What was moved. */
+/** Result of a move. */
 export interface Moved {
   /** Number of rows by kind. */
   rows: Record<string, number>

@@ -6,7 +6,7 @@ import type { Row, Table } from './side.ts'
 
 /** How the rows of a table are stored in PostgreSQL. */
 export interface Mapping {
-  /** What to select, under names that `read` expects. */
+  /** Select list, with the names that `read` expects. */
   selected: string
   read(row: Row): Row
   /** Inserts what `write` made of rows, given as one JSON array. */

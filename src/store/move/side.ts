@@ -7,7 +7,7 @@ export type Row = Record<string, unknown>
 export interface Table {
   /** In both engines. */
   name: string
-  /** What its rows are, for messages. */
+  /** Description of its rows, for messages. */
   what: string
   /** Names in SQLite; PostgreSQL's are the same in snake case. Videos have rows of their own in each engine. */
   columns: Record<string, 'text' | 'bigint'>

@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs'
 import type { ConnectionOptions } from 'node:tls'
 import type { ClientConfig } from 'pg'
 
-/** Where a PostgreSQL database is, as `DATABASE_URL` says it. */
+/** Address and options of a PostgreSQL database, from `DATABASE_URL`. */
 export interface Connection {
   config: ClientConfig
   /** Host, port and database: what error messages may name. */

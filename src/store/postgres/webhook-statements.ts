@@ -7,14 +7,14 @@ const deliveryColumns = `endpoint_id AS "endpointId", event_id AS "eventId", pos
   created_at AS "createdAt", next_attempt_at AS "nextAttemptAt", last_attempt_at AS "lastAttemptAt", result`
 const newDelivery =
   'endpoint_id, event_id, position, type, body, status, attempts, created_at, next_attempt_at'
-/** What makes a delivery a new one that is due now. */
+/** Sets a delivery to a new one that is due now. */
 const dueNow = `status = 'pending', attempts = 0, created_at = ${clock}, next_attempt_at = ${clock},
   last_attempt_at = NULL, result = NULL`
 /** Whether a row with a column `events` asks for the type: the list is JSON. */
 const asksFor = (row: string, type: string) =>
   `(${row}.events IS NULL OR strpos(${row}.events, '"' || ${type} || '"') > 0)`
 const enabledEndpoints = 'SELECT FROM $schema.webhook_endpoints WHERE enabled = 1'
-/** The position after which the next event is fanned out; NULL without enabled endpoints. Others skip what nobody gets. */
+/** The position after which the next event is fanned out; NULL without enabled endpoints. It skips events without subscribers. */
 const fanOutStart = `(SELECT GREATEST((SELECT position FROM $schema.webhook_fan_out), min(begins_after))
   FROM $schema.webhook_endpoints WHERE enabled = 1 HAVING count(*) > 0)`
 
@@ -48,7 +48,7 @@ const texts = {
   keepFailing: `UPDATE $schema.webhook_endpoints SET failing_since = CASE WHEN $2::boolean THEN ${clock} END
     WHERE id = $1 AND (failing_since IS NULL) = $2::boolean ${withoutFsync}`,
 
-  /** What `fanOut` has to do. */
+  /** Selects the work of `fanOut`. */
   fanOutState: `SELECT (SELECT count(*) FROM $schema.webhook_endpoints WHERE enabled = 1) AS endpoints,
       (SELECT count(*) FROM $schema.webhook_endpoints WHERE enabled = 1 AND resend_up_to IS NOT NULL) AS resends,
       EXISTS (SELECT FROM $schema.webhook_fan_out)::int AS begun,
@@ -76,7 +76,7 @@ const texts = {
       WHERE f.id = 1 AND p.last > f.position)
     SELECT events FROM progress`,
 
-  /** What comes by itself is not sent twice: of an enabled endpoint, only what the fan-out has passed. */
+  /** Only events that the fan-out has passed, so that none is sent twice to an enabled endpoint. */
   beginResend: `UPDATE $schema.webhook_endpoints SET resend_since = LEAST(resend_since, $2::bigint), resend_after = 0,
       resend_up_to = CASE WHEN enabled = 1
         THEN GREATEST(begins_after, (SELECT position FROM $schema.webhook_fan_out))

@@ -79,7 +79,7 @@ export function lifeTests(t: Test, start: StartDouble): void {
       if (double.provisionsAtUpload) return t.equal(found, undefined)
       const bytes = randomBytes(100)
       await platform.upload(found!, video.draft, contentOf(bytes), video.call())
-      t.ok(double.content(video.draft.title)?.equals(bytes), 'what was found takes an upload')
+      t.ok(double.content(video.draft.title)?.equals(bytes), 'the slot that was found accepts an upload')
     },
   )
 

@@ -94,7 +94,7 @@ t.test('a delay requested by a token endpoint is at most a minute', async (t) =>
     const code = status === 429 ? 'platform-throttled' : 'platform-unavailable'
     const told = { code, retryAfter: pause }
     await t.rejects(cache.header(), told, `${status} with Retry-After: ${retryAfter}`)
-    await t.rejects(cache.header(), told, 'nobody asks meanwhile')
+    await t.rejects(cache.header(), told, 'no request in the meantime')
     wrong = false
     clock.set(start + pause * 1000)
     t.equal(await cache.header(), 'Bearer good', 'well a moment later')
@@ -199,6 +199,6 @@ t.test('tokens that are rejected as soon as they are issued are replaced after g
   t.strictSame(
     asked,
     [1_000_000, 1_000_000, 1_000_000],
-    'after a time without refusals they are replaced at once',
+    'after a time without rejections they are replaced immediately',
   )
 })

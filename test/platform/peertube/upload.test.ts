@@ -110,7 +110,7 @@ scenario('the last chunk is interrupted in a session with an upper bound of the 
     ...call,
     keep: keepSizes,
   })
-  t.strictSame(sizes, [204, 200, undefined], 'the exact size is kept before PeerTube hears of it')
+  t.strictSame(sizes, [204, 200, undefined], 'the exact size is stored before PeerTube gets it')
 })
 
 scenario('a slot whose session is gone or belongs to another account awaits an upload', async (t, setup) => {
