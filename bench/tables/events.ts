@@ -135,7 +135,7 @@ async function hintTable({ quick }: Scale): Promise<Table> {
   const [polls, hinted] = await Promise.all([measure(false), measure(true)])
   return {
     title: 'From the end of the processing on the platform to `ready`',
-    note: 'The sandbox processes videos for 3 to 12 s; polls at the default back-off.',
+    note: `The sandbox processes videos for 3 to ${(delays.at(-1) ?? 0) / 1_000} s; polls at the default back-off.`,
     columns: ['variant', 'p50 ms', 'p99 ms'],
     rows: [
       ['polls alone', ...polls],
