@@ -15,6 +15,7 @@ if ('unavailable' in server) {
     'e2e/status',
     'routes/events',
     'routes/webhooks',
+    'events/webhooks',
   ]
   const slow = ['e2e/metadata', 'faults/removal', 'faults/leftovers', 'faults/lanes', 'e2e/hints']
   for (const suite of process.env.POSTGRES_SUITES === 'all' ? [...suites, ...slow] : suites)
