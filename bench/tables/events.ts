@@ -50,7 +50,10 @@ async function deliveryTable(engine: Engine, { quick }: Scale): Promise<Table> {
       const isAlone = listeners.streams + listeners.endpoints === 0
       const result = isAlone ? alone : await run(rate, listeners)
       results[`${rate} ${name}`] = result
-      const arrivals = result.perSecond * (listeners.streams + listeners.endpoints)
+      const inTime = ({ share }: Arrivals) => Math.min(1, share || 0)
+      const arrivals =
+        result.perSecond *
+        (listeners.streams * inTime(result.streams) + listeners.endpoints * inTime(result.endpoints))
       rows.push([
         `${rate.toLocaleString('en')} events/s: ${name}`,
         result.perSecond,
