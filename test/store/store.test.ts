@@ -387,6 +387,11 @@ t.test(
         [reference],
       )
     t.strictSame(await store.list({ platform: 'sand\0box', limit: 1 }), [])
+    for (const id of ['\0', '\ud800', `${aVideo().id}\0`]) {
+      t.equal(await store.find(id), undefined)
+      t.equal(await store.update(id, (row) => ({ ...row, checks: 1 })), undefined)
+      t.strictSame(await store.events({ after: 0, upTo: 9, video: id, limit: 1 }), [])
+    }
     await store.close()
   },
 )

@@ -1,4 +1,5 @@
 import type { EventQuery, EventRange } from '../../publication/store.ts'
+import { lookupKey } from './list.ts'
 import type { Database } from './pool.ts'
 import { named, type Statement, type Statements } from './statements.ts'
 
@@ -60,7 +61,7 @@ export function eventStatement(
   const from = ['$1::bigint']
   const to = ['$2::bigint']
   // A video has few events: their type is looked at row by row.
-  const [column, value] = video !== undefined ? ['video_id', video] : ['type', type]
+  const [column, value] = video !== undefined ? ['video_id', lookupKey(video)] : ['type', type]
   if (value !== undefined) {
     const text = parameter(value)
     for (const [list, part] of [

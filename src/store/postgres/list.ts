@@ -44,8 +44,8 @@ export function listStatement(
 }
 
 /**
- * Returns a text as a column's value: PostgreSQL's `text` accepts neither U+0000 nor lone surrogates, so they are
- * escaped as in JSON. Different texts have different keys.
+ * Returns a text of a client as a column's value: PostgreSQL's `text` accepts neither U+0000 nor lone surrogates, so
+ * they are escaped as in JSON. Different texts have different keys, and an id is its own.
  */
 export function lookupKey(text: string): string {
   return JSON.stringify(text).slice(1, -1)

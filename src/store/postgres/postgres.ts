@@ -100,7 +100,7 @@ function createStore(
   }
 
   async function read(id: string): Promise<{ row: Video; now: number } | undefined> {
-    const [found] = await query(statements.current, [id])
+    const [found] = await query(statements.current, [lookupKey(id)])
     if (!found) return undefined
     const { now, ...columns } = found
     return { row: videoOf(columns), now }
@@ -132,7 +132,7 @@ function createStore(
     },
 
     async find(id) {
-      const [row] = await query(statements.find, [id])
+      const [row] = await query(statements.find, [lookupKey(id)])
       return row && videoOf(row)
     },
     async list(asked) {
