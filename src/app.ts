@@ -144,7 +144,7 @@ export async function buildApp(config: Config, options: AppOptions = {}): Promis
   const identity = await createIdentity(config, server.log, publicUrl)
   const { secrets, issuer } = identity
   const changed = background.webhooksChanged
-  const webhooks = createWebhooks({ config, store, log, secrets, changed })
+  const webhooks = createWebhooks({ config, store, log, secrets, changed, signal: signals.work })
   const drain = await registerHooks(server, {
     metrics,
     traceOf: options.traceOf,

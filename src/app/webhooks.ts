@@ -22,10 +22,12 @@ export interface WebhookSetup {
   secrets: readonly string[]
   /** Called after a change of an endpoint or a delivery. */
   changed(): void
+  /** Aborted when the process stops. */
+  signal: AbortSignal
 }
 
 /** Creates what the use cases of webhook endpoints work with. */
-export function createWebhooks({ config, store, log, secrets, changed }: WebhookSetup): Webhooks {
+export function createWebhooks({ config, store, log, secrets, changed, signal }: WebhookSetup): Webhooks {
   return {
     store,
     rules: createDialRules(config.webhooks, config.production),
@@ -41,6 +43,7 @@ export function createWebhooks({ config, store, log, secrets, changed }: Webhook
         )
     },
     wake: changed,
+    signal,
   }
 }
 

@@ -1,4 +1,5 @@
 import { createAlarm } from '../publication/alarm.ts'
+import { askStore } from '../publication/store-retry.ts'
 import type { WebhookEndpoint } from '../publication/webhooks.ts'
 import { attemptDelivery, type DeliveryContext } from './attempt.ts'
 import type { DeliveryPlaces } from './delivery-places.ts'
@@ -45,7 +46,7 @@ export function startDeliveryLane(endpointId: string, options: LaneOptions): Del
     let started = 0
     try {
       if (free > 0) {
-        const claimed = await store.claimDeliveries(endpointId, claim, free)
+        const claimed = await askStore(options, () => store.claimDeliveries(endpointId, claim, free))
         // Read after the claim: the endpoint may have another URL or secret than before.
         const endpoint = claimed.length > 0 ? await store.findEndpoint(endpointId) : undefined
         // Otherwise the claims expire.

@@ -3,7 +3,14 @@ import { v7 as uuidv7 } from 'uuid'
 import { GatewayError } from '../errors.ts'
 import { checkTarget, type DialRules, TargetNotAllowedError } from '../outbound/guard.ts'
 import type { VideoStore } from '../publication/store.ts'
-import type { Delivery, WebhookEndpoint, WebhookEventType, WebhookStore } from '../publication/webhooks.ts'
+import { askStore } from '../publication/store-retry.ts'
+import type {
+  ChangeEndpoint,
+  Delivery,
+  WebhookEndpoint,
+  WebhookEventType,
+  WebhookStore,
+} from '../publication/webhooks.ts'
 import { ownEvent } from './own-events.ts'
 
 /** Dependencies of the use cases of webhooks; wired in `app/webhooks.ts`. */
@@ -19,6 +26,8 @@ export interface Webhooks {
   secretShown(): void
   /** Reports that an endpoint has changed, or that a delivery may be due. */
   wake(): void
+  /** Aborted when the process stops. */
+  signal: AbortSignal
 }
 
 /** Maximum number of endpoints. */
@@ -46,24 +55,22 @@ export async function createEndpoint(
   const secretsOf = requireSecrets(webhooks)
   const target = allowedUrl(url, webhooks.rules)
   const id = uuidv7()
-  const endpoint = await webhooks.store.insertEndpoint(
-    (now, lastPosition) => ({
-      id,
-      url: target,
-      description,
-      events,
-      enabled,
-      disabledReason: null,
-      generation: 1,
-      renewedAt: null,
-      failingSince: null,
-      after: lastPosition,
-      createdAt: now,
-      updatedAt: now,
-      version: 1,
-    }),
-    endpointLimit,
-  )
+  const make = (now: number, lastPosition: number): WebhookEndpoint => ({
+    id,
+    url: target,
+    description,
+    events,
+    enabled,
+    disabledReason: null,
+    generation: 1,
+    renewedAt: null,
+    failingSince: null,
+    after: lastPosition,
+    createdAt: now,
+    updatedAt: now,
+    version: 1,
+  })
+  const endpoint = await askStore(webhooks, () => webhooks.store.insertEndpoint(make, endpointLimit))
   if (!endpoint)
     throw new GatewayError(
       'too-many-webhooks',
@@ -83,12 +90,12 @@ export async function requireEndpoint({ store }: Webhooks, id: string): Promise<
  * @throws GatewayError
  */
 export async function changeEndpoint(
-  { store, rules, wake }: Webhooks,
+  webhooks: Webhooks,
   id: string,
   { url, ...fields }: Partial<EndpointFields>,
 ): Promise<WebhookEndpoint> {
-  const target = url === undefined ? undefined : allowedUrl(url, rules)
-  const changed = await store.updateEndpoint(id, (current, now, lastPosition) => {
+  const target = url === undefined ? undefined : allowedUrl(url, webhooks.rules)
+  const change: ChangeEndpoint = (current, now, lastPosition) => {
     const isNewTarget = target !== undefined && target !== current.url
     const isEnabled = fields.enabled === true && !current.enabled
     const next = {
@@ -101,36 +108,39 @@ export async function changeEndpoint(
       ...(fields.enabled !== undefined && { disabledReason: null }),
     }
     return isDeepStrictEqual(next, current) ? current : { ...next, updatedAt: now }
-  })
-  wake()
+  }
+  const changed = await askStore(webhooks, () => webhooks.store.updateEndpoint(id, change))
+  webhooks.wake()
   return found(changed)
 }
 
 /** @throws GatewayError */
-export async function deleteEndpoint({ store, wake }: Webhooks, id: string): Promise<void> {
-  if (!(await store.deleteEndpoint(id))) throw new GatewayError('webhook-not-found')
-  wake()
+export async function deleteEndpoint(webhooks: Webhooks, id: string): Promise<void> {
+  if (!(await askStore(webhooks, () => webhooks.store.deleteEndpoint(id))))
+    throw new GatewayError('webhook-not-found')
+  webhooks.wake()
 }
 
 /** Renews the secret. The previous one also signs for a day. @throws GatewayError */
 export async function renewSecret(webhooks: Webhooks, id: string): Promise<EndpointWithSecret> {
   const secretsOf = requireSecrets(webhooks)
-  const renewed = await webhooks.store.updateEndpoint(id, (current, now) => ({
-    ...current,
-    generation: current.generation + 1,
-    renewedAt: now,
-    updatedAt: now,
-  }))
+  /** Of all tries: one whose response was lost, or another caller's, has made the secret already. */
+  let generation: number | undefined
+  const renew: ChangeEndpoint = (current, now) => {
+    generation ??= current.generation + 1
+    return current.generation >= generation
+      ? current
+      : { ...current, generation, renewedAt: now, updatedAt: now }
+  }
+  const renewed = await askStore(webhooks, () => webhooks.store.updateEndpoint(id, renew))
   return withSecret(webhooks, found(renewed), secretsOf)
 }
 
 /** Sends a test event. @throws GatewayError */
 export async function sendTest(webhooks: Webhooks, id: string): Promise<Delivery> {
   const endpoint = await requireReachable(webhooks, id)
-  const delivery = await webhooks.store.addDelivery(
-    id,
-    ownEvent('webhook.test', endpoint, webhooks.store.now()),
-  )
+  const event = ownEvent('webhook.test', endpoint, webhooks.store.now())
+  const delivery = await askStore(webhooks, () => webhooks.store.addDelivery(id, event))
   webhooks.wake()
   return delivery
 }
@@ -138,7 +148,7 @@ export async function sendTest(webhooks: Webhooks, id: string): Promise<Delivery
 /** Delivers an event again, or for the first time. @throws GatewayError */
 export async function resendEvent(webhooks: Webhooks, id: string, eventId: string): Promise<Delivery> {
   await requireReachable(webhooks, id)
-  const delivery = await webhooks.store.resend(id, eventId)
+  const delivery = await askStore(webhooks, () => webhooks.store.resend(id, eventId))
   if (!delivery) throw new GatewayError('event-not-found')
   webhooks.wake()
   return delivery
@@ -147,7 +157,7 @@ export async function resendEvent(webhooks: Webhooks, id: string, eventId: strin
 /** Delivers every event since a time again. @param since ms since the epoch @throws GatewayError */
 export async function resendSince(webhooks: Webhooks, id: string, since: number): Promise<void> {
   await requireReachable(webhooks, id)
-  await webhooks.store.resendAfter(id, since)
+  await askStore(webhooks, () => webhooks.store.resendAfter(id, since))
   webhooks.wake()
 }
 

@@ -1,5 +1,6 @@
 import { exchangeMs, nextDeliveryIn } from '../outbound/delivery.ts'
 import { createAlarm } from '../publication/alarm.ts'
+import { askStore } from '../publication/store-retry.ts'
 import type { DeliveryContext } from './attempt.ts'
 import { type DeliveryLane, startDeliveryLane } from './delivery-lane.ts'
 import { createDeliveryPlaces, type PlaceLimits } from './delivery-places.ts'
@@ -82,7 +83,7 @@ export function startWebhookDeliveries(options: WebhookOptions): WebhookDeliveri
       const endpoints = await store.endpoints()
       keepLanes(endpoints.filter(({ enabled }) => enabled).map(({ id }) => id))
       if (lanes.size === 0) return policy.interval
-      const hasMore = await store.fanOut(batchSize)
+      const hasMore = await askStore(context, () => store.fanOut(batchSize))
       for (const [id, ms] of await store.nextDeliveriesIn()) if (ms < policy.interval) lanes.get(id)?.wake(ms)
       return hasMore ? 0 : policy.interval
     } catch (error) {

@@ -100,6 +100,30 @@ t.test('a lock that is held for a second delays a call without failing it', asyn
   t.notMatch(gateway.output(), /"level":[56]0/, 'no error is logged')
 })
 
+t.test('a lock that is held for a moment fails no call of the webhooks', async (t) => {
+  const { gateways, hold } = await setUp(t)
+  const [{ call }] = gateways
+  const add = async () => (await call('POST', '/v1/webhooks', { url: 'http://localhost:9/' })).body
+  const [one, gone] = [await add(), await add()]
+  const path = `/v1/webhooks/${one.id}`
+  const { body: test } = await call('POST', `${path}/test`)
+  const release = hold()
+  const calls = [
+    call('POST', '/v1/webhooks', { url: 'http://localhost:9/other' }),
+    call('PATCH', path, { description: 'x' }),
+    call('POST', `${path}/secret`),
+    call('POST', `${path}/test`),
+    call('POST', `${path}/deliveries/${test.eventId}/resend`),
+    call('POST', `${path}/deliveries/resend`, { since: '2026-01-01T00:00:00Z' }),
+    call('DELETE', `/v1/webhooks/${gone.id}`),
+  ]
+  await sleep(300)
+  release()
+  const statuses = (await Promise.all(calls)).map(({ status }) => status)
+  t.strictSame(statuses, [201, 200, 200, 202, 202, 202, 204])
+  t.match((await call('GET', path)).body, { description: 'x', version: 3 })
+})
+
 t.test('a result of the platform is stored even after a long lock', async (t) => {
   const { gateways, hold, sandbox } = await setUp(t)
   const [gateway] = gateways
