@@ -99,7 +99,7 @@ const advice: Record<ProblemCode, string> = {
   'store-unavailable':
     'The gateway cannot use its database at the moment. Send the request again after the time in Retry-After. The gateway completes or undoes on its own what it may have begun.',
   'cursor-expired':
-    'Events after this cursor were deleted, or it belongs to another database. List the videos to learn their state, then read events without a cursor.',
+    'Events after this cursor were deleted, or it is beyond the last event, as after a restore. List the videos to learn their state, then read events without a cursor.',
   'too-many-streams':
     'Connect again after the time in Retry-After: another process may have room. Or read the events as JSON pages.',
   'shutting-down':

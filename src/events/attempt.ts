@@ -105,13 +105,13 @@ function hasFailedLong(
 /** Disables the endpoint, unless it has changed since the delivery began, and notifies the other endpoints. */
 async function disable(
   context: DeliveryContext,
-  { id, url }: WebhookEndpoint,
+  { id, version }: WebhookEndpoint,
   reason: DisabledReason,
 ): Promise<void> {
   const { store, observer, log, signal } = context
   let isDisabled = false
   const change = (current: WebhookEndpoint, now: number): WebhookEndpoint => {
-    const isSame = current.enabled && current.url === url
+    const isSame = current.enabled && current.version === version
     isDisabled = isSame && (reason === 'gone' || hasFailedLong(current, now, context))
     return isDisabled ? { ...current, enabled: false, disabledReason: reason, updatedAt: now } : current
   }

@@ -32,6 +32,8 @@ export class TargetNotAllowedError extends Error {
 const notPublic = 'has an address that is not public: use one that the operator of the gateway allows'
 /** Characters of a URL. */
 const longestUrl = 2_048
+/** Labels of 1 to 63 octets, with or without the dot of the root (RFC 1035 §2.3.4). */
+const hostName = /^[^.]{1,63}(\.[^.]{1,63})*\.?$/
 const connectMs = 5_000
 /** Bytes of the headers of a response. */
 const maxHeaderSize = 16 * 1024
@@ -48,6 +50,8 @@ export function checkTarget(text: string, rules: DialRules): URL {
   if (url.username || url.password)
     throw new TargetNotAllowedError('has credentials: send a URL without user and password')
   if (url.hash) throw new TargetNotAllowedError('has a fragment, which is never sent: end the URL before #')
+  if (!isIP(bare(url.hostname)) && !hostName.test(url.hostname))
+    throw new TargetNotAllowedError('has a host name that cannot exist: its parts have 1 to 63 characters')
   checkOrigin(url, rules)
   return url
 }

@@ -1,4 +1,4 @@
-import { type LookupAddress, lookup as systemLookup } from 'node:dns'
+import { type LookupAddress, NODATA, lookup as systemLookup } from 'node:dns'
 import { Resolver } from 'node:dns/promises'
 import type { LookupFunction } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -54,7 +54,10 @@ async function askServers(resolver: Resolver, hostname: string): Promise<LookupA
     throw errors[0]
   })
   await Promise.race([Promise.allSettled(asked), sleep(secondFamilyMs)])
-  return found.flat()
+  const addresses = found.flat()
+  if (addresses.length > 0) return addresses
+  // Such as an alias that leads to itself.
+  throw Object.assign(new Error(`${hostname} has no address`), { code: NODATA })
 }
 
 function askSystem(hostname: string): Promise<LookupAddress[]> {

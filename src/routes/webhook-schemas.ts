@@ -2,9 +2,14 @@ import { FormatRegistry, Type } from '@sinclair/typebox'
 import { webhookEventTypes } from '../publication/webhooks.ts'
 import { nullable, time } from './schemas.ts'
 
-/** RFC 3339 §5.6. */
-const dateTime = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)$/i
-FormatRegistry.Set('date-time', (text) => dateTime.test(text) && !Number.isNaN(Date.parse(text)))
+/** RFC 3339 §5.6. `Date.parse` alone takes February 30 for March 2, and hour 24 for the next day. */
+const dateTime = /^(\d{4}-\d\d-\d\d)T([01]\d|2[0-3]):\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)$/i
+FormatRegistry.Set('date-time', (text) => {
+  const [, day] = dateTime.exec(text) ?? []
+  const midnight = Date.parse(`${day}T00:00:00Z`)
+  if (Number.isNaN(midnight) || Number.isNaN(Date.parse(text))) return false
+  return new Date(midnight).toISOString().startsWith(day as string)
+})
 
 const id = '0192f0c2-11d0-7b3c-9a5e-6f7081920314'
 const eventId = '0192f0c2-3c44-7e21-8d0f-1a2b3c4d5e6f'

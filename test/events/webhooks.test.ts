@@ -252,6 +252,25 @@ t.test('a failed delivery to an earlier URL does not disable the changed endpoin
   t.notMatch(JSON.stringify(gateway.log()), /webhooks cannot be delivered|was disabled/)
 })
 
+t.test('a 410 that comes late does not disable an endpoint that was enabled again', async (t) => {
+  const gateway = await setUp(t)
+  const releases: (() => void)[] = []
+  const slow = await startReceiver(t, (_webhook, response) => {
+    if (releases.length < 2) releases.push(() => response.writeHead(410).end())
+    else response.end()
+  })
+  const endpoint = await addEndpoint(gateway.store, slow.url, { events: ['video.created'] })
+  for (let count = 0; count < 2; count++) await gateway.create()
+  await slow.until(() => slow.received.length === 2)
+  releases[0]?.()
+  await endpointUntil(gateway.store, endpoint, ({ enabled }) => !enabled)
+  await gateway.call('PATCH', `/v1/webhooks/${endpoint.id}`, { json: { enabled: true } })
+  releases[1]?.()
+  await gateway.create()
+  await slow.until(() => slow.ids().size === 3)
+  t.match(await gateway.store.findEndpoint(endpoint.id), { enabled: true, disabledReason: null })
+})
+
 t.test('at shutdown deliveries finish in a short time, or are left to the next process', async (t) => {
   const env = { DATABASE_URL: `sqlite:${t.testdir()}/gateway.db` }
   const gateway = await setUp(t, { claim: 700, grace: 1_500 }, { env })

@@ -1,8 +1,9 @@
 import { createSocket } from 'node:dgram'
 import { once } from 'node:events'
+import { isIPv4 } from 'node:net'
 import type { Test } from 'tap'
 
-/** Addresses of a name, none if it does not exist; undefined: no response. @param count queries of this name before */
+/** Addresses of a name, or the name that it is an alias of; none if it does not exist; undefined: no response. @param count queries of this name before */
 export type Resolve = (name: string, count: number) => readonly string[] | undefined
 
 export interface NameServer {
@@ -44,9 +45,12 @@ function respond(question: Buffer, addresses: readonly string[]): Buffer {
   head.writeUInt16BE(0x8180, 2)
   head.writeUInt16BE(addresses.length, 6)
   head.writeUInt32BE(0, 8)
-  const records = addresses.map((address) =>
-    // The name of the question, A, IN, a time to live of 0.
-    Buffer.from([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 0, 0, 4, ...address.split('.').map(Number)]),
-  )
+  const records = addresses.map((address) => {
+    const [type, data] = isIPv4(address)
+      ? [1, address.split('.').map(Number)]
+      : [5, [...address.split('.').flatMap((label) => [label.length, ...Buffer.from(label)]), 0]]
+    // The name of the question, A or CNAME, IN, a time to live of 0.
+    return Buffer.from([0xc0, 12, 0, type, 0, 1, 0, 0, 0, 0, 0, data.length, ...data])
+  })
   return Buffer.concat([head, question.subarray(12), ...records])
 }
