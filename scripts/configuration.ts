@@ -21,7 +21,8 @@ file again.
 
 - **Durations** are written \`500ms\`, \`2s\`, \`5m\` or \`12h\`, \`24d\` at most (retentions \`3650d\`), **sizes** \`1048576\`, \`500MiB\` or \`64GiB\`.
 - **\`NODE_ENV=production\`** makes a platform and a way for callers to identify themselves (\`API_KEYS\`,
-  \`OAUTH_CLIENTS\` or \`OAUTH_ISSUER\`) necessary, and \`GATEWAY_SECRET\` with \`OAUTH_CLIENTS\` or webhooks. Otherwise a gateway without a platform publishes on the embedded
+  \`OAUTH_CLIENTS\` or \`OAUTH_ISSUER\`) necessary, and \`GATEWAY_SECRET\` with \`OAUTH_CLIENTS\`; without it there are no webhooks.
+  Otherwise a gateway without a platform publishes on the embedded
   sandbox, and one without callers prints a key that holds until it ends.
 - **A key and its entry** come from \`npm run apikey -- NAME [scopes]\`, in the same form for \`OAUTH_CLIENTS\`.
 - **Platforms** by name: ${names}.

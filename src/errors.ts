@@ -64,7 +64,7 @@ const advice: Record<ProblemCode, string> = {
   'insufficient-scope': 'Ask the operator for the scope.',
   'not-found': 'No call has this path. `/openapi.json` lists all of them.',
   'video-not-found': 'Use the `id` that was returned when the video was created.',
-  'webhook-not-found': '`GET /v1/webhooks` lists the endpoints.',
+  'webhook-not-found': 'Check the id: `GET /v1/webhooks` lists the endpoints.',
   'event-not-found':
     'Use an `eventId` from the deliveries of the endpoint, or the `id` of an event that `GET /v1/events` still has.',
   'webhook-disabled': 'Enable the endpoint first, with `PATCH` and `{"enabled": true}`.',

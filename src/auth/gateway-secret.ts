@@ -21,6 +21,8 @@ export function generateGatewaySecret(): string {
  */
 export function checkSecrets(secrets: readonly string[]): string[] {
   for (const [index, secret] of secrets.entries()) {
+    if (secret.startsWith('GATEWAY_SECRET='))
+      throw new Error(`secret ${index + 1} begins with GATEWAY_SECRET=: give only what follows`)
     if (!isStrong(secret))
       throw new Error(
         `secret ${index + 1} is too weak: expected at least ${minBytes} random bytes, use npm run secret or openssl rand -base64 32`,

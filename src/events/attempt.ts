@@ -74,9 +74,22 @@ export async function attemptDelivery(
       retryIn: next,
     }),
   )
+  reportTrouble(context, endpoint, failure)
   if (failure === 'gone') await disable(context, endpoint, 'gone')
   else if (!isOver && hasFailedLong(endpoint, store.now(), context))
     await disable(context, endpoint, 'failing')
+}
+
+/** Logs the first failures of an endpoint, and the first success after them. Its URL may hold a secret. */
+function reportTrouble(
+  { log }: DeliveryContext,
+  { id, failingSince }: WebhookEndpoint,
+  failure?: string,
+): void {
+  if (failure !== undefined && failingSince === null)
+    log.warn({ endpoint: id, failure }, 'a delivery to a webhook endpoint failed; retrying')
+  if (failure === undefined && failingSince !== null)
+    log.info({ endpoint: id }, 'a webhook endpoint accepts deliveries again')
 }
 
 async function exchange(context: DeliveryContext, endpoint: WebhookEndpoint, claimed: ClaimedDelivery) {

@@ -3,7 +3,8 @@ import type { OwnEvent, WebhookEndpoint } from '../publication/webhooks.ts'
 
 /** An endpoint as the API shows it, and as the events of endpoints carry it. */
 export function shownEndpoint(endpoint: WebhookEndpoint) {
-  const { id, url, description, events, enabled, disabledReason, failingSince, version } = endpoint
+  const { id, url, description, events, enabled, disabledReason, version } = endpoint
+  const time = (ms: number | null) => (ms === null ? null : new Date(ms).toISOString())
   return {
     id,
     url,
@@ -11,7 +12,8 @@ export function shownEndpoint(endpoint: WebhookEndpoint) {
     events,
     enabled,
     disabledReason,
-    failingSince: failingSince === null ? null : new Date(failingSince).toISOString(),
+    failingSince: time(endpoint.failingSince),
+    secretRenewedAt: time(endpoint.renewedAt),
     version,
     createdAt: new Date(endpoint.createdAt).toISOString(),
     updatedAt: new Date(endpoint.updatedAt).toISOString(),

@@ -1,6 +1,7 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { Type } from '@sinclair/typebox'
 import type { onRequestAsyncHookHandler } from 'fastify'
+import { GatewayError } from '../errors.ts'
 import { requireEndpoint, resendEvent, resendSince, sendTest, type Webhooks } from '../events/endpoints.ts'
 import type { Delivery } from '../publication/webhooks.ts'
 import { decodeCursor, encodeCursor } from './cursors.ts'
@@ -126,6 +127,10 @@ export const deliveryRoutes: FastifyPluginAsyncTypebox<DeliveryRouteOptions> = a
     },
     async ({ params, body }, reply) => {
       const since = new Date(body.since)
+      if (since.getTime() > webhooks.store.now())
+        throw new GatewayError('invalid-request', undefined, {
+          errors: [{ path: '/since', message: 'must not be in the future' }],
+        })
       await resendSince(webhooks, params.id, since.getTime())
       return reply.code(202).send({ since: since.toISOString() })
     },

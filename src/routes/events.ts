@@ -176,6 +176,11 @@ async function* paced(chunks: AsyncGenerator<string>, giveUp: () => void): Async
 function positionOf(text: string): number {
   if (/^\d{1,15}$/.test(text)) return Number(text)
   throw new GatewayError('invalid-request', undefined, {
-    errors: [{ path: 'after', message: 'is not a cursor of this feed' }],
+    errors: [
+      {
+        path: 'after',
+        message: 'is not a cursor of this feed: pass `nextCursor` of a page or `id` of a stream unchanged',
+      },
+    ],
   })
 }

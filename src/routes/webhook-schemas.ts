@@ -80,13 +80,14 @@ const shown = {
   failingSince: nullable(
     time('Since when every delivery has failed; null after one that succeeded, and before the first.'),
   ),
+  secretRenewedAt: nullable(time('When the secret was last renewed; null before.')),
   version: Type.Integer({ description: 'Grows with every change.' }),
   createdAt: time('Time of the creation.'),
   updatedAt: time('Time of the last change.'),
 }
 const example = {
   ...{ id, url, description: 'Production', events: ['video.ready', 'video.failed'] },
-  ...{ enabled: true, disabledReason: null, failingSince: null, version: 1 },
+  ...{ enabled: true, disabledReason: null, failingSince: null, secretRenewedAt: null, version: 1 },
   ...{ createdAt: created, updatedAt: created },
 }
 

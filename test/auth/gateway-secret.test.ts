@@ -110,6 +110,7 @@ t.test('only secrets of at least 32 random bytes are accepted', async (t) => {
   for (const text of accepted) t.strictSame(secretsOf(text), text.split(','))
   t.strictSame(secretsOf(`${one}, ${one},`), [one])
   t.strictSame(secretsOf(' '), [])
+  t.throws(() => secretsOf(`GATEWAY_SECRET=${one}`), /^GATEWAY_SECRET: secret 1 begins with GATEWAY_SECRET=/)
   for (const [flaw, GATEWAY_SECRET] of Object.entries(rejected)) {
     const error = t.throws(
       () => loadConfig({ GATEWAY_SECRET }),

@@ -56,7 +56,9 @@ t.test('an endpoint can be created, changed, renewed and deleted', async (t) => 
   t.match(await patch({ enabled: true }), { enabled: true, failingSince: null })
   t.ok((await afterOf()) > before, 'one that is enabled again gets what happens from then on')
 
+  t.equal((await call('GET', path)).body.secretRenewedAt, null)
   const renewals = [await call('POST', `${path}/secret`), await call('POST', `${path}/secret`)]
+  t.match((await call('GET', path)).body, { secretRenewedAt: renewals[1]?.body.updatedAt })
   t.strictSame(
     renewals.map(({ status, headers, body }) => [status, headers.get('cache-control'), body.secret]),
     [2, 3].map((generation) => [
@@ -325,12 +327,16 @@ t.test('deliveries can be listed, filtered and resent', async (t) => {
     '2025-02-29T00:00:00Z',
     '2026-11-24T24:00:00Z',
     '2026-11-24T08:60:00Z',
+    '2199-01-01T00:00:00Z',
     7,
     undefined,
   ])
     t.match(await call('POST', `${path}/resend`, { json: { since } }), {
       status: 400,
-      body: { code: 'invalid-request', detail: /^\/since (must be a (time of RFC 3339|string)|is required)/ },
+      body: {
+        code: 'invalid-request',
+        detail: /^\/since (must be a (time of RFC 3339|string)|must not be in the future|is required)/,
+      },
     })
 
   await call('PATCH', `/v1/webhooks/${id}`, { json: { enabled: false } })

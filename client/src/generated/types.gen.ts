@@ -111,6 +111,7 @@ export type Webhook = {
     enabled: boolean;
     disabledReason: 'gone' | 'failing' | null;
     failingSince: string | null;
+    secretRenewedAt: string | null;
     /**
      * Grows with every change.
      */
@@ -136,6 +137,7 @@ export type WebhookWithSecret = {
     enabled: boolean;
     disabledReason: 'gone' | 'failing' | null;
     failingSince: string | null;
+    secretRenewedAt: string | null;
     /**
      * Grows with every change.
      */
