@@ -2,6 +2,7 @@ import type { Dispatcher } from 'undici'
 import { deliver, deliveryFailures } from '../outbound/delivery.ts'
 import type { Log } from '../platform/tools.ts'
 import type { VideoEvent } from '../publication/events.ts'
+import { iso } from '../publication/iso.ts'
 import type { VideoStore } from '../publication/store.ts'
 import { storeResult } from '../publication/store-retry.ts'
 import type { ClaimedDelivery, WebhookEndpoint } from '../publication/webhooks.ts'
@@ -135,8 +136,10 @@ async function disable(
   )
   if (!changed || !isDisabled) return
   observer.endpointDisabled(reason)
-  const failingSince = changed.failingSince === null ? null : new Date(changed.failingSince).toISOString()
   // The URL may contain a secret.
-  log.warn({ endpoint: id, reason, failingSince }, 'a webhook endpoint was disabled')
+  log.warn(
+    { endpoint: id, reason, failingSince: iso(changed.failingSince) },
+    'a webhook endpoint was disabled',
+  )
   context.changed()
 }

@@ -1,10 +1,10 @@
 import { v7 as uuidv7 } from 'uuid'
+import { iso } from '../publication/iso.ts'
 import type { OwnEvent, WebhookEndpoint } from '../publication/webhooks.ts'
 
 /** An endpoint as the API shows it, and as the events of endpoints carry it. */
 export function shownEndpoint(endpoint: WebhookEndpoint) {
   const { id, url, description, events, enabled, disabledReason, version } = endpoint
-  const time = (ms: number | null) => (ms === null ? null : new Date(ms).toISOString())
   return {
     id,
     url,
@@ -12,11 +12,11 @@ export function shownEndpoint(endpoint: WebhookEndpoint) {
     events,
     enabled,
     disabledReason,
-    failingSince: time(endpoint.failingSince),
-    secretRenewedAt: time(endpoint.renewedAt),
+    failingSince: iso(endpoint.failingSince),
+    secretRenewedAt: iso(endpoint.renewedAt),
     version,
-    createdAt: new Date(endpoint.createdAt).toISOString(),
-    updatedAt: new Date(endpoint.updatedAt).toISOString(),
+    createdAt: iso(endpoint.createdAt),
+    updatedAt: iso(endpoint.updatedAt),
   }
 }
 
@@ -26,6 +26,6 @@ export function shownEndpoint(endpoint: WebhookEndpoint) {
  */
 export function ownEvent(type: OwnEvent['type'], endpoint: WebhookEndpoint, now: number): OwnEvent {
   const id = uuidv7()
-  const timestamp = new Date(now).toISOString()
+  const timestamp = iso(now)
   return { id, type, body: JSON.stringify({ id, type, timestamp, data: shownEndpoint(endpoint) }) }
 }

@@ -3,6 +3,7 @@ import { Type } from '@sinclair/typebox'
 import type { onRequestAsyncHookHandler } from 'fastify'
 import { GatewayError } from '../errors.ts'
 import { requireEndpoint, resendEvent, resendSince, sendTest, type Webhooks } from '../events/endpoints.ts'
+import { iso } from '../publication/iso.ts'
 import type { Delivery } from '../publication/webhooks.ts'
 import { decodeCursor, encodeCursor } from './cursors.ts'
 import { json, responses, securedBy } from './responses.ts'
@@ -144,8 +145,4 @@ function shownDelivery({ endpointId: _, ...delivery }: Delivery) {
     lastAttemptAt: iso(delivery.lastAttemptAt),
     nextAttemptAt: iso(delivery.nextAttemptAt),
   }
-}
-
-function iso(time: number | null): string | null {
-  return time === null ? null : new Date(time).toISOString()
 }

@@ -1,5 +1,6 @@
 import type { ShownVideo, VideoEvent } from '../publication/events.ts'
 import type { Gateway } from '../publication/gateway.ts'
+import { iso } from '../publication/iso.ts'
 import { shownMetadata } from '../publication/metadata.ts'
 import { statusOf, type Video } from '../publication/video.ts'
 
@@ -58,9 +59,9 @@ export function createPresenter(gateway: Gateway, publicUrl: () => string): Pres
     video: (video) => shown(video),
     status: (video) => ({
       ...common(video),
-      checkedAt: video.checkedAt === null ? null : iso(video.checkedAt),
+      checkedAt: iso(video.checkedAt),
       // During an upload this is the end of its lease, which is not a time that a client can wait for.
-      nextCheckAt: video.stage === 'processing' && video.nextCheckAt !== null ? iso(video.nextCheckAt) : null,
+      nextCheckAt: video.stage === 'processing' ? iso(video.nextCheckAt) : null,
     }),
     event: ({ id, type, createdAt, video }) => ({
       id,
@@ -70,8 +71,4 @@ export function createPresenter(gateway: Gateway, publicUrl: () => string): Pres
       data: shown(video, video.bytesReceived),
     }),
   }
-}
-
-function iso(time: number): string {
-  return new Date(time).toISOString()
 }

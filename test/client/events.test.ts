@@ -80,7 +80,7 @@ t.test('events end with an abort, a break or a permanent error', async (t) => {
   const { url, create } = await startGateway(t, { env: { API_KEYS } })
   const first = (token: string, options: object) => new VideoGateway({ url, token }).events(options).next()
   for (const [token, options, status, code] of [
-    ['nobody', {}, 401, 'unauthorized'],
+    ['unknown', {}, 401, 'unauthorized'],
     ['writer', {}, 403, 'insufficient-scope'],
     [key, { after: '999999999' }, 410, 'cursor-expired'],
     [key, { after: 'x' }, 400, 'invalid-request'],

@@ -10,7 +10,7 @@ import { codeInGuide, startProgram } from '../support/guide.ts'
 import { installPackages } from '../support/packages.ts'
 import { freePort } from '../support/ports.ts'
 
-/** A receiver as others write it, with the library of somebody else. */
+/** A receiver that uses a third-party library. */
 const receiverWith = (library: string) => `
 import { createServer } from 'node:http'
 import { Webhook } from ${JSON.stringify(library)}

@@ -125,7 +125,7 @@ t.test('a creation that is rejected after its claim expired frees its key', asyn
   t.equal((await post()).status, 201)
 })
 
-t.test('a rejected upload is reported as rejected, whatever the platform has stored', async (t) => {
+t.test('a rejected upload is reported as rejected even if the platform has content', async (t) => {
   const gateway = await startGateway(t)
   for (const status of [400, 409, 413, 415, 422, 429]) {
     const { id } = await gateway.create()

@@ -183,7 +183,7 @@ const cases: Case[] = [
   },
 ]
 
-t.test('a delivery ends in time, whatever the endpoint does', async (t) => {
+t.test('a delivery to any kind of endpoint ends in time', async (t) => {
   t.jobs = 8
   for (const { name, behave, expected } of cases)
     t.test(name, async (t) => {

@@ -83,7 +83,7 @@ for (const [engine, url] of engines) {
     t.match(first, { ...row, after: 0, version: 1 })
     t.ok(Math.abs((first?.createdAt ?? 0) - one.now()) < minute)
     t.strictSame(await two.findEndpoint(first?.id ?? ''), first)
-    t.equal(await one.findEndpoint('nobody'), undefined)
+    t.equal(await one.findEndpoint('unknown'), undefined)
     const more = await Promise.all(
       Array.from({ length: 8 }, (_, index) => {
         const store = index % 2 ? one : two
@@ -132,7 +132,7 @@ for (const [engine, url] of engines) {
     )
     t.match(await one.findEndpoint(id), { generation: 17, version: 17 })
     t.equal((await one.updateEndpoint(id, (current) => current))?.version, 17, 'no change, no write')
-    t.equal(await one.updateEndpoint('nobody', (current) => current), undefined)
+    t.equal(await one.updateEndpoint('unknown', (current) => current), undefined)
     await t.rejects(
       one.updateEndpoint(id, () => {
         throw new Error('rejected')
@@ -290,7 +290,7 @@ for (const [engine, url] of engines) {
     const next = (await one.nextDeliveriesIn()).get(endpoint.id) ?? 0
     t.ok(next > minute / 2 && next <= minute, `${next} ms`)
     t.strictSame(await one.claimDeliveries(other.id, minute, 9), [])
-    t.strictSame(await one.claimDeliveries('nobody', minute, 9), [])
+    t.strictSame(await one.claimDeliveries('unknown', minute, 9), [])
     await close()
   })
 
@@ -486,7 +486,7 @@ for (const [engine, url] of engines) {
     t.strictSame((await store.claimDeliveries(none.id, hour, 9))[0]?.event, event)
     t.equal(await store.resend(none.id, own.id), undefined, 'the own event of another')
     t.equal(await store.resend(endpoint.id, 'nothing'), undefined)
-    t.equal(await store.resend('nobody', event.id), undefined)
+    t.equal(await store.resend('unknown', event.id), undefined)
     await happen(store, 1)
     await store.eventRange()
     await store.expireEvents(-1_000, 1)
@@ -532,7 +532,7 @@ for (const [engine, url] of engines) {
     t.equal(await one.fanOut(99), false)
 
     for (const each of [endpoint, choosy, later]) await two.resendAfter(each.id, since)
-    await one.resendAfter('nobody', 0)
+    await one.resendAfter('unknown', 0)
     t.equal(await one.fanOut(3), true)
     const calls = await Promise.all([one, two, one].map((store) => insist(() => store.fanOut(3))))
     t.ok(calls.some(Boolean))

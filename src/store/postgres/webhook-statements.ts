@@ -56,8 +56,8 @@ const texts = {
       coalesce((SELECT max(position) FROM $schema.video_events) > ${fanOutStart}, false)::int AS behind`,
   beginFanOut: 'INSERT INTO $schema.webhook_fan_out (id, position) VALUES (1, 0) ON CONFLICT DO NOTHING',
   /**
-   * Adds the deliveries of the next events and moves the cursor, one caller at a time: whoever waited for the lock sees
-   * the cursor as it is then. Positions become visible in their order, so that the events of an older snapshot have no
+   * Adds the deliveries of the next events and moves the cursor, one caller at a time: a caller that waited for the lock
+   * reads the current cursor. Positions become visible in their order, so that the events of an older snapshot have no
    * gap, and what it does not see yet comes after what it does.
    */
   fanOut: `WITH fan_out AS MATERIALIZED (SELECT position FROM $schema.webhook_fan_out WHERE id = 1 FOR UPDATE),
